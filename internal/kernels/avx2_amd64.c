@@ -1,0 +1,25 @@
+// The kernels for AVX2 with FMA and F16C.
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c")
+#endif
+#include <immintrin.h>
+
+#define K(name) ptune_avx2_##name
+#define VL 8
+#define MR 6
+#define half(p) ((V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
+#define half1(h) _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)))
+
+// out[c][r] = t[r][c]; the compiler keeps the 8 x 8 block in the first-level cache
+static inline void transpose(float t[8][8], float *out, long ld) {
+  for (int c = 0; c < 8; c++)
+    for (int r = 0; r < 8; r++) out[c * ld + r] = t[r][c];
+}
+
+#include "body.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#endif

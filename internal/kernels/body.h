@@ -1,0 +1,341 @@
+// The kernels, written once with vector extensions. A file that includes this one has chosen an instruction set and defined
+// K(name) (the function's name for that set), VL (floats in a vector), MR (rows of a tile) and half(p) (VL halfs as floats).
+// Every function is the loop in its comment; its plain twin in Go is the oracle of the tests. No function allocates or fails.
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define NR (2 * VL) // columns of a tile: two vectors
+#define KB 512      // depth of a panel: NR*KB floats stay in the second-level cache
+
+typedef float V __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+typedef int32_t I __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+typedef uint32_t U __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+typedef uint16_t H __attribute__((vector_size(VL * 2), aligned(2), may_alias));
+
+static inline V load(const float *p) { return *(const V *)p; }
+static inline void store(float *p, V v) { *(V *)p = v; }
+static inline V splat(float x) { return x - (V){}; }
+static inline V bfloat(const uint16_t *p) { return (V)(__builtin_convertvector(*(const H *)p, U) << 16); }
+
+static inline V pick(I where, V yes, V no) { return (V)((where & (I)yes) | (~where & (I)no)); }
+
+static inline V some(const float *p, int n) { // the first n floats, zeros behind them
+  if (n >= VL) return load(p);
+  V v = {};
+  memcpy(&v, p, sizeof(float) * n);
+  return v;
+}
+
+static inline void put(float *p, V v, int n) { // the first n floats of v
+  if (n >= VL)
+    store(p, v);
+  else
+    memcpy(p, &v, sizeof(float) * n);
+}
+
+static inline float sum(V v) {
+  float s = 0;
+  for (int i = 0; i < VL; i++) s += v[i];
+  return s;
+}
+
+// e^x to about 1e-7 relative: x = n ln2 + r, |r| <= ln2/2, and a polynomial in r (Cephes' expf).
+static inline V vexp(V x) {
+  x = pick(x < -87.f, splat(-87.f), x);
+  x = pick(x > 88.f, splat(88.f), x);
+  V n = x * 1.44269504f + 12582912.f; // 1.5 * 2^23: the low bits now hold the rounded integer
+  I k = (I)n - 0x4b400000;
+  n -= 12582912.f;
+  V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  V p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.f;
+  return p * (V)((k + 127) << 23);
+}
+
+static inline float dot(const float *a, const float *b, int n) {
+  V s = {};
+  int i = 0;
+  for (; i + VL <= n; i += VL) s += load(a + i) * load(b + i);
+  float r = sum(s);
+  for (; i < n; i++) r += a[i] * b[i];
+  return r;
+}
+
+static inline void axpy(float a, const float *x, float *y, int n) { // y += a x
+  int i = 0;
+  for (; i + VL <= n; i += VL) store(y + i, load(y + i) + a * load(x + i));
+  for (; i < n; i++) y[i] += a * x[i];
+}
+
+enum { F32, BF16, F16 };
+
+static inline float scalar(const void *w, int dtype, long i) {
+  if (dtype == F32) return ((const float *)w)[i];
+  if (dtype == BF16) {
+    uint32_t u = (uint32_t)((const uint16_t *)w)[i] << 16;
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+  }
+  return half1(((const uint16_t *)w)[i]);
+}
+
+static inline V vector(const void *w, int dtype, long i) {
+  if (dtype == F32) return load((const float *)w + i);
+  if (dtype == BF16) return bfloat((const uint16_t *)w + i);
+  return half((const uint16_t *)w + i);
+}
+
+static inline void *at(const void *w, int dtype, long i) { return (char *)w + i * (dtype == F32 ? 4 : 2); }
+
+// ---- products -----------------------------------------------------------------------------------------------------------
+
+// ap[b][k][i] = x[b*MR+i][k] for the blocks b0 <= b < b1 of MR rows; rows beyond m are zero
+void K(pack)(const float *x, long ldx, int m, int k, int b0, int b1, float *ap) {
+  for (int b = b0; b < b1; b++) {
+    float *p = ap + (long)b * MR * k;
+    for (int i = 0; i < MR; i++) {
+      const float *row = x + (long)(b * MR + i) * ldx;
+      if (b * MR + i < m)
+        for (int j = 0; j < k; j++) p[j * MR + i] = row[j];
+      else
+        for (int j = 0; j < k; j++) p[j * MR + i] = 0;
+    }
+  }
+}
+
+// bp[k][j] = w[n+j][k0+k] (weights stored [out, in]); columns beyond nb are zero
+static void panel_out_in(const void *w, int dtype, long ld, int n, int nb, int k0, int kb, float *bp) {
+  if (nb < NR) memset(bp, 0, sizeof(float) * NR * kb);
+  for (int j = 0; j < nb; j += VL) {
+    int jn = nb - j < VL ? nb - j : VL;
+    int k = 0;
+    for (; k + VL <= kb; k += VL) { // a VL x VL block: convert its rows, then write its columns
+      float t[VL][VL] __attribute__((aligned(64)));
+      for (int i = 0; i < jn; i++) *(V *)t[i] = vector(w, dtype, (long)(n + j + i) * ld + k0 + k);
+      if (jn == VL)
+        transpose(t, bp + (long)k * NR + j, NR);
+      else
+        for (int i = 0; i < jn; i++)
+          for (int c = 0; c < VL; c++) bp[(long)(k + c) * NR + j + i] = t[i][c];
+    }
+    for (; k < kb; k++)
+      for (int i = 0; i < jn; i++) bp[(long)k * NR + j + i] = scalar(w, dtype, (long)(n + j + i) * ld + k0 + k);
+  }
+}
+
+// bp[k][j] = w[k0+k][n+j] (weights stored [in, out]); columns beyond nb are zero
+static void panel_in_out(const void *w, int dtype, long ld, int n, int nb, int k0, int kb, float *bp) {
+  for (int k = 0; k < kb; k++, bp += NR) {
+    long row = (long)(k0 + k) * ld + n;
+    if (nb == NR) {
+      store(bp, vector(w, dtype, row));
+      store(bp + VL, vector(w, dtype, row + VL));
+    } else
+      for (int j = 0; j < NR; j++) bp[j] = j < nb ? scalar(w, dtype, row + j) : 0;
+  }
+}
+
+// c[i][j] (+)= sum over k of ap[k][i] bp[k][j], for i < mb, j < nb
+static void tile(int kb, const float *ap, const float *bp, float *c, long ldc, int mb, int nb, int add) {
+  V r[MR][2];
+  for (int i = 0; i < MR; i++) r[i][0] = r[i][1] = (V){};
+  for (int k = 0; k < kb; k++, ap += MR, bp += NR) {
+    V b0 = load(bp), b1 = load(bp + VL);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      V a = splat(ap[i]);
+      r[i][0] += a * b0;
+      r[i][1] += a * b1;
+    }
+  }
+  for (int i = 0; i < MR && i < mb; i++, c += ldc) {
+    if (nb == NR) {
+      store(c, r[i][0] + (add ? load(c) : (V){}));
+      store(c + VL, r[i][1] + (add ? load(c + VL) : (V){}));
+    } else
+      for (int j = 0; j < nb; j++) c[j] = (add ? c[j] : 0) + r[i][j / VL][j % VL];
+  }
+}
+
+// c[m][n] (+)= sum over k of x[m][k] w(k, n) for the columns n0 <= n < n1; ap is x packed, bp room for one panel
+void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, float *bp) {
+  for (int n = n0; n < n1; n += NR) {
+    int nb = n1 - n < NR ? n1 - n : NR;
+    for (int k0 = 0; k0 < k; k0 += KB) {
+      int kb = k - k0 < KB ? k - k0 : KB;
+      (in_out ? panel_in_out : panel_out_in)(w, dtype, ld, n, nb, k0, kb, bp);
+      for (int i = 0; i < m; i += MR) tile(kb, ap + (long)i * k + (long)k0 * MR, bp, c + (long)i * ldc + n, ldc, m - i, nb, add || k0 > 0);
+    }
+  }
+}
+
+// c[m][n] (+)= sum over k of x[m][k] w[n][k]: few rows, so each weight is read once and packed nowhere
+void K(few)(const float *x, long ldx, int m, int k, const void *w, int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
+  for (int n = n0; n < n1; n++) {
+    V s[4] = {{}, {}, {}, {}};
+    int j = 0;
+    for (; j + VL <= k; j += VL) {
+      V b = vector(w, dtype, (long)n * ld + j);
+      for (int i = 0; i < m; i++) s[i] += load(x + i * ldx + j) * b;
+    }
+    for (int i = 0; i < m; i++) {
+      float r = sum(s[i]);
+      for (int t = j; t < k; t++) r += x[i * ldx + t] * scalar(w, dtype, (long)n * ld + t);
+      c[i * ldc + n] = (add ? c[i * ldc + n] : 0) + r;
+    }
+  }
+}
+
+// ---- attention over a forest --------------------------------------------------------------------------------------------
+// A group is n query rows that follow each other; all of them see the key rows of spans [from, to) and row i sees own..own+i.
+// Key row j has its key at kv + j*ldkv and its value voff floats behind.
+
+// s[j] = scale q.k[j] over the visible rows; returns their number
+static int scores(const float *q, const float *kv, long ldkv, int hd, float scale, const int *spans, int nspans, int own, int i, float *s) {
+  int n = 0;
+  for (int a = 0; a < nspans; a++)
+    for (int j = spans[2 * a]; j < spans[2 * a + 1]; j++) s[n++] = scale * dot(q, kv + j * ldkv, hd);
+  for (int j = own; j <= own + i; j++) s[n++] = scale * dot(q, kv + j * ldkv, hd);
+  return n;
+}
+
+// s = e^(s-c), returns its sum
+static float exps(float *s, int n, float c) {
+  V z = {};
+  int i = 0;
+  for (; i + VL <= n; i += VL) {
+    V e = vexp(load(s + i) - c);
+    store(s + i, e);
+    z += e;
+  }
+  float r = sum(z);
+  if (i < n) {
+    V t = splat(-1e30f);
+    memcpy(&t, s + i, sizeof(float) * (n - i));
+    t = vexp(t - c);
+    memcpy(s + i, &t, sizeof(float) * (n - i));
+    for (int j = 0; i + j < n; j++) r += t[j];
+  }
+  return r;
+}
+
+// o[i] = sum over j of softmax_j(scale q[i].k[j]) v[j], lse[i] = log of the softmax's denominator
+void K(attend)(const float *q, long ldq, const float *kv, long ldkv, int voff, int hd, float scale, const int *spans, int nspans, int own, int n, float *o, long ldo, float *lse, long ldl, float *s) {
+  for (int i = 0; i < n; i++, q += ldq, o += ldo, lse += ldl) {
+    int L = scores(q, kv, ldkv, hd, scale, spans, nspans, own, i, s), t = 0;
+    float m = s[0];
+    for (int j = 1; j < L; j++) m = s[j] > m ? s[j] : m;
+    float z = exps(s, L, m);
+    memset(o, 0, sizeof(float) * hd);
+    for (int a = 0; a < nspans; a++)
+      for (int j = spans[2 * a]; j < spans[2 * a + 1]; j++) axpy(s[t++] / z, kv + j * ldkv + voff, o, hd);
+    for (int j = own; j <= own + i; j++) axpy(s[t++] / z, kv + j * ldkv + voff, o, hd);
+    *lse = m + logf(z);
+  }
+}
+
+// The way back: dq[i] = sum_j ds k[j], dk[j] += ds q[i], dv[j] += p do[i], where p = e^(s-lse), ds = scale p (do.v[j] - sum_j p do.v[j]).
+// dq is written for the query rows i < nq only, dkv for the key rows < nk only.
+void K(attend_back)(const float *q, long ldq, const float *kv, long ldkv, int voff, int hd, float scale, const int *spans, int nspans, int own, int n, const float *dout, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, long lddkv, int nk, float *s, float *dp) {
+  for (int i = 0; i < n; i++, q += ldq, dout += ldo, lse += ldl) {
+    int L = scores(q, kv, ldkv, hd, scale, spans, nspans, own, i, s), t = 0;
+    exps(s, L, *lse);
+    float d = 0;
+    for (int a = 0; a <= nspans; a++) {
+      int from = a < nspans ? spans[2 * a] : own, to = a < nspans ? spans[2 * a + 1] : own + i + 1;
+      for (int j = from; j < to; j++, t++) {
+        dp[t] = dot(dout, kv + j * ldkv + voff, hd);
+        d += s[t] * dp[t];
+      }
+    }
+    float *dqi = i < nq ? dq + i * lddq : 0;
+    if (dqi) memset(dqi, 0, sizeof(float) * hd);
+    t = 0;
+    for (int a = 0; a <= nspans; a++) {
+      int from = a < nspans ? spans[2 * a] : own, to = a < nspans ? spans[2 * a + 1] : own + i + 1;
+      for (int j = from; j < to; j++, t++) {
+        float ds = scale * s[t] * (dp[t] - d);
+        if (dqi) axpy(ds, kv + j * ldkv, dqi, hd);
+        if (j < nk) {
+          axpy(ds, q, dkv + j * lddkv, hd);
+          axpy(s[t], dout, dkv + j * lddkv + voff, hd);
+        }
+      }
+    }
+  }
+}
+
+// ---- activations and loss -----------------------------------------------------------------------------------------------
+
+// out = silu(gate) up, silu(x) = x / (1 + e^-x)
+void K(swiglu)(const float *gate, const float *up, float *out, int n) {
+  for (int i = 0; i < n; i += VL) {
+    int m = n - i;
+    V g = some(gate + i, m), u = some(up + i, m);
+    V r = g / (1.f + vexp(-g)) * u;
+    put(out + i, r, m);
+  }
+}
+
+// dgate = d up silu'(gate), dup = d silu(gate); dgate and dup may lie on gate and up
+void K(swiglu_back)(const float *gate, const float *up, const float *d, float *dgate, float *dup, int n) {
+  for (int i = 0; i < n; i += VL) {
+    int m = n - i;
+    V g = some(gate + i, m), u = some(up + i, m), y = some(d + i, m);
+    V s = 1.f / (1.f + vexp(-g));
+    V dg = y * u * s * (1.f + g * (1.f - s)), du = y * g * s;
+    put(dgate + i, dg, m);
+    put(dup + i, du, m);
+  }
+}
+
+// tanh(y) = 1 - 2 / (e^2y + 1)
+static inline V vtanh(V y) { return 1.f - 2.f / (vexp(2.f * y) + 1.f); }
+
+// out = x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, transformers' gelu_new
+void K(gelu)(const float *x, float *out, int n) {
+  for (int i = 0; i < n; i += VL) {
+    int m = n - i;
+    V v = some(x + i, m);
+    V r = 0.5f * v * (1.f + vtanh(0.7978845608f * (v + 0.044715f * v * v * v)));
+    put(out + i, r, m);
+  }
+}
+
+void K(gelu_back)(const float *x, const float *d, float *dx, int n) {
+  for (int i = 0; i < n; i += VL) {
+    int m = n - i;
+    V v = some(x + i, m), y = some(d + i, m);
+    V t = vtanh(0.7978845608f * (v + 0.044715f * v * v * v));
+    V r = y * (0.5f * (1.f + t) + 0.5f * v * (1.f - t * t) * 0.7978845608f * (1.f + 0.134145f * v * v));
+    put(dx + i, r, m);
+  }
+}
+
+// Returns log sum over v of e^l[v]; l becomes scale (softmax(l) - onehot(target)) unless scale is 0
+float K(cross_entropy)(float *l, int n, int target, float scale) {
+  float m = l[0];
+  for (int i = 1; i < n; i++) m = l[i] > m ? l[i] : m;
+  double z = 0; // over a vocabulary a float's sum would lose digits
+  for (int i = 0; i < n; i += VL) {
+    int k = n - i < VL ? n - i : VL;
+    V e = vexp(some(l + i, k) - m);
+    for (int j = k; j < VL; j++) e[j] = 0;
+    if (scale != 0) put(l + i, e, k);
+    z += sum(e);
+  }
+  if (scale != 0) {
+    float f = scale / z;
+    for (int i = 0; i < n; i++) l[i] *= f;
+    l[target] -= scale;
+  }
+  return m + logf(z);
+}

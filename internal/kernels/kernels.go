@@ -1,0 +1,129 @@
+// Package kernels has the arithmetic of a step: products with frozen weights, attention over a packed forest, norms,
+// rotary positions, gated activations and the loss. It knows float slices, sizes, CPU features and threads, nothing of
+// graphs or files.
+//
+// Each kernel exists as a plain Go loop (plain.go), which runs everywhere and is the oracle of the tests, and the
+// expensive ones also in C for AVX2 and AVX-512 (body.h). Work is shared out over output tiles, rows or heads, never over
+// a summed dimension, so results do not depend on the number of threads.
+package kernels
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Matrix is a row-major view of f32 values: row i begins at Data[i*Stride].
+type Matrix struct {
+	Rows, Cols, Stride int
+	Data               []float32
+}
+
+// NewMatrix is a matrix of its own, all zero.
+func NewMatrix(rows, cols int) Matrix { return View(make([]float32, rows*cols), rows, cols) }
+
+// View reads data as a dense [rows, cols] matrix.
+func View(data []float32, rows, cols int) Matrix {
+	return Matrix{Rows: rows, Cols: cols, Stride: cols, Data: data[:rows*cols]}
+}
+
+// Row is row i, of Cols values.
+func (m Matrix) Row(i int) []float32 { return m.Data[i*m.Stride : i*m.Stride+m.Cols] }
+
+// Columns is the view of the columns from <= c < from+n.
+func (m Matrix) Columns(from, n int) Matrix {
+	if m.Rows == 0 {
+		return Matrix{Cols: n, Stride: m.Stride}
+	}
+	return Matrix{Rows: m.Rows, Cols: n, Stride: m.Stride, Data: m.Data[from:]}
+}
+
+// Top is the view of the first n rows.
+func (m Matrix) Top(n int) Matrix {
+	return Matrix{Rows: n, Cols: m.Cols, Stride: m.Stride, Data: m.Data}
+}
+
+// DType is the type of a weight in its file.
+type DType int
+
+// The types a weight may have; the order is that of body.h.
+const (
+	F32 DType = iota
+	BF16
+	F16
+)
+
+// Size is the number of bytes of one value.
+func (d DType) Size() int {
+	if d == F32 {
+		return 4
+	}
+	return 2
+}
+
+func (d DType) String() string { return [...]string{"F32", "BF16", "F16"}[d] }
+
+// Weight is a frozen [Out, In] matrix in its file's own type; y = x Wᵀ maps In values to Out.
+type Weight struct {
+	Name    string
+	Data    []byte // from the first value; aligned to the type's size
+	DType   DType
+	Out, In int
+	Stride  int  // values from one stored row to the next
+	InOut   bool // stored [In, Out], as GPT-2's Conv1D is
+}
+
+// OutRange is the part of w that makes the outputs from <= o < from+n.
+func (w Weight) OutRange(from, n int) Weight {
+	step := w.Stride
+	if w.InOut {
+		step = 1
+	}
+	w.Name = fmt.Sprintf("%s[%d:%d]", w.Name, from, from+n)
+	w.Data = w.Data[from*step*w.DType.Size():]
+	w.Out = n
+	return w
+}
+
+// set is the kernels of one instruction set.
+type set struct {
+	name         string
+	mr, nr, kb   int // rows and columns of a tile, depth of a panel; 0: product is the plain loop
+	pack         func(x Matrix, b0, b1 int, ap []float32)
+	product      func(ap []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix, add bool, bp []float32)
+	few          func(x Matrix, w Weight, n0, n1 int, out Matrix, add bool)
+	attend       func(a *attention, h int, g Group, s []float32)
+	attendBack   func(a *attention, h int, g Group, s []float32)
+	swiglu       func(gate, up, out []float32)
+	swigluBack   func(gate, up, d, dgate, dup []float32)
+	gelu         func(x, out []float32)
+	geluBack     func(x, d, dx []float32)
+	crossEntropy func(l []float32, target int, scale float32) float32
+}
+
+func plainSet() set {
+	return set{name: "plain", attend: plainAttend, attendBack: plainAttendBack, swiglu: plainSwiGLU, swigluBack: plainSwiGLUBack,
+		gelu: plainGELU, geluBack: plainGELUBack, crossEntropy: plainCrossEntropy}
+}
+
+// Names lists the kernel sets this program has on this CPU, the slowest first.
+func Names() []string {
+	names := []string{"plain"}
+	for _, s := range nativeSets() {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// choose finds the set of that name; the empty name means the fastest.
+func choose(name string) (set, error) {
+	sets := append([]set{plainSet()}, nativeSets()...)
+	if name == "" {
+		return sets[len(sets)-1], nil
+	}
+	for _, s := range sets {
+		if s.name == name {
+			return s, nil
+		}
+	}
+	return set{}, fmt.Errorf("kernels %q are not to be had on this CPU; it has: %s", name, strings.Join(Names(), ", "))
+}

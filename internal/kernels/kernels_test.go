@@ -1,0 +1,290 @@
+package kernels
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"unsafe"
+)
+
+// A test runs every kernel set beside the plain loops. Slices lie between guard values, so that a kernel that reads or
+// writes past its end is caught.
+
+const guard = float32(-12345.5)
+
+type source struct{ *rand.Rand }
+
+func newSource(seed uint64) source { return source{rand.New(rand.NewPCG(seed, 1))} }
+
+// floats are n normal values between 41 and 40 guard values, at an odd start; guarded looks at those.
+func (s source) floats(n int) []float32 {
+	all := make([]float32, n+81)
+	for i := range all {
+		all[i] = guard
+	}
+	for i := range n {
+		all[41+i] = float32(s.NormFloat64())
+	}
+	return all[41 : 41+n]
+}
+
+// guarded tells whether the 40 guard values behind x stand, and the one before it.
+func guarded(x []float32) bool {
+	for _, v := range x[len(x) : len(x)+40] {
+		if v != guard {
+			return false
+		}
+	}
+	return *(*float32)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(x)), -4)) == guard
+}
+
+func (s source) matrix(rows, cols int) Matrix {
+	pad := s.IntN(3)
+	return Matrix{Rows: rows, Cols: cols, Stride: cols + pad, Data: s.floats(rows * (cols + pad))}
+}
+
+func (s source) weight(out, in int, t DType, inOut bool) Weight {
+	w := Weight{Name: "w", DType: t, Out: out, In: in, Stride: in, InOut: inOut}
+	if inOut {
+		w.Stride = out
+	}
+	for range out * in {
+		f := float32(s.NormFloat64())
+		switch t {
+		case F32:
+			w.Data = binary.LittleEndian.AppendUint32(w.Data, math.Float32bits(f))
+		case BF16:
+			w.Data = binary.LittleEndian.AppendUint16(w.Data, uint16(math.Float32bits(f)>>16))
+		case F16:
+			w.Data = binary.LittleEndian.AppendUint16(w.Data, uint16(s.IntN(0x7c00))|uint16(s.IntN(2))<<15&0x8000)
+		}
+	}
+	return w
+}
+
+func (m Matrix) clone() Matrix {
+	m.Data = slices.Clone(m.Data)
+	return m
+}
+
+func (m Matrix) values() []float32 {
+	var v []float32
+	for i := range m.Rows {
+		v = append(v, m.Row(i)...)
+	}
+	return v
+}
+
+// close fails unless got is want within tol times the largest value of want.
+func closeTo(t *testing.T, what string, got, want []float32, tol float64) {
+	t.Helper()
+	top := 1e-30
+	for _, v := range want {
+		top = max(top, math.Abs(float64(v)))
+	}
+	for i := range want {
+		if d := math.Abs(float64(got[i] - want[i])); !(d <= tol*top) {
+			t.Fatalf("%s: value %d is %g, the plain loop gives %g (largest %g)", what, i, got[i], want[i], top)
+		}
+	}
+}
+
+// each runs f with every kernel set and one or three threads, and with the plain loops.
+func each(t *testing.T, f func(t *testing.T, p, plain *Pool)) {
+	plain, err := New(1, "plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	for _, name := range Names() {
+		for _, threads := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s/%d", name, threads), func(t *testing.T) {
+				p, err := New(threads, name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer p.Close()
+				f(t, p, plain)
+			})
+		}
+	}
+}
+
+func TestProductsEqualThePlainLoop(t *testing.T) {
+	each(t, func(t *testing.T, p, plain *Pool) {
+		s := newSource(1)
+		for _, m := range []int{1, 2, 4, 5, 12, 13, 40} {
+			for _, n := range []int{1, 7, 16, 32, 33, 70, 129} {
+				k := []int{1, 8, 15, 17, 64, 530}[s.IntN(6)]
+				typ, inOut, add := DType(s.IntN(3)), s.IntN(2) == 0, s.IntN(2) == 0
+				w := s.weight(n, k, typ, inOut)
+				what := fmt.Sprintf("m %d n %d k %d %v inOut %v add %v", m, n, k, typ, inOut, add)
+				x, got := s.matrix(m, k), s.matrix(m, n)
+				want := got.clone()
+				edge := got.clone()
+				p.Product(got, x, w, add)
+				plain.Product(want, x, w, add)
+				closeTo(t, what, got.values(), want.values(), 1e-5)
+				gaps(t, what, got, edge)
+				d, dx := s.matrix(m, n), s.matrix(m, k)
+				want = dx.clone()
+				edge = dx.clone()
+				p.ProductBack(dx, d, w, add)
+				plain.ProductBack(want, d, w, add)
+				closeTo(t, what+" back", dx.values(), want.values(), 1e-5)
+				gaps(t, what, dx, edge)
+			}
+		}
+	})
+}
+
+// gaps fails if anything between the rows of a matrix, or around it, has changed.
+func gaps(t *testing.T, what string, got, before Matrix) {
+	t.Helper()
+	for i := range got.Rows {
+		for c := got.Cols; c < got.Stride; c++ {
+			if at := i*got.Stride + c; got.Data[at] != before.Data[at] {
+				t.Fatalf("%s: a value behind row %d was overwritten", what, i)
+			}
+		}
+	}
+	if !guarded(got.Data) {
+		t.Fatalf("%s: a guard value was overwritten", what)
+	}
+}
+
+func TestPartOfAFusedWeightIsItsColumns(t *testing.T) {
+	each(t, func(t *testing.T, p, plain *Pool) {
+		s := newSource(2)
+		for _, inOut := range []bool{false, true} {
+			w := s.weight(48, 20, BF16, inOut)
+			x := s.matrix(9, 20)
+			whole, part := NewMatrix(9, 48), NewMatrix(9, 16)
+			plain.Product(whole, x, w, false)
+			p.Product(part, x, w.OutRange(32, 16), false)
+			closeTo(t, "columns 32..48", part.values(), whole.Columns(32, 16).values(), 1e-5)
+		}
+	})
+}
+
+// forest is a prompt of 3 rows, a shared beginning of 2, and two leaves of 5 and 4.
+func forest() []Group {
+	return []Group{{Row: 0, N: 3, Own: 0}, {Row: 3, N: 2, Own: 3, Spans: []int32{0, 3}},
+		{Row: 5, N: 5, Own: 5, Spans: []int32{0, 3, 3, 5}}, {Row: 10, N: 4, Own: 10, Spans: []int32{0, 3, 3, 5}}}
+}
+
+func TestAttentionEqualsThePlainLoop(t *testing.T) {
+	each(t, func(t *testing.T, p, plain *Pool) {
+		s := newSource(3)
+		for _, dim := range []int{1, 8, 20, 33} {
+			h := Heads{Q: 6, KV: 2, Dim: dim, Scale: 0.3}
+			q, kv, d := s.matrix(14, h.QCols()), s.matrix(14, h.KVCols()), s.matrix(14, h.QCols())
+			got, want, lse, lse2 := s.matrix(14, h.QCols()), NewMatrix(14, h.QCols()), NewMatrix(14, 6), NewMatrix(14, 6)
+			p.Attend(got, lse, q, kv, h, forest())
+			plain.Attend(want, lse2, q, kv, h, forest())
+			closeTo(t, "out", got.values(), want.values(), 1e-5)
+			closeTo(t, "lse", lse.values(), lse2.values(), 1e-5)
+			for _, rows := range []int{14, 3} {
+				dq, dkv, wq, wkv := s.matrix(rows, h.QCols()), s.matrix(rows, h.KVCols()), NewMatrix(rows, h.QCols()), NewMatrix(rows, h.KVCols())
+				p.AttendBack(dq, dkv, d, lse, q, kv, h, forest())
+				plain.AttendBack(wq, wkv, d, lse2, q, kv, h, forest())
+				closeTo(t, "dq", dq.values(), wq.values(), 1e-5)
+				closeTo(t, "dkv", dkv.values(), wkv.values(), 1e-5)
+			}
+		}
+	})
+}
+
+func TestActivationsAndLossEqualThePlainLoops(t *testing.T) {
+	each(t, func(t *testing.T, p, plain *Pool) {
+		s := newSource(4)
+		for _, n := range []int{1, 7, 8, 16, 17, 31, 100} {
+			a, b, d := s.matrix(3, n), s.matrix(3, n), s.matrix(3, n)
+			a.Data[0] = 80 // where e^x is large
+			got, got2, want, want2 := NewMatrix(3, n), NewMatrix(3, n), NewMatrix(3, n), NewMatrix(3, n)
+			p.SwiGLU(got, a, b)
+			plain.SwiGLU(want, a, b)
+			closeTo(t, "swiglu", got.values(), want.values(), 1e-6)
+			p.SwiGLUBack(got, got2, d, a, b)
+			plain.SwiGLUBack(want, want2, d, a, b)
+			closeTo(t, "swiglu back", append(got.values(), got2.values()...), append(want.values(), want2.values()...), 1e-6)
+			p.GELU(got, a)
+			plain.GELU(want, a)
+			closeTo(t, "gelu", got.values(), want.values(), 1e-6)
+			p.GELUBack(got, d, a)
+			plain.GELUBack(want, d, a)
+			closeTo(t, "gelu back", got.values(), want.values(), 1e-6)
+			targets := []int32{0, int32(n - 1), int32(n / 2)}
+			for _, scale := range []float32{0, 0.25} {
+				l, m := b.clone(), b.clone()
+				nll, nll2 := make([]float32, 3), make([]float32, 3)
+				p.CrossEntropy(nll, l, targets, scale)
+				plain.CrossEntropy(nll2, m, targets, scale)
+				closeTo(t, "nll", nll, nll2, 1e-5)
+				closeTo(t, "dlogits", l.values(), m.values(), 1e-5)
+			}
+		}
+	})
+}
+
+func TestResultsDoNotDependOnTheNumberOfThreads(t *testing.T) {
+	for _, name := range Names() {
+		var want []float32
+		for threads := 1; threads <= 5; threads++ {
+			p, err := New(threads, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := newSource(5)
+			h := Heads{Q: 6, KV: 2, Dim: 16, Scale: 0.25}
+			w, x := s.weight(h.KVCols(), 50, BF16, false), s.matrix(14, 50)
+			kv, q := NewMatrix(14, h.KVCols()), s.matrix(14, h.QCols())
+			out, lse := NewMatrix(14, h.QCols()), NewMatrix(14, 6)
+			dq, dkv, dx := NewMatrix(14, h.QCols()), NewMatrix(14, h.KVCols()), NewMatrix(14, 50)
+			p.Product(kv, x, w, false)
+			p.Attend(out, lse, q, kv, h, forest())
+			p.AttendBack(dq, dkv, out, lse, q, kv, h, forest())
+			p.ProductBack(dx, dkv, w, false)
+			p.Close()
+			got := slices.Concat(out.Data, dq.Data, dkv.Data, dx.Data)
+			if want == nil {
+				want = got
+			} else if !slices.Equal(got, want) {
+				t.Errorf("%s: %d threads give other bits than 1", name, threads)
+			}
+		}
+	}
+}
+
+func TestUnknownKernelsAreRefusedByName(t *testing.T) {
+	if _, err := New(1, "sse9"); err == nil || err.Error() == "" {
+		t.Fatalf("New(1, sse9) = %v, want an error that names the sets", err)
+	}
+}
+
+func BenchmarkProduct(b *testing.B) {
+	for _, name := range Names() {
+		for _, back := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/back=%v", name, back), func(b *testing.B) {
+				p, err := New(0, name)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer p.Close()
+				s := newSource(6)
+				w, x, y := s.weight(1536, 576, BF16, false), NewMatrix(312, 576), NewMatrix(312, 1536)
+				for b.Loop() {
+					if back {
+						p.ProductBack(x, y, w, false)
+					} else {
+						p.Product(y, x, w, false)
+					}
+				}
+				b.ReportMetric(2*312*576*1536*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			})
+		}
+	}
+}

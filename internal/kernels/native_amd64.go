@@ -1,0 +1,117 @@
+//go:build cgo
+
+package kernels
+
+/*
+#cgo CFLAGS: -O3 -std=gnu11
+#cgo LDFLAGS: -lm
+#include <stdint.h>
+#define DECLARE(P) \
+  void P##pack(const float*, long, int, int, int, int, float*); \
+  void P##product(const float*, int, int, const void*, int, int, long, int, int, float*, long, int, float*); \
+  void P##few(const float*, long, int, int, const void*, int, long, int, int, float*, long, int); \
+  void P##attend(const float*, long, const float*, long, int, int, float, const int32_t*, int, int, int, float*, long, float*, long, float*); \
+  void P##attend_back(const float*, long, const float*, long, int, int, float, const int32_t*, int, int, int, const float*, long, const float*, long, float*, long, int, float*, long, int, float*, float*); \
+  void P##swiglu(const float*, const float*, float*, int); \
+  void P##swiglu_back(const float*, const float*, const float*, float*, float*, int); \
+  void P##gelu(const float*, float*, int); \
+  void P##gelu_back(const float*, const float*, float*, int); \
+  float P##cross_entropy(float*, int, int, float);
+DECLARE(ptune_avx2_)
+DECLARE(ptune_avx512_)
+
+// One call for both sets: wide chooses.
+#define BOTH(wide, name, ...) (wide ? ptune_avx512_##name(__VA_ARGS__) : ptune_avx2_##name(__VA_ARGS__))
+static void pack(int wide, const float *x, long ldx, int m, int k, int b0, int b1, float *ap) { BOTH(wide, pack, x, ldx, m, k, b0, b1, ap); }
+static void product(int wide, const float *ap, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, float *bp) {
+  BOTH(wide, product, ap, m, k, w, dtype, in_out, ld, n0, n1, c, ldc, add, bp);
+}
+static void few(int wide, const float *x, long ldx, int m, int k, const void *w, int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
+  BOTH(wide, few, x, ldx, m, k, w, dtype, ld, n0, n1, c, ldc, add);
+}
+static void attend(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int hd, float scale, const int32_t *spans, int nspans, int own, int n, float *o, long ldo, float *lse, long ldl, float *s) {
+  BOTH(wide, attend, q, ldq, kv, ldkv, voff, hd, scale, spans, nspans, own, n, o, ldo, lse, ldl, s);
+}
+static void attend_back(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int hd, float scale, const int32_t *spans, int nspans, int own, int n, const float *d, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, long lddkv, int nk, float *s, float *dp) {
+  BOTH(wide, attend_back, q, ldq, kv, ldkv, voff, hd, scale, spans, nspans, own, n, d, ldo, lse, ldl, dq, lddq, nq, dkv, lddkv, nk, s, dp);
+}
+static void swiglu(int wide, const float *g, const float *u, float *o, int n) { BOTH(wide, swiglu, g, u, o, n); }
+static void swiglu_back(int wide, const float *g, const float *u, const float *d, float *dg, float *du, int n) { BOTH(wide, swiglu_back, g, u, d, dg, du, n); }
+static void gelu(int wide, const float *x, float *o, int n) { BOTH(wide, gelu, x, o, n); }
+static void gelu_back(int wide, const float *x, const float *d, float *dx, int n) { BOTH(wide, gelu_back, x, d, dx, n); }
+static float cross_entropy(int wide, float *l, int n, int t, float s) { return BOTH(wide, cross_entropy, l, n, t, s); }
+*/
+import "C"
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
+
+// nativeSets are the C kernels this CPU can run, the slower first.
+func nativeSets() []set {
+	var sets []set
+	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
+		sets = append(sets, nativeSet("avx2", 0, 6, 8))
+	}
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL {
+		sets = append(sets, nativeSet("avx512", 1, 12, 16))
+	}
+	return sets
+}
+
+func nativeSet(name string, wide C.int, mr, lanes int) set {
+	return set{
+		name: name, mr: mr, nr: 2 * lanes, kb: 512, // as in body.h
+		pack: func(x Matrix, b0, b1 int, ap []float32) {
+			C.pack(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), C.int(b0), C.int(b1), ptr(ap))
+		},
+		product: func(ap []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix, add bool, bp []float32) {
+			C.product(wide, ptr(ap), C.int(m), C.int(k), unsafe.Pointer(&w.Data[0]), C.int(w.DType), flag(inOut), C.long(w.Stride),
+				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
+		},
+		few: func(x Matrix, w Weight, n0, n1 int, out Matrix, add bool) {
+			C.few(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.long(w.Stride),
+				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add))
+		},
+		attend: func(a *attention, h int, g Group, s []float32) {
+			k := h / (a.Q / a.KV) * a.Dim
+			C.attend(wide, at(a.q, g.Row, h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, k), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.Dim), C.float(a.Scale),
+				spans(g), C.int(len(g.Spans)/2), C.int(g.Own), C.int(g.N), at(a.out, g.Row, h*a.Dim), C.long(a.out.Stride), at(a.lse, g.Row, h), C.long(a.lse.Stride), ptr(s))
+		},
+		attendBack: func(a *attention, h int, g Group, s []float32) {
+			k, half := h/(a.Q/a.KV)*a.Dim, len(s)/2
+			nq := max(0, min(g.N, a.dq.Rows-g.Row))
+			var dq *C.float
+			if nq > 0 {
+				dq = at(a.dq, g.Row, h*a.Dim)
+			}
+			C.attend_back(wide, at(a.q, g.Row, h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, k), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.Dim), C.float(a.Scale),
+				spans(g), C.int(len(g.Spans)/2), C.int(g.Own), C.int(g.N), at(a.out, g.Row, h*a.Dim), C.long(a.out.Stride), at(a.lse, g.Row, h), C.long(a.lse.Stride),
+				dq, C.long(a.dq.Stride), C.int(nq), at(a.dkv, 0, k), C.long(a.dkv.Stride), C.int(a.dkv.Rows), ptr(s), ptr(s[half:]))
+		},
+		swiglu: func(gate, up, out []float32) { C.swiglu(wide, ptr(gate), ptr(up), ptr(out), C.int(len(gate))) },
+		swigluBack: func(gate, up, d, dgate, dup []float32) {
+			C.swiglu_back(wide, ptr(gate), ptr(up), ptr(d), ptr(dgate), ptr(dup), C.int(len(gate)))
+		},
+		gelu:     func(x, out []float32) { C.gelu(wide, ptr(x), ptr(out), C.int(len(x))) },
+		geluBack: func(x, d, dx []float32) { C.gelu_back(wide, ptr(x), ptr(d), ptr(dx), C.int(len(x))) },
+		crossEntropy: func(l []float32, target int, scale float32) float32 {
+			return float32(C.cross_entropy(wide, ptr(l), C.int(len(l)), C.int(target), C.float(scale)))
+		},
+	}
+}
+
+func ptr(x []float32) *C.float { return (*C.float)(unsafe.Pointer(unsafe.SliceData(x))) }
+
+func at(m Matrix, row, col int) *C.float { return ptr(m.Data[row*m.Stride+col:]) }
+
+func spans(g Group) *C.int32_t { return (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(g.Spans))) }
+
+func flag(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}

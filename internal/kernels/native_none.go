@@ -1,0 +1,6 @@
+//go:build !cgo || !amd64
+
+package kernels
+
+// nativeSets is empty where there are no C kernels.
+func nativeSets() []set { return nil }

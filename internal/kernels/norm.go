@@ -1,0 +1,90 @@
+package kernels
+
+import "math"
+
+// RMSNorm writes x w / √(mean(x²) + eps) to out [T, D], row by row.
+func (p *Pool) RMSNorm(out, x Matrix, w []float32, eps float32) {
+	p.rows(out.Rows, 3*out.Cols, func(from, to int) {
+		for i := from; i < to; i++ {
+			o, v := out.Row(i), x.Row(i)
+			r := rms(v, eps)
+			for j := range o {
+				o[j] = w[j] * (v[j] * r)
+			}
+		}
+	})
+}
+
+// RMSNormBack writes the gradient of x, given d, that of RMSNorm's out:
+// dx = r (w d − x̂ mean(w d x̂)), x̂ = r x, r = 1/√(mean(x²) + eps). dx may lie on d.
+func (p *Pool) RMSNormBack(dx, d, x Matrix, w []float32, eps float32) {
+	p.rows(dx.Rows, 6*dx.Cols, func(from, to int) {
+		for i := from; i < to; i++ {
+			o, g, v := dx.Row(i), d.Row(i), x.Row(i)
+			r := rms(v, eps)
+			var s float64
+			for j := range v {
+				s += float64(w[j] * g[j] * v[j])
+			}
+			m := float32(s) / float32(len(v)) * r * r
+			for j := range o {
+				o[j] = r * (w[j]*g[j] - v[j]*m)
+			}
+		}
+	})
+}
+
+func rms(x []float32, eps float32) float32 {
+	var s float64
+	for _, v := range x {
+		s += float64(v) * float64(v)
+	}
+	return float32(1 / math.Sqrt(s/float64(len(x))+float64(eps)))
+}
+
+// LayerNorm writes (x − mean) / √(variance + eps) · w + b to out [T, D], row by row.
+func (p *Pool) LayerNorm(out, x Matrix, w, b []float32, eps float32) {
+	p.rows(out.Rows, 5*out.Cols, func(from, to int) {
+		for i := from; i < to; i++ {
+			o, v := out.Row(i), x.Row(i)
+			mean, r := moments(v, eps)
+			for j := range o {
+				o[j] = (v[j]-mean)*r*w[j] + b[j]
+			}
+		}
+	})
+}
+
+// LayerNormBack writes the gradient of x, given d, that of LayerNorm's out:
+// dx = r (w d − mean(w d) − x̂ mean(w d x̂)), x̂ = r (x − mean). dx may lie on d.
+func (p *Pool) LayerNormBack(dx, d, x Matrix, w []float32, eps float32) {
+	p.rows(dx.Rows, 8*dx.Cols, func(from, to int) {
+		for i := from; i < to; i++ {
+			o, g, v := dx.Row(i), d.Row(i), x.Row(i)
+			mean, r := moments(v, eps)
+			var s, t float64
+			for j := range v {
+				s += float64(w[j] * g[j])
+				t += float64(w[j] * g[j] * (v[j] - mean) * r)
+			}
+			n := float32(len(v))
+			ms, mt := float32(s)/n, float32(t)/n
+			for j := range o {
+				o[j] = r * (w[j]*g[j] - ms - (v[j]-mean)*r*mt)
+			}
+		}
+	})
+}
+
+// moments are the mean and 1/√(variance + eps).
+func moments(x []float32, eps float32) (mean, r float32) {
+	var s, q float64
+	for _, v := range x {
+		s += float64(v)
+	}
+	m := s / float64(len(x))
+	for _, v := range x {
+		q += (float64(v) - m) * (float64(v) - m)
+	}
+	return float32(m), float32(1 / math.Sqrt(q/float64(len(x))+float64(eps)))
+}
