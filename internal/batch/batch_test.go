@@ -1,0 +1,75 @@
+package batch_test
+
+import (
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+	"ptune/internal/batch"
+)
+
+// read follows the tree and gives back, for a row, the tokens it sees, itself included, and its position.
+func read(f *batch.Forest, row int) (seen []int32, pos int) {
+	for s, seg := range f.Segments {
+		if row < seg.Row || row >= seg.Row+seg.Len {
+			continue
+		}
+		for _, a := range f.Ancestors(s) {
+			seen = append(seen, f.IDs[f.Segments[a].Row:f.Segments[a].Row+f.Segments[a].Len]...)
+		}
+		return append(seen, f.IDs[seg.Row:row+1]...), seg.Pos + row - seg.Row
+	}
+	return nil, -1
+}
+
+func TestEveryTargetSeesItsPromptAndExactlyTheTokensBeforeIt(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		id := rapid.Int32Range(0, 1) // so that beginnings are often shared
+		prompts := rapid.SliceOfN(rapid.IntRange(1, 3), 0, 3).Draw(t, "prompts")
+		var examples []batch.Example
+		for range rapid.IntRange(1, 8).Draw(t, "examples") {
+			e := batch.Example{IDs: rapid.SliceOfN(id, 1, 12).Draw(t, "ids")}
+			e.From = rapid.IntRange(0, len(e.IDs)-1).Draw(t, "from")
+			if len(prompts) > 0 {
+				e.Prompt = rapid.IntRange(0, len(prompts)-1).Draw(t, "prompt")
+			} else {
+				e.From = max(1, e.From)
+			}
+			examples = append(examples, e)
+		}
+		f := batch.Pack(prompts, examples)
+		next := 0
+		for i, e := range examples {
+			p := 0
+			if len(prompts) > 0 {
+				p = prompts[e.Prompt]
+			}
+			for k := e.From; k < len(e.IDs); k++ {
+				if next >= len(f.Targets) {
+					t.Fatalf("%d targets, want more", len(f.Targets))
+				}
+				target := f.Targets[next]
+				next++
+				want := append(slices.Repeat([]int32{batch.NoToken}, p), e.IDs[:k]...)
+				seen, pos := read(f, target.Row)
+				if target.Of != i || target.ID != e.IDs[k] || !slices.Equal(seen, want) || pos != len(want)-1 {
+					t.Fatalf("target %d of example %d (%v) sees %v at position %d, want %v", k, i, target, seen, pos, want)
+				}
+			}
+		}
+		if next != len(f.Targets) {
+			t.Fatalf("%d targets, want %d", len(f.Targets), next)
+		}
+	})
+}
+
+func TestCommonBeginningsAreLaidOutOnce(t *testing.T) {
+	a := []int32{1, 2, 3, 4, 5, 6}
+	f := batch.Pack([]int{2}, []batch.Example{{IDs: append(slices.Clone(a), 7), From: 6}, {IDs: append(slices.Clone(a), 8), From: 6}, {IDs: []int32{9, 1}, From: 1}})
+	if got, want := f.Rows(), 2+6+1; got != want {
+		t.Errorf("%d rows, want %d: the six shared tokens once", got, want)
+	}
+	if f.Targets[0].Row != f.Targets[1].Row {
+		t.Errorf("targets of the two leaves are predicted from rows %d and %d, want the shared one", f.Targets[0].Row, f.Targets[1].Row)
+	}
+}

@@ -1,0 +1,120 @@
+package model
+
+import (
+	"fmt"
+
+	"ptune/internal/batch"
+	"ptune/internal/kernels"
+	"ptune/internal/ops"
+)
+
+// Text is where a generation begins: token ids behind one of the decoder's soft prompts.
+type Text struct {
+	Prompt int // ignored by a decoder without soft prompts
+	IDs    []int32
+}
+
+// Decoder generates from several texts at once. Keys and values of all rows so far lie in a cache; soft prompts and shared
+// beginnings are in it once.
+type Decoder struct {
+	m      *Model
+	gr     *graph
+	cache  []kernels.Matrix
+	seqs   []sequence
+	maxNew int
+}
+
+// sequence is one text's place in the cache.
+type sequence struct {
+	seen []int32 // spans of the text's rows
+	own  int     // the first of maxNew rows for what is generated
+	n    int     // rows of those in use
+	pos  int     // the next row's position
+}
+
+// NewDecoder runs the texts behind soft prompts of the given numbers of rows (prompts holds all of them, [ΣP, D]) and returns
+// the logits [texts, V] of what follows each. Up to maxNew tokens can be added to each text.
+func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew int) (*Decoder, kernels.Matrix, error) {
+	none := kernels.Matrix{}
+	examples := make([]batch.Example, len(texts))
+	for i, t := range texts {
+		if len(t.IDs) == 0 && len(rows) == 0 {
+			return nil, none, fmt.Errorf("run %s: text %d is empty, and there is no soft prompt to begin with", m.Name, i+1)
+		}
+		// One target behind the last token: the row that predicts it is where generation begins.
+		examples[i] = batch.Example{Prompt: t.Prompt, IDs: append(append([]int32(nil), t.IDs...), 0), From: len(t.IDs)}
+	}
+	f := batch.Pack(rows, examples)
+	if len(prompts) != f.Prompts*m.Hidden {
+		return nil, none, fmt.Errorf("run %s: soft prompts have %d values, want %d rows of %d", m.Name, len(prompts), f.Prompts, m.Hidden)
+	}
+	l, err := m.layout(f)
+	if err != nil {
+		return nil, none, err
+	}
+	gr, err := m.graph(decoding, f.Prompts)
+	if err != nil {
+		return nil, none, err
+	}
+	d := &Decoder{m: m, gr: gr, maxNew: maxNew}
+	for i, t := range f.Targets {
+		g := l.TargetGroups[i]
+		d.seqs = append(d.seqs, sequence{
+			seen: addSpan(append([]int32(nil), g.Spans...), t.Row, t.Row+1),
+			own:  f.Rows() + i*maxNew,
+			pos:  int(l.Pos[t.Row]) + 1,
+		})
+	}
+	for range m.layers {
+		d.cache = append(d.cache, kernels.NewMatrix(f.Rows()+len(texts)*maxNew, m.heads.KVCols()))
+	}
+	l.CacheRows = make([]int32, f.Rows())
+	for i := range l.CacheRows {
+		l.CacheRows[i] = int32(i)
+	}
+	logits, err := d.run(prompts, l)
+	return d, logits, err
+}
+
+// Step is a token for one text.
+type Step struct {
+	Seq int
+	ID  int32
+}
+
+// Next adds one token to each text named and returns the logits [steps, V] of what follows. They are valid until the next
+// call.
+func (d *Decoder) Next(steps []Step) (kernels.Matrix, error) {
+	l := &ops.Layout{}
+	for i, s := range steps {
+		q := &d.seqs[s.Seq]
+		if q.n == d.maxNew || d.m.MaxPositions > 0 && q.pos >= d.m.MaxPositions {
+			return kernels.Matrix{}, fmt.Errorf("run %s: no room for another token", d.m.Name)
+		}
+		if s.ID < 0 || int(s.ID) >= d.m.Vocab {
+			return kernels.Matrix{}, fmt.Errorf("run %s: token id %d is not in the vocabulary of %d", d.m.Name, s.ID, d.m.Vocab)
+		}
+		spans := addSpan(append([]int32(nil), q.seen...), q.own, q.own+q.n)
+		g := kernels.Group{Row: i, N: 1, Own: q.own + q.n, Spans: spans}
+		l.IDs, l.Pos = append(l.IDs, s.ID), append(l.Pos, int32(q.pos))
+		l.Groups, l.TargetGroups = append(l.Groups, g), append(l.TargetGroups, g)
+		l.TargetRows, l.CacheRows = append(l.TargetRows, int32(i)), append(l.CacheRows, int32(q.own+q.n))
+		q.n++
+		q.pos++
+	}
+	return d.run(nil, l)
+}
+
+// Full tells whether a text can grow no further.
+func (d *Decoder) Full(seq int) bool {
+	q := &d.seqs[seq]
+	return q.n == d.maxNew || d.m.MaxPositions > 0 && q.pos >= d.m.MaxPositions
+}
+
+func (d *Decoder) run(prompts []float32, l *ops.Layout) (kernels.Matrix, error) {
+	d.gr.Cache = d.cache
+	if err := d.m.run(d.gr, prompts, l); err != nil {
+		return kernels.Matrix{}, err
+	}
+	return ops.Value(d.gr.logits), nil
+}

@@ -1,0 +1,164 @@
+// Package model loads causal language models from Hugging Face checkpoints into a graph: each architecture is written once,
+// for training, evaluation and generation. Weights stay in the mapped file and are never differentiated.
+//
+// Shapes are written with T packed rows, Tt target rows, D hidden width, H heads, V vocabulary rows, P soft prompt rows.
+package model
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	G "gorgonia.org/gorgonia"
+
+	"ptune/internal/kernels"
+	"ptune/internal/ops"
+	"ptune/internal/tensorfile"
+)
+
+// Model is a frozen causal language model. It works on one call at a time.
+type Model struct {
+	Name         string // the directory's last element
+	Type         string // model_type
+	Hidden       int    // D
+	Vocab        int    // V, rows of the embedding
+	MaxPositions int    // soft prompt and text together
+	BOS, EOS     []int32
+	Fingerprint  string // tells bases apart: a hash of names, shapes and samples of all weights
+
+	arch   architecture
+	embed  ops.Embedding
+	head   ops.Linear
+	layers int
+	heads  kernels.Heads
+	dir    *tensorfile.Dir
+	pool   *kernels.Pool
+	arena  *ops.Arena
+	graphs map[graphKey]*graph
+}
+
+// architecture is a model between its embedding and its head.
+type architecture interface {
+	// hidden adds to g the target rows [Tt, D] as the head reads them, given the embedded rows x [T, D].
+	hidden(g *ops.Graph, x *G.Node) *G.Node
+}
+
+// Load maps the model in a Hugging Face directory: config.json beside model.safetensors or its sharded index.
+func Load(dir string, pool *kernels.Pool) (*Model, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read model: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("read model %q: not a directory", dir)
+	}
+	c, err := readConfig(os.DirFS(dir), dir)
+	if err != nil {
+		return nil, err
+	}
+	weights, err := tensorfile.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		abs = dir
+	}
+	return load(filepath.Base(abs), dir, c, weights, pool)
+}
+
+// LoadFS loads a model of one file from a file system, which the binary may embed.
+func LoadFS(name string, dir fs.FS, pool *kernels.Pool) (*Model, error) {
+	c, err := readConfig(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := fs.ReadFile(dir, "model.safetensors")
+	if err != nil {
+		return nil, fmt.Errorf("read model %q: %w", name, err)
+	}
+	weights, err := tensorfile.ParseDir(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return load(name, name, c, weights, pool)
+}
+
+func load(name, path string, c *Config, weights *tensorfile.Dir, pool *kernels.Pool) (*Model, error) {
+	m := &Model{Name: name, Type: c.ModelType, Vocab: c.VocabSize, BOS: c.BOSTokenID, EOS: c.EOSTokenID,
+		dir: weights, pool: pool, arena: &ops.Arena{}, graphs: map[graphKey]*graph{}}
+	w := &reader{dir: weights}
+	var err error
+	switch c.ModelType {
+	case "llama":
+		err = loadLlama(m, c, w)
+	case "gpt2":
+		err = loadGPT2(m, c, w)
+	default:
+		err = fmt.Errorf("model_type %q is not one that ptune knows (llama, gpt2)", c.ModelType)
+	}
+	if err = errors.Join(err, w.err()); err != nil {
+		weights.Close()
+		return nil, fmt.Errorf("read model %q: %w", path, err)
+	}
+	m.Fingerprint = fingerprint(weights)
+	return m, nil
+}
+
+// Close unmaps the weights.
+func (m *Model) Close() error { return m.dir.Close() }
+
+// sampled is how much of each tensor's data goes into the fingerprint.
+const sampled = 4096
+
+// fingerprint hashes the names, types and shapes of all tensors and the first, middle and last bytes of each.
+func fingerprint(d *tensorfile.Dir) string {
+	h := sha256.New()
+	for _, name := range d.Names() {
+		t, _ := d.Tensor(name)
+		fmt.Fprintf(h, "%s %s %v\n", name, t.DType, t.Shape)
+		for _, at := range []int{0, len(t.Data) / 2, len(t.Data) - sampled} {
+			at = max(0, at)
+			h.Write(t.Data[at:min(len(t.Data), at+sampled)])
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))[:32]
+}
+
+// EmbeddingRow is the embedding of a token, D values, as the soft prompt's rows are.
+func (m *Model) EmbeddingRow(id int) []float32 {
+	row := make([]float32, m.Hidden)
+	t := m.embed.Tokens
+	kernels.ToFloats(row, t.Data[id*t.Stride*t.DType.Size():], t.DType)
+	return row
+}
+
+// EmbeddingRMS is the root mean square of all values of the embedding.
+func (m *Model) EmbeddingRMS() float64 {
+	var s float64
+	for id := range m.Vocab {
+		for _, v := range m.EmbeddingRow(id) {
+			s += float64(v) * float64(v)
+		}
+	}
+	return math.Sqrt(s / float64(m.Vocab) / float64(m.Hidden))
+}
+
+// Parameters is the number of weights in the checkpoint.
+func (m *Model) Parameters() int {
+	n := 0
+	for _, name := range m.dir.Names() {
+		t, _ := m.dir.Tensor(name)
+		k := 1
+		for _, s := range t.Shape {
+			k *= s
+		}
+		n += k
+	}
+	return n
+}

@@ -1,0 +1,155 @@
+package model
+
+import (
+	"fmt"
+
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"ptune/internal/batch"
+	"ptune/internal/kernels"
+	"ptune/internal/ops"
+)
+
+// graphKey tells graphs apart; sizes other than the soft prompts' rows are the run's.
+type graphKey struct {
+	kind    graphKind
+	prompts int
+}
+
+type graphKind int
+
+const (
+	lossOnly graphKind = iota
+	lossAndGradient
+	decoding
+)
+
+// graph is a compiled graph with its input and results.
+type graph struct {
+	*ops.Graph
+	prompt *G.Node
+	grad   *G.Node // [P, D]
+	logits *G.Node // [Tt, V]
+}
+
+// graph returns the graph of that kind for so many rows of soft prompts, built at first use. Panics of the graph library,
+// which checks its arguments that way, become errors.
+func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
+	key := graphKey{kind, prompts}
+	if gr := m.graphs[key]; gr != nil {
+		return gr, nil
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			gr, err = nil, fmt.Errorf("build the graph of %s: %v", m.Name, r)
+		}
+	}()
+	g := ops.NewGraph(m.pool, m.arena)
+	gr = &graph{Graph: g, prompt: g.Input(max(1, prompts), m.Hidden)}
+	h := m.arch.hidden(g, g.Embed(gr.prompt, m.embed))
+	switch kind {
+	case decoding:
+		gr.logits = g.Logits(h, m.head)
+		g.Compile(gr.logits)
+	case lossAndGradient:
+		if gr.grad, err = g.Grad(g.HeadLoss(h, m.head), gr.prompt); err != nil {
+			return nil, err
+		}
+		g.Compile(gr.grad)
+	default:
+		g.HeadLoss(h, m.head)
+		g.Compile()
+	}
+	m.graphs[key] = gr
+	return gr, nil
+}
+
+// run runs a graph with soft prompts of [P, D] values on a layout.
+func (m *Model) run(gr *graph, prompts []float32, l *ops.Layout) error {
+	if l.Prompts == 0 {
+		prompts = make([]float32, gr.prompt.Shape().TotalSize()) // not read
+	}
+	value := tensor.New(tensor.WithShape(gr.prompt.Shape()...), tensor.WithBacking(prompts))
+	if err := G.Let(gr.prompt, value); err != nil {
+		return fmt.Errorf("run %s: soft prompts of %d values: %w", m.Name, len(prompts), err)
+	}
+	gr.Layout = l
+	if err := gr.Run(); err != nil {
+		return fmt.Errorf("run %s: %w", m.Name, err)
+	}
+	return nil
+}
+
+// forLoss is the layout of a forest that has something to predict and soft prompts of the right size.
+func (m *Model) forLoss(prompts []float32, f *batch.Forest) (*ops.Layout, error) {
+	if len(prompts) != f.Prompts*m.Hidden {
+		return nil, fmt.Errorf("run %s: soft prompts have %d values, want %d rows of %d", m.Name, len(prompts), f.Prompts, m.Hidden)
+	}
+	if len(f.Targets) == 0 {
+		return nil, fmt.Errorf("run %s: no token to predict", m.Name)
+	}
+	return m.layout(f)
+}
+
+// LossGrad is the summed −log p of a forest's targets behind the soft prompts [P, D]; scale times its gradient is added to
+// grad [P, D].
+func (m *Model) LossGrad(prompts []float32, f *batch.Forest, scale float64, grad []float32) (float64, error) {
+	l, err := m.forLoss(prompts, f)
+	if err != nil {
+		return 0, err
+	}
+	l.Scale = float32(scale)
+	gr, err := m.graph(lossAndGradient, f.Prompts)
+	if err != nil {
+		return 0, err
+	}
+	if err := m.run(gr, prompts, l); err != nil {
+		return 0, err
+	}
+	for i, v := range ops.Value(gr.grad).Data {
+		grad[i] += v
+	}
+	return sum(gr.NLL), nil
+}
+
+// NLL is −log p of each of a forest's targets behind the soft prompts [P, D]. It is valid until the next call.
+func (m *Model) NLL(prompts []float32, f *batch.Forest) ([]float32, error) {
+	l, err := m.forLoss(prompts, f)
+	if err != nil {
+		return nil, err
+	}
+	gr, err := m.graph(lossOnly, f.Prompts)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.run(gr, prompts, l); err != nil {
+		return nil, err
+	}
+	return gr.NLL, nil
+}
+
+// Logits are the logits [Tt, V] from which a forest's targets are predicted. They are valid until the next call.
+func (m *Model) Logits(prompts []float32, f *batch.Forest) (kernels.Matrix, error) {
+	l, err := m.forLoss(prompts, f)
+	if err != nil {
+		return kernels.Matrix{}, err
+	}
+	gr, err := m.graph(decoding, f.Prompts)
+	if err != nil {
+		return kernels.Matrix{}, err
+	}
+	gr.Cache = nil
+	if err := m.run(gr, prompts, l); err != nil {
+		return kernels.Matrix{}, err
+	}
+	return ops.Value(gr.logits), nil
+}
+
+func sum(x []float32) float64 {
+	var s float64
+	for _, v := range x {
+		s += float64(v)
+	}
+	return s
+}

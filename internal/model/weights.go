@@ -1,0 +1,100 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"unsafe"
+
+	"ptune/internal/kernels"
+	"ptune/internal/ops"
+	"ptune/internal/tensorfile"
+)
+
+// reader hands out weights by name and shape, and collects what does not fit, so that one message says all of it.
+type reader struct {
+	dir    *tensorfile.Dir
+	prefix string
+	errs   []error
+}
+
+// maxWeightErrors is how many misfits one message lists.
+const maxWeightErrors = 8
+
+func (r *reader) err() error {
+	if len(r.errs) > maxWeightErrors {
+		return errors.Join(append(r.errs[:maxWeightErrors], fmt.Errorf("and %d more", len(r.errs)-maxWeightErrors))...)
+	}
+	return errors.Join(r.errs...)
+}
+
+// under says that names begin with prefix if the checkpoint has such a tensor: some were saved without the outer module.
+func (r *reader) under(prefix, name string) {
+	if _, ok := r.dir.Tensor(prefix + name); ok {
+		r.prefix = prefix
+	}
+}
+
+func (r *reader) has(name string) bool {
+	_, ok := r.dir.Tensor(r.prefix + name)
+	return ok
+}
+
+// tensor is the tensor of that name and shape, of a type that kernels read.
+func (r *reader) tensor(name string, shape ...int) (tensorfile.Tensor, kernels.DType) {
+	t, ok := r.dir.Tensor(r.prefix + name)
+	if !ok {
+		r.errs = append(r.errs, fmt.Errorf("tensor %q is missing", r.prefix+name))
+		return t, 0
+	}
+	if !slices.Equal(t.Shape, shape) {
+		r.errs = append(r.errs, fmt.Errorf("tensor %q has shape %v, want %v", r.prefix+name, t.Shape, shape))
+	}
+	for _, d := range []kernels.DType{kernels.F32, kernels.BF16, kernels.F16} {
+		if d.String() == t.DType {
+			return t, d
+		}
+	}
+	r.errs = append(r.errs, fmt.Errorf("tensor %q has type %s; ptune reads F32, BF16 and F16", r.prefix+name, t.DType))
+	return t, 0
+}
+
+// matrix is a weight stored [rows, cols]: [out, in], or with inOut [in, out].
+func (r *reader) matrix(name string, rows, cols int, inOut bool) kernels.Weight {
+	t, d := r.tensor(name, rows, cols)
+	w := kernels.Weight{Name: r.prefix + name, Data: aligned(t.Data, d.Size()), DType: d, Out: rows, In: cols, Stride: cols, InOut: inOut}
+	if inOut {
+		w.Out, w.In = cols, rows
+	}
+	return w
+}
+
+// vector is a weight of n values as f32.
+func (r *reader) vector(name string, n int) []float32 {
+	t, d := r.tensor(name, n)
+	out := make([]float32, n)
+	if len(t.Data) == n*d.Size() {
+		kernels.ToFloats(out, t.Data, d)
+	}
+	return out
+}
+
+// linear is name.weight [out, in] with, if asked for, name.bias [out].
+func (r *reader) linear(name string, out, in int, bias bool) ops.Linear {
+	l := ops.Linear{Weight: r.matrix(name+".weight", out, in, false)}
+	if bias {
+		l.Bias = r.vector(name+".bias", out)
+	}
+	return l
+}
+
+// aligned is data itself where kernels can read it in place, a copy where a file's odd header put it askew.
+func aligned(data []byte, size int) []byte {
+	if len(data) == 0 || uintptr(unsafe.Pointer(&data[0]))%uintptr(size) == 0 {
+		return data
+	}
+	words := make([]uint32, (len(data)+3)/4)
+	out := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(data))
+	copy(out, data)
+	return out
+}

@@ -1,0 +1,34 @@
+package ops
+
+import "slices"
+
+// Arena hands out buffers and takes them back. A run takes and gives in the same order every time, so after the first run of
+// a size nothing is allocated.
+type Arena struct {
+	free [][]float32 // by capacity
+	rows int         // the most packed rows a run has had
+}
+
+// expect prepares for a run of that many packed rows: when it is the largest yet, the smaller buffers are left to the
+// garbage collector, so that they do not lie beside the larger ones for good.
+func (a *Arena) expect(rows int) {
+	if rows > a.rows {
+		a.rows, a.free = rows, nil
+	}
+}
+
+// take returns a buffer of n values, of any content: the smallest free one that holds them, unless it is far too large.
+func (a *Arena) take(n int) []float32 {
+	i, _ := slices.BinarySearchFunc(a.free, n, func(b []float32, n int) int { return cap(b) - n })
+	if i < len(a.free) && cap(a.free[i]) <= 2*n+1024 {
+		b := a.free[i]
+		a.free = slices.Delete(a.free, i, i+1)
+		return b[:n]
+	}
+	return make([]float32, n)
+}
+
+func (a *Arena) give(b []float32) {
+	i, _ := slices.BinarySearchFunc(a.free, cap(b), func(f []float32, n int) int { return cap(f) - n })
+	a.free = slices.Insert(a.free, i, b[:cap(b)])
+}

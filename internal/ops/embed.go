@@ -1,0 +1,49 @@
+package ops
+
+import (
+	G "gorgonia.org/gorgonia"
+
+	"ptune/internal/kernels"
+)
+
+// Embedding is what a token id becomes.
+type Embedding struct {
+	Tokens    kernels.Weight  // [V, D]: Out is V, In is D
+	Positions *kernels.Weight // [positions, D] added at every row, soft prompts too; nil: none
+}
+
+// Embed is the hidden states [T, D] of the packed rows: the soft prompts' rows as they are, then the embeddings of the token
+// ids. Its gradient is that of the soft prompts' rows; the table is frozen.
+func (g *Graph) Embed(prompt *G.Node, e Embedding) *G.Node {
+	return g.apply(&operator{
+		name: "embed", diff: []bool{true},
+		size: func([]Matrix) (int, int) { return len(g.Layout.IDs), e.Tokens.In },
+		run: func(out Matrix, in []Matrix) {
+			g.Pool.Each(out.Rows, func(_, i int) {
+				row := out.Row(i)
+				if i < g.Layout.Prompts {
+					copy(row, in[0].Row(i))
+				} else {
+					kernels.ToFloats(row, e.Tokens.Data[int(g.Layout.IDs[i])*e.Tokens.Stride*e.Tokens.DType.Size():], e.Tokens.DType)
+				}
+				if p := e.Positions; p != nil {
+					at := int(g.Layout.Pos[i]) * p.Stride
+					for j := range row {
+						row[j] += kernels.Float(p.Data, p.DType, at+j)
+					}
+				}
+			})
+		},
+		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
+			return G.Nodes{g.apply(&operator{
+				name: "embed'", inPlace: 1,
+				size: func(in []Matrix) (int, int) { return g.Layout.Prompts, in[0].Cols },
+				run: func(out Matrix, in []Matrix) {
+					for i := range out.Rows {
+						copy(out.Row(i), in[0].Row(i))
+					}
+				},
+			}, dout)}
+		},
+	}, prompt)
+}

@@ -1,0 +1,231 @@
+// Package ops has the operators of a language model's graph: each file is one operator of gorgonia with its way forward and,
+// beside it, its way back. The weights are frozen: an operator holds them, they are no nodes, and only the gradient of what
+// flows through is ever computed. The prompt is the graph's one differentiated input.
+//
+// A graph is built once and runs on batches of any size: operators take their sizes from the Layout of the run, the shapes
+// gorgonia infers are nominal. Values lie in an arena; a buffer returns to it when its last reader has run, and an operator
+// that can work in place takes its input's buffer if nobody else needs it.
+package ops
+
+import (
+	"fmt"
+	"hash"
+	"hash/fnv"
+	"unsafe"
+
+	"github.com/chewxy/hm"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"ptune/internal/kernels"
+)
+
+// Matrix is a row-major view of f32 values.
+type Matrix = kernels.Matrix
+
+// Layout is the batch a run works on: T packed rows, of which the first Prompts are soft prompts.
+type Layout struct {
+	Prompts      int
+	IDs          []int32         // [T] token ids, negative at the rows of soft prompts
+	Pos          []int32         // [T] positions
+	Groups       []kernels.Group // every row as a query
+	TargetGroups []kernels.Group // the rows of TargetRows as queries
+	TargetRows   []int32         // [Tt] the rows that predict
+	TargetIDs    []int32         // [Tt] what they predict; not read without a loss
+	CacheRows    []int32         // [T] where keys and values go, if the graph has a cache; groups then name cache rows
+	Scale        float32         // the summed loss's gradient is multiplied by it; 0: no gradient is computed
+}
+
+// Graph is a gorgonia graph under construction and, after Compile, a machine that runs it.
+type Graph struct {
+	Pool   *kernels.Pool
+	Layout *Layout          // of the run to come
+	Cache  []kernels.Matrix // keys and values of each layer, [rows, KVCols]; nil outside generation
+	NLL    []float32        // after a run with a loss: −log p of each target
+
+	g       *G.ExprGraph
+	arena   *Arena
+	all     []*operator
+	machine G.VM
+}
+
+// NewGraph is an empty graph whose operators run on pool and keep their values in arena, which graphs that do not run at
+// the same time can share.
+func NewGraph(pool *kernels.Pool, arena *Arena) *Graph {
+	return &Graph{Pool: pool, arena: arena, g: G.NewGraph()}
+}
+
+// Input is the soft prompts' node, [rows, cols].
+func (g *Graph) Input(rows, cols int) *G.Node {
+	return G.NewMatrix(g.g, G.Float32, G.WithShape(rows, cols), G.WithName("prompt"))
+}
+
+// Grad is the node of d loss / d input.
+func (g *Graph) Grad(loss, input *G.Node) (*G.Node, error) {
+	one := G.NewScalar(g.g, G.Float32, G.WithName("one"), G.WithValue(float32(1)))
+	grads, err := G.Backpropagate(G.Nodes{loss}, G.Nodes{one}, G.Nodes{input})
+	if err != nil {
+		return nil, fmt.Errorf("differentiate the graph: %w", err)
+	}
+	return grads[0], nil
+}
+
+// Compile makes the machine. The values of the results can be read after each run.
+func (g *Graph) Compile(results ...*G.Node) {
+	for _, r := range results {
+		r.Op().(*operator).uses++
+	}
+	g.machine = G.NewTapeMachine(g.g)
+}
+
+// Run runs the graph on g.Layout.
+func (g *Graph) Run() error {
+	for _, o := range g.all {
+		o.recycle() // results of the run before
+	}
+	g.arena.expect(len(g.Layout.IDs))
+	defer g.machine.Reset()
+	return g.machine.RunAll()
+}
+
+// Value is the matrix a result holds after a run, valid until the next.
+func Value(n *G.Node) Matrix { return n.Op().(*operator).out }
+
+// operator is a gorgonia operator over matrices; the files of this package fill in what it does.
+type operator struct {
+	graph   *Graph
+	name    string // with the weight it belongs to: unique in the graph, for gorgonia merges nodes that hash alike
+	arity   int
+	scalar  bool                                   // the output is one number
+	size    func(in []Matrix) (rows, cols int)     // of the output
+	run     func(out Matrix, in []Matrix)          // the work
+	inPlace int                                    // the input whose buffer the output may take over, counted from 1; 0: none
+	diff    []bool                                 // which inputs are differentiated; nil: none
+	back    func(in G.Nodes, dout *G.Node) G.Nodes // the gradients' nodes, nil where diff is false
+
+	args       []*operator // the operators of the inputs; nil at the graph's own inputs
+	uses, left int         // readers of the output, in the graph and still to come in this run
+	in         []Matrix
+	out        Matrix
+
+	value *tensor.Dense // of out; made anew when its place or shape changes
+	shape [2]int
+	at    *float32
+}
+
+// apply adds an operator to the graph.
+func (g *Graph) apply(o *operator, in ...*G.Node) *G.Node {
+	o.graph, o.arity = g, len(in)
+	o.args, o.in = make([]*operator, len(in)), make([]Matrix, len(in))
+	for i, n := range in {
+		if p, ok := n.Op().(*operator); ok {
+			o.args[i] = p
+			p.uses++
+		}
+	}
+	g.all = append(g.all, o)
+	return G.Must(G.ApplyOp(o, in...))
+}
+
+// Do runs the operator. Its panics, which mean a mistake in this program, become errors: gorgonia calls it on a goroutine
+// of its own, where nobody else could catch them.
+func (o *operator) Do(values ...G.Value) (v G.Value, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("operator %s: %v", o.name, r)
+		}
+	}()
+	for i, p := range o.args {
+		if p != nil {
+			o.in[i] = p.out
+		} else if d, ok := values[i].(*tensor.Dense); ok {
+			o.in[i] = kernels.View(d.Data().([]float32), d.Shape()[0], d.Shape()[1])
+		}
+	}
+	rows, cols := 1, 1
+	if !o.scalar {
+		rows, cols = o.size(o.in)
+	}
+	if p := o.inPlace; p > 0 && o.args[p-1] != nil && o.args[p-1].left == 1 && len(o.in[p-1].Data) >= rows*cols {
+		o.out = kernels.View(o.args[p-1].surrender(), rows, cols)
+	} else {
+		o.out = kernels.View(o.graph.arena.take(rows*cols), rows, cols)
+	}
+	o.left = o.uses
+	o.run(o.out, o.in)
+	for _, p := range o.args {
+		if p != nil {
+			p.read()
+		}
+	}
+	if o.scalar {
+		return G.NewF32(o.out.Data[0]), nil
+	}
+	if at := unsafe.SliceData(o.out.Data); o.value == nil || o.shape != [2]int{rows, cols} || o.at != at {
+		o.value, o.shape, o.at = tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(o.out.Data)), [2]int{rows, cols}, at
+	}
+	return o.value, nil
+}
+
+// read counts down a reader of the output, and gives its buffer back after the last.
+func (o *operator) read() {
+	if o.left--; o.left == 0 {
+		o.recycle()
+	}
+}
+
+func (o *operator) recycle() {
+	if o.out.Data != nil {
+		o.graph.arena.give(o.surrender())
+	}
+}
+
+// surrender leaves the buffer to the caller.
+func (o *operator) surrender() []float32 {
+	b := o.out.Data
+	o.out.Data = nil
+	return b
+}
+
+func (o *operator) Arity() int { return o.arity }
+
+func (o *operator) Type() hm.Type {
+	m := G.TensorType{Dims: 2, Of: G.Float32}
+	var t []hm.Type
+	for _, p := range o.args {
+		if p != nil && p.scalar {
+			t = append(t, G.Float32)
+		} else {
+			t = append(t, m)
+		}
+	}
+	if o.scalar {
+		return hm.NewFnType(append(t, G.Float32)...)
+	}
+	return hm.NewFnType(append(t, m)...)
+}
+
+// InferShape gives a nominal shape: sizes are known when the graph runs.
+func (o *operator) InferShape(...G.DimSizer) (tensor.Shape, error) {
+	if o.scalar {
+		return tensor.ScalarShape(), nil
+	}
+	return tensor.Shape{2, 2}, nil
+}
+
+func (o *operator) ReturnsPtr() bool      { return true }
+func (o *operator) CallsExtern() bool     { return false }
+func (o *operator) OverwritesInput() int  { return -1 }
+func (o *operator) String() string        { return o.name }
+func (o *operator) WriteHash(h hash.Hash) { fmt.Fprint(h, o.name) }
+func (o *operator) DiffWRT(int) []bool    { return o.diff }
+func (o *operator) Hashcode() uint32 {
+	h := fnv.New32a()
+	o.WriteHash(h)
+	return h.Sum32()
+}
+
+// SymDiff adds the operator's way back to the graph.
+func (o *operator) SymDiff(in G.Nodes, _, dout *G.Node) (G.Nodes, error) {
+	return o.back(in, dout), nil
+}

@@ -1,0 +1,74 @@
+package ops
+
+import (
+	G "gorgonia.org/gorgonia"
+
+	"ptune/internal/kernels"
+)
+
+// chunk is how many rows of logits exist at a time: enough that the head's weights are read seldom, and few enough that
+// [chunk, V] stays a few MB.
+const chunk = 48
+
+// HeadLoss is Scale times the summed cross-entropy of the target rows h [Tt, D] against the layout's targets, through the
+// head's [V, D] matrix. Logits exist for a chunk of rows only: each chunk's gradient of h is made while its logits are
+// there, and the way back hands it on.
+func (g *Graph) HeadLoss(h *G.Node, head Linear) *G.Node {
+	var logits, dh Matrix
+	var loss *G.Node
+	loss = g.apply(&operator{
+		name: "loss", scalar: true, diff: []bool{true},
+		run: func(out Matrix, in []Matrix) {
+			x, v := in[0], head.Weight.Out
+			if cap(logits.Data) < min(chunk, x.Rows)*v {
+				logits = kernels.NewMatrix(min(chunk, x.Rows), v)
+			}
+			if g.Layout.Scale != 0 && cap(dh.Data) < x.Rows*x.Cols {
+				dh = kernels.NewMatrix(x.Rows, x.Cols)
+			}
+			if cap(g.NLL) < x.Rows {
+				g.NLL = make([]float32, x.Rows)
+			}
+			g.NLL = g.NLL[:x.Rows]
+			var sum float64
+			for from := 0; from < x.Rows; from += chunk {
+				n := min(chunk, x.Rows-from)
+				part := kernels.View(x.Data[from*x.Cols:], n, x.Cols)
+				l := kernels.View(logits.Data[:cap(logits.Data)], n, v)
+				g.logits(l, part, head)
+				g.Pool.CrossEntropy(g.NLL[from:], l, g.Layout.TargetIDs[from:], g.Layout.Scale)
+				if g.Layout.Scale != 0 {
+					g.Pool.ProductBack(kernels.View(dh.Data[from*x.Cols:cap(dh.Data)], n, x.Cols), l, head.Weight, false)
+				}
+			}
+			for _, nll := range g.NLL {
+				sum += float64(nll)
+			}
+			out.Data[0] = float32(sum * float64(g.Layout.Scale))
+		},
+		back: func(_ G.Nodes, _ *G.Node) G.Nodes {
+			return G.Nodes{g.apply(&operator{
+				name: "loss'",
+				size: func([]Matrix) (int, int) { return len(g.Layout.TargetRows), head.Weight.In },
+				run:  func(out Matrix, _ []Matrix) { copy(out.Data, dh.Data[:len(out.Data)]) },
+			}, loss)}
+		},
+	}, h)
+	return loss
+}
+
+// Logits is the logits [Tt, V] of the target rows h [Tt, D].
+func (g *Graph) Logits(h *G.Node, head Linear) *G.Node {
+	return g.apply(&operator{
+		name: "logits",
+		size: func(in []Matrix) (int, int) { return in[0].Rows, head.Weight.Out },
+		run:  func(out Matrix, in []Matrix) { g.logits(out, in[0], head) },
+	}, h)
+}
+
+func (g *Graph) logits(out, x Matrix, head Linear) {
+	g.Pool.Product(out, x, head.Weight, false)
+	if head.Bias != nil {
+		g.Pool.AddRow(out, head.Bias)
+	}
+}

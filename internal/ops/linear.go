@@ -1,0 +1,51 @@
+package ops
+
+import (
+	G "gorgonia.org/gorgonia"
+
+	"ptune/internal/kernels"
+)
+
+// Linear is a frozen x Wᵀ + b.
+type Linear struct {
+	Weight kernels.Weight // [Out, In]
+	Bias   []float32      // [Out]; nil: none
+}
+
+// Linear is x [T, In] times one frozen matrix or, side by side, several: [T, ΣOut]. Being frozen they have no gradient, so
+// nothing is kept for the way back, which is dx = d W.
+func (g *Graph) Linear(x *G.Node, parts ...Linear) *G.Node {
+	cols := 0
+	for _, l := range parts {
+		cols += l.Weight.Out
+	}
+	name := parts[0].Weight.Name
+	return g.apply(&operator{
+		name: name, diff: []bool{true},
+		size: func(in []Matrix) (int, int) { return in[0].Rows, cols },
+		run: func(out Matrix, in []Matrix) {
+			at := 0
+			for _, l := range parts {
+				y := out.Columns(at, l.Weight.Out)
+				g.Pool.Product(y, in[0], l.Weight, false)
+				if l.Bias != nil {
+					g.Pool.AddRow(y, l.Bias)
+				}
+				at += l.Weight.Out
+			}
+		},
+		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
+			return G.Nodes{g.apply(&operator{
+				name: name + "'",
+				size: func(in []Matrix) (int, int) { return in[0].Rows, parts[0].Weight.In },
+				run: func(out Matrix, in []Matrix) {
+					at := 0
+					for i, l := range parts {
+						g.Pool.ProductBack(out, in[0].Columns(at, l.Weight.Out), l.Weight, i > 0)
+						at += l.Weight.Out
+					}
+				},
+			}, dout)}
+		},
+	}, x)
+}

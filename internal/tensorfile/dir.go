@@ -1,0 +1,134 @@
+package tensorfile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+)
+
+// Dir is the weights of a Hugging Face model directory: model.safetensors, or the shards that
+// model.safetensors.index.json names.
+type Dir struct {
+	Path    string
+	files   []*File
+	tensors map[string]Tensor
+}
+
+// shardName is what an index may name: a plain file of the same directory.
+var shardName = regexp.MustCompile(`^[A-Za-z0-9._-]+\.safetensors$`)
+
+const maxIndex = 64 << 20
+
+// OpenDir maps the weights of a model directory.
+func OpenDir(path string) (*Dir, error) {
+	d := &Dir{Path: path, tensors: map[string]Tensor{}}
+	names, owner, err := shards(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		f, err := Open(filepath.Join(path, name))
+		if err != nil {
+			d.Close()
+			return nil, err
+		}
+		d.files = append(d.files, f)
+		for t, tensor := range f.tensors {
+			if _, ok := d.tensors[t]; ok {
+				d.Close()
+				return nil, fmt.Errorf("read weights %q: tensor %q is in two shards", path, t)
+			}
+			if owner != nil && owner[t] != name {
+				d.Close()
+				return nil, fmt.Errorf("read weights %q: tensor %q is in %s, but the index says %q", path, t, name, owner[t])
+			}
+			d.tensors[t] = tensor
+		}
+	}
+	for t, name := range owner {
+		if _, ok := d.tensors[t]; !ok {
+			d.Close()
+			return nil, fmt.Errorf("read weights %q: the index says that %s has tensor %q, but it does not", path, name, t)
+		}
+	}
+	return d, nil
+}
+
+// shards are the files to read and, with an index, which tensor is in which.
+func shards(path string) (names []string, owner map[string]string, err error) {
+	if _, err := os.Stat(filepath.Join(path, "model.safetensors")); err == nil {
+		return []string{"model.safetensors"}, nil, nil
+	}
+	index := filepath.Join(path, "model.safetensors.index.json")
+	f, err := os.Open(index)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("read weights %q: there is neither model.safetensors nor model.safetensors.index.json", path)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read weights: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxIndex))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read weights %q: %w", index, err)
+	}
+	var x struct {
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	if err := json.Unmarshal(data, &x); err != nil {
+		return nil, nil, fmt.Errorf("read weights %q: %w", index, err)
+	}
+	if len(x.WeightMap) == 0 {
+		return nil, nil, fmt.Errorf("read weights %q: weight_map is empty", index)
+	}
+	for t, name := range x.WeightMap {
+		if !shardName.MatchString(name) {
+			return nil, nil, fmt.Errorf("read weights %q: the shard of %q is named %q, want a .safetensors file of the same directory", index, t, name)
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, x.WeightMap, nil
+}
+
+// ParseDir is the weights of one file that lies in memory.
+func ParseDir(path string, data []byte) (*Dir, error) {
+	f, err := Parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{Path: path, files: []*File{f}, tensors: f.tensors}, nil
+}
+
+// Tensor is the tensor of that name.
+func (d *Dir) Tensor(name string) (Tensor, bool) {
+	t, ok := d.tensors[name]
+	return t, ok
+}
+
+// Names are the names of all tensors, sorted.
+func (d *Dir) Names() []string {
+	names := make([]string, 0, len(d.tensors))
+	for n := range d.tensors {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Close unmaps the files.
+func (d *Dir) Close() error {
+	var errs []error
+	for _, f := range d.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,122 @@
+// Package tensorfile reads and writes safetensors: one file, or a directory's shards behind their index. It maps files into
+// memory, so that weights are read from the page cache as they are needed, and knows nothing of what tensors mean.
+package tensorfile
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+
+	"github.com/nlpodyssey/safetensors"
+	"golang.org/x/sys/unix"
+)
+
+// Tensor is a named array in a file.
+type Tensor struct {
+	Name  string
+	DType string // F32, BF16, F16, I64, …
+	Shape []int
+	Data  []byte // little-endian; lies in the mapped file until it is closed
+}
+
+// File is an open safetensors file.
+type File struct {
+	Path    string
+	Meta    map[string]string // the header's __metadata__
+	tensors map[string]Tensor
+	mapped  []byte
+}
+
+// Open maps a safetensors file. Its header is checked before anything is allocated for it.
+func Open(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read tensors: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read tensors: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read tensors %q: not a regular file", path)
+	}
+	if info.Size() < 8 {
+		return nil, fmt.Errorf("read tensors %q: the file is %d bytes, want at least 8", path, info.Size())
+	}
+	mapped, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map tensors %q: %w", path, err)
+	}
+	t := &File{Path: path, mapped: mapped}
+	if err := t.parse(); err != nil {
+		t.Close()
+		return nil, fmt.Errorf("read tensors %q: %w", path, err)
+	}
+	return t, nil
+}
+
+// Parse reads a safetensors file that lies in memory; path is for messages.
+func Parse(path string, data []byte) (*File, error) {
+	t := &File{Path: path}
+	t.mapped = data
+	if err := t.parse(); err != nil {
+		return nil, fmt.Errorf("read tensors %q: %w", path, err)
+	}
+	t.mapped = nil
+	return t, nil
+}
+
+func (f *File) parse() error {
+	if err := checkHeader(f.mapped); err != nil {
+		return err
+	}
+	st, err := safetensors.Deserialize(f.mapped)
+	if err != nil {
+		return errors.New(shorten(err.Error()))
+	}
+	_, meta, err := safetensors.ReadMetadata(f.mapped)
+	if err != nil {
+		return errors.New(shorten(err.Error()))
+	}
+	f.Meta, f.tensors = meta.Metadata(), make(map[string]Tensor, st.Len())
+	for _, t := range st.Tensors() {
+		shape := make([]int, len(t.TensorView.Shape()))
+		for i, n := range t.TensorView.Shape() {
+			if n > math.MaxInt32 {
+				return fmt.Errorf("tensor %q has a dimension of %d", t.Name, n)
+			}
+			shape[i] = int(n)
+		}
+		f.tensors[t.Name] = Tensor{Name: t.Name, DType: t.TensorView.DType().String(), Shape: shape, Data: t.TensorView.Data()}
+	}
+	return nil
+}
+
+// Tensor is the tensor of that name.
+func (f *File) Tensor(name string) (Tensor, bool) {
+	t, ok := f.tensors[name]
+	return t, ok
+}
+
+// Tensors are all tensors by name.
+func (f *File) Tensors() map[string]Tensor { return f.tensors }
+
+// Close unmaps the file; the data of its tensors is gone.
+func (f *File) Close() error {
+	m := f.mapped
+	f.mapped, f.tensors = nil, nil
+	if m == nil {
+		return nil
+	}
+	return unix.Munmap(m)
+}
+
+// shorten cuts a message that a hostile file made long.
+func shorten(s string) string {
+	if len(s) > 300 {
+		return s[:300] + "…"
+	}
+	return s
+}

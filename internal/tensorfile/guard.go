@@ -1,0 +1,104 @@
+package tensorfile
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"unicode/utf8"
+)
+
+// Limits on what a header may hold; huggingface_hub refuses headers above the same size.
+const (
+	maxHeader  = 25_000_000
+	maxTensors = 1_000_000
+	maxDims    = 8
+	maxName    = 512
+)
+
+// checkHeader refuses what the safetensors library takes and should not: headers that are no object, duplicate names or
+// fields, invalid UTF-8, absurd counts.
+func checkHeader(file []byte) error {
+	if len(file) < 8 {
+		return fmt.Errorf("the file is %d bytes, want at least 8", len(file))
+	}
+	n := binary.LittleEndian.Uint64(file)
+	if n > maxHeader {
+		return fmt.Errorf("its header would be %d bytes, at most %d are read; is this a safetensors file?", n, maxHeader)
+	}
+	if n > uint64(len(file)-8) {
+		return fmt.Errorf("its header would be %d bytes, but the file ends after %d", n, len(file)-8)
+	}
+	header := file[8 : 8+n]
+	if n == 0 || header[0] != '{' {
+		return errors.New("its header does not begin with {; is this a safetensors file?")
+	}
+	if !utf8.Valid(header) {
+		return errors.New("its header is not valid UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(header))
+	dec.UseNumber()
+	if err := checkValue(dec, "the header", 0); err != nil {
+		return err
+	}
+	if rest := header[dec.InputOffset():]; len(bytes.Trim(rest, " ")) > 0 {
+		return errors.New("its header has something behind its last }")
+	}
+	return nil
+}
+
+// checkValue reads one JSON value: unique keys, no deeper than a tensor's shape, bounded counts.
+func checkValue(dec *json.Decoder, where string, depth int) error {
+	t, err := dec.Token()
+	if err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("its header is not JSON: %w", err)
+	}
+	delim, ok := t.(json.Delim)
+	if !ok {
+		return nil
+	}
+	if depth > 3 {
+		return errors.New("its header is nested too deep")
+	}
+	keys := map[string]bool{}
+	for n := 0; dec.More(); n++ {
+		if delim == '[' {
+			if n >= maxDims {
+				return fmt.Errorf("%s has a list of more than %d numbers", where, maxDims)
+			}
+			if err := checkValue(dec, where, depth+1); err != nil {
+				return err
+			}
+			continue
+		}
+		key, err := dec.Token()
+		if err != nil {
+			return fmt.Errorf("its header is not JSON: %w", err)
+		}
+		name := key.(string)
+		switch {
+		case keys[name]:
+			return fmt.Errorf("%s names %q twice", where, shorten(name))
+		case len(name) > maxName && depth == 0:
+			return fmt.Errorf("it has a tensor name of %d bytes, at most %d are read", len(name), maxName)
+		case n >= maxTensors:
+			return fmt.Errorf("it has more than %d tensors", maxTensors)
+		}
+		for _, c := range name {
+			if c < ' ' || c == utf8.RuneError {
+				return fmt.Errorf("the name %q has a character that names may not have", shorten(name))
+			}
+		}
+		keys[name] = true
+		if err := checkValue(dec, fmt.Sprintf("%q", shorten(name)), depth+1); err != nil {
+			return err
+		}
+	}
+	_, err = dec.Token() // the closing delimiter
+	return err
+}
