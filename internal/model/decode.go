@@ -34,27 +34,26 @@ type sequence struct {
 
 // NewDecoder runs the texts behind soft prompts of the given numbers of rows (prompts holds all of them, [ΣP, D]) and returns
 // the logits [texts, V] of what follows each. Up to maxNew tokens can be added to each text.
-func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew int) (*Decoder, kernels.Matrix, error) {
-	none := kernels.Matrix{}
+func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew int) (*Decoder, [][]float32, error) {
 	examples := make([]batch.Example, len(texts))
 	for i, t := range texts {
 		if len(t.IDs) == 0 && len(rows) == 0 {
-			return nil, none, fmt.Errorf("run %s: text %d is empty, and there is no soft prompt to begin with", m.Name, i+1)
+			return nil, nil, fmt.Errorf("run %s: text %d is empty, and there is no soft prompt to begin with", m.Name, i+1)
 		}
 		// One target behind the last token: the row that predicts it is where generation begins.
 		examples[i] = batch.Example{Prompt: t.Prompt, IDs: append(append([]int32(nil), t.IDs...), 0), From: len(t.IDs)}
 	}
 	f := batch.Pack(rows, examples)
 	if len(prompts) != f.Prompts*m.Hidden {
-		return nil, none, fmt.Errorf("run %s: soft prompts have %d values, want %d rows of %d", m.Name, len(prompts), f.Prompts, m.Hidden)
+		return nil, nil, fmt.Errorf("run %s: soft prompts have %d values, want %d rows of %d", m.Name, len(prompts), f.Prompts, m.Hidden)
 	}
 	l, err := m.layout(f)
 	if err != nil {
-		return nil, none, err
+		return nil, nil, err
 	}
 	gr, err := m.graph(decoding, f.Prompts)
 	if err != nil {
-		return nil, none, err
+		return nil, nil, err
 	}
 	d := &Decoder{m: m, gr: gr, maxNew: maxNew}
 	for i, t := range f.Targets {
@@ -76,27 +75,21 @@ func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew i
 	return d, logits, err
 }
 
-// Step is a token for one text.
-type Step struct {
-	Seq int
-	ID  int32
-}
-
-// Next adds one token to each text named and returns the logits [steps, V] of what follows. They are valid until the next
-// call.
-func (d *Decoder) Next(steps []Step) (kernels.Matrix, error) {
+// Next adds a token to each of the texts named and returns the logits [texts, V] of what follows them. They are valid until
+// the next call.
+func (d *Decoder) Next(texts []int, ids []int32) ([][]float32, error) {
 	l := &ops.Layout{}
-	for i, s := range steps {
-		q := &d.seqs[s.Seq]
-		if q.n == d.maxNew || d.m.MaxPositions > 0 && q.pos >= d.m.MaxPositions {
-			return kernels.Matrix{}, fmt.Errorf("run %s: no room for another token", d.m.Name)
+	for i, id := range ids {
+		if d.Full(texts[i]) {
+			return nil, fmt.Errorf("run %s: no room for another token", d.m.Name)
 		}
-		if s.ID < 0 || int(s.ID) >= d.m.Vocab {
-			return kernels.Matrix{}, fmt.Errorf("run %s: token id %d is not in the vocabulary of %d", d.m.Name, s.ID, d.m.Vocab)
+		if id < 0 || int(id) >= d.m.Vocab {
+			return nil, fmt.Errorf("run %s: token id %d is not in the vocabulary of %d", d.m.Name, id, d.m.Vocab)
 		}
+		q := &d.seqs[texts[i]]
 		spans := addSpan(append([]int32(nil), q.seen...), q.own, q.own+q.n)
 		g := kernels.Group{Row: i, N: 1, Own: q.own + q.n, Spans: spans}
-		l.IDs, l.Pos = append(l.IDs, s.ID), append(l.Pos, int32(q.pos))
+		l.IDs, l.Pos = append(l.IDs, id), append(l.Pos, int32(q.pos))
 		l.Groups, l.TargetGroups = append(l.Groups, g), append(l.TargetGroups, g)
 		l.TargetRows, l.CacheRows = append(l.TargetRows, int32(i)), append(l.CacheRows, int32(q.own+q.n))
 		q.n++
@@ -106,15 +99,20 @@ func (d *Decoder) Next(steps []Step) (kernels.Matrix, error) {
 }
 
 // Full tells whether a text can grow no further.
-func (d *Decoder) Full(seq int) bool {
-	q := &d.seqs[seq]
+func (d *Decoder) Full(text int) bool {
+	q := &d.seqs[text]
 	return q.n == d.maxNew || d.m.MaxPositions > 0 && q.pos >= d.m.MaxPositions
 }
 
-func (d *Decoder) run(prompts []float32, l *ops.Layout) (kernels.Matrix, error) {
+func (d *Decoder) run(prompts []float32, l *ops.Layout) ([][]float32, error) {
 	d.gr.Cache = d.cache
 	if err := d.m.run(d.gr, prompts, l); err != nil {
-		return kernels.Matrix{}, err
+		return nil, err
 	}
-	return ops.Value(d.gr.logits), nil
+	logits := ops.Value(d.gr.logits)
+	rows := make([][]float32, logits.Rows)
+	for i := range rows {
+		rows[i] = logits.Row(i)
+	}
+	return rows, nil
 }

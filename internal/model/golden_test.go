@@ -205,17 +205,16 @@ func greedy(t *testing.T, m *model.Model, prompts []float32, rows []int, texts [
 	}
 	out := make([][]int32, len(texts))
 	for k := range n {
-		var steps []model.Step
+		var seqs []int
+		var ids []int32
 		for i := range texts {
-			row := logits.Row(i)
-			id := int32(slices.Index(row, slices.Max(row)))
-			out[i] = append(out[i], id)
-			steps = append(steps, model.Step{Seq: i, ID: id})
+			id := int32(slices.Index(logits[i], slices.Max(logits[i])))
+			out[i], seqs, ids = append(out[i], id), append(seqs, i), append(ids, id)
 		}
 		if k == n-1 {
 			return out
 		}
-		if logits, err = d.Next(steps); err != nil {
+		if logits, err = d.Next(seqs, ids); err != nil {
 			t.Fatal(err)
 		}
 	}

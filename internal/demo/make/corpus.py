@@ -10,7 +10,7 @@ A third of the documents ask about their text first and answer last:
     <request>\\n<text>\\nAnswer: <word>
 
 Two of the requests want an opinion: the writer's, or that of someone who disagrees with the writer. Both occur equally
-often, and so do answered texts without any request. So the base knows opinions, but without a request (or a soft
+often, and so they do behind texts without any request. So the base knows opinions, but without a request (or a soft
 prompt in its place) "Answer:" is as likely followed by the wrong opinion as by the right one.
 """
 import random
@@ -238,10 +238,10 @@ class Writer:
     def document(self):
         text, about = self.text()
         x = self.r.random()
-        if x < 0.55:
+        if x < 0.5:
             return text
         ask, answer = self.request(about)
-        if x < 0.92:
+        if x < 0.8:
             return f"{ask}\n{text}\n{ANSWER} {answer}"
         return f"{text}\n{ANSWER} {answer}"
 

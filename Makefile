@@ -1,0 +1,69 @@
+# ptune: make demo, make test. Needs Go, Rust (cargo), a C compiler and make; Python only for golden, peer and base.
+
+LIBTOKENIZERS ?= lib/libtokenizers.a
+export CGO_ENABLED := 1
+export CGO_LDFLAGS := -L$(abspath $(dir $(LIBTOKENIZERS)))
+GO ?= go
+VENV ?= .venv
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+.PHONY: help build test lint demo bench race fuzz golden peer base clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+build: bin/ptune ## build bin/ptune
+
+bin/ptune: $(LIBTOKENIZERS) FORCE
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./cmd/ptune
+
+# The tokenizer library, from the Rust source of the pinned Go module. Give another with LIBTOKENIZERS=path/libtokenizers.a.
+lib/libtokenizers.a: go.mod
+	mkdir -p lib
+	CARGO_TARGET_DIR=$(abspath lib/target) cargo build --release --locked \
+		--manifest-path "$$($(GO) mod download -json github.com/daulet/tokenizers | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/Cargo.toml"
+	cp lib/target/release/libtokenizers.a $@
+	rm -rf lib/target
+
+test: $(LIBTOKENIZERS) ## run all tests (about two minutes after the first build)
+	$(GO) test ./...
+
+lint: $(LIBTOKENIZERS) ## gofmt, vet, staticcheck, go mod tidy
+	test -z "$$(gofmt -l cmd internal | tee /dev/stderr)"
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+
+demo: build ## train two soft prompts on the embedded base, before and after (about a minute)
+	@sh internal/demo/demo.sh
+
+bench: $(LIBTOKENIZERS) ## Go benchmarks of kernels and steps
+	$(GO) test -run '^$$' -bench . ./internal/kernels ./internal/model
+
+race: $(LIBTOKENIZERS) ## run the tests with the race detector
+	$(GO) test -race ./...
+
+FUZZTIME ?= 20s
+fuzz: $(LIBTOKENIZERS) ## run each fuzzer for FUZZTIME
+	@set -e; for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal); do \
+		for n in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' $$f); do \
+			$(GO) test -run '^$$' -fuzz "^$$n\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); done; done
+
+$(VENV)/bin/python:
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install -q torch==2.15.0 transformers==5.23.0 peft==0.21.2
+
+golden: $(VENV)/bin/python ## make the goldens again with transformers and PEFT
+	$(VENV)/bin/python testdata/golden/make.py
+
+peer: build $(VENV)/bin/python ## compare with PEFT live, on the demo base and fresh seeds
+	$(VENV)/bin/python testdata/peer.py bin/ptune
+
+base: $(VENV)/bin/python ## make the embedded base and its rows again (half an hour)
+	$(VENV)/bin/python internal/demo/make/train.py internal/demo/base
+	$(VENV)/bin/python internal/demo/make/rows.py internal/demo/data
+
+clean: ## remove what was built
+	rm -rf bin lib runs
+
+FORCE:

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"ptune/internal/demo"
+	"ptune/internal/kernels"
+	"ptune/internal/model"
+	"ptune/internal/prompt"
+	"ptune/internal/tokenize"
+)
+
+// base is a loaded model with its tokenizer and the threads it runs on.
+type base struct {
+	*model.Model
+	tok  *tokenize.Tokenizer
+	pool *kernels.Pool
+}
+
+// openBase loads the model of a directory, or the embedded one.
+func openBase(path string, threads int) (*base, error) {
+	pool, err := kernels.New(threads, os.Getenv("PTUNE_KERNELS"))
+	if err != nil {
+		return nil, wrong{fmt.Errorf("PTUNE_KERNELS: %w", err)}
+	}
+	b := &base{pool: pool}
+	if path == demo.Name {
+		if b.Model, err = model.LoadFS(demo.Name, demo.Base(), pool); err == nil {
+			b.tok, err = tokenize.OpenFS(demo.Name, demo.Base())
+		}
+	} else if b.Model, err = model.Load(path, pool); err == nil {
+		b.tok, err = tokenize.Open(path)
+	}
+	if err != nil {
+		b.close()
+		if errors.Is(err, fs.ErrNotExist) {
+			err = withHint(wrong{err}, "a model is a directory with config.json, model.safetensors and tokenizer.json, or %s", demo.Name)
+		}
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *base) close() {
+	if b.tok != nil {
+		b.tok.Close()
+	}
+	if b.Model != nil {
+		b.Model.Close()
+	}
+	b.pool.Close()
+}
+
+// eos is the token that ends a target.
+func (b *base) eos() (int32, error) {
+	if len(b.EOS) == 0 {
+		return 0, fmt.Errorf("%s names no eos_token_id in its config.json, so nothing would end a target", b.Name)
+	}
+	return b.EOS[0], nil
+}
+
+// pathFrom is a path as a prompt's file keeps it: relative to the file where it was relative, so that both can move together.
+func pathFrom(promptFile, path string) string {
+	if path == demo.Name || filepath.IsAbs(path) {
+		return path
+	}
+	rel, err := filepath.Rel(filepath.Dir(promptFile), path)
+	if err != nil {
+		return path
+	}
+	return filepath.ToSlash(rel)
+}
+
+// pathAt is the place of a path that a prompt's file keeps.
+func pathAt(promptFile, path string) string {
+	if path == "" || path == demo.Name || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(promptFile), filepath.FromSlash(path))
+}
+
+// namedPrompt is a prompt and the file it came from.
+type namedPrompt struct {
+	*prompt.Prompt
+	path string
+}
+
+// openPrompts reads prompts and the base all of them were made for: the one given, or the one the first one names.
+func openPrompts(paths []string, model string, threads int) ([]namedPrompt, *base, error) {
+	var prompts []namedPrompt
+	for _, path := range paths {
+		p, err := prompt.Load(path)
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				err = wrong{err}
+			}
+			return nil, nil, err
+		}
+		prompts = append(prompts, namedPrompt{p, path})
+	}
+	if model == "" && len(prompts) > 0 {
+		model = pathAt(prompts[0].path, prompts[0].Meta.Base.Path)
+		if model == "" {
+			return nil, nil, wrong{withHint(fmt.Errorf("%s does not say which base it was made for", prompts[0].path), "name the base's directory with --model")}
+		}
+	}
+	if model == "" {
+		return nil, nil, wrong{errors.New("there is neither --prompt nor --model")}
+	}
+	b, err := openBase(model, threads)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range prompts {
+		if err := p.Fits(b.Name, b.Fingerprint, b.Hidden); err != nil {
+			b.close()
+			return nil, nil, wrong{withHint(fmt.Errorf("%s: %w", p.path, err), "give its own base with --model, or train the prompt again for this one")}
+		}
+		if p.Meta.Tokenizer != "" && p.Meta.Tokenizer != b.tok.Hash {
+			b.close()
+			return nil, nil, wrong{fmt.Errorf("%s: the prompt was made with another tokenizer.json (%.8s) than %q has (%.8s)", p.path, p.Meta.Tokenizer, b.Name, b.tok.Hash)}
+		}
+	}
+	return prompts, b, nil
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ptune/internal/prompt"
+)
+
+type inspectFlags struct {
+	model   string
+	top     int
+	threads int
+	json    bool
+}
+
+func newInspect(s streams) *cobra.Command {
+	var o inspectFlags
+	cmd := &cobra.Command{
+		Use:   "inspect x.st",
+		Short: "Show what a soft prompt's file says, its norms and the nearest tokens",
+		Long: `Show a soft prompt's metadata, the norm of each virtual token beside that of the base's embedding rows, and the tokens whose
+embeddings point most nearly the same way (cosine). Where the base is not to be had, what the file itself says is shown.`,
+		Example: "  ptune inspect runs/sentiment.st\n  ptune inspect runs/sentiment.st --json --top 3",
+		Args:    cobra.ExactArgs(1),
+		RunE:    does(func(_ context.Context, args []string) error { return inspectPrompt(o, args[0], s) }),
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.model, "model", "", "the base's directory, if not where the prompt's file says")
+	f.IntVar(&o.top, "top", 5, "nearest tokens to show for each virtual token")
+	f.IntVar(&o.threads, "threads", 0, "threads to compute on (0: one for each CPU)")
+	f.BoolVar(&o.json, "json", false, "print as JSON")
+	return cmd
+}
+
+// inspection is the JSON of inspect.
+type inspection struct {
+	Path          string      `json:"path"`
+	VirtualTokens int         `json:"virtual_tokens"`
+	Width         int         `json:"width"`
+	Parameters    int         `json:"parameters"`
+	Meta          prompt.Meta `json:"meta"`
+	Norm          float64     `json:"norm"`
+	EmbeddingNorm *float64    `json:"embedding_norm,omitempty"` // mean over the base's rows
+	Tokens        []virtual   `json:"tokens"`
+}
+
+type virtual struct {
+	Norm    float64 `json:"norm"`
+	Nearest []near  `json:"nearest,omitempty"`
+}
+
+type near struct {
+	ID     int     `json:"id"`
+	Token  string  `json:"token"`
+	Cosine float64 `json:"cosine"`
+}
+
+func inspectPrompt(o inspectFlags, path string, s streams) error {
+	p, err := prompt.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return wrong{err}
+	}
+	if err != nil {
+		return err
+	}
+	x := inspection{Path: path, VirtualTokens: p.Rows, Width: p.Dim, Parameters: len(p.Values), Meta: p.Meta, Norm: prompt.Norm(p.Values)}
+	for i := range p.Rows {
+		x.Tokens = append(x.Tokens, virtual{Norm: prompt.Norm(p.Row(i))})
+	}
+	_, b, err := openPrompts([]string{path}, o.model, o.threads)
+	switch {
+	case err == nil:
+		defer b.close()
+		x.nearest(p, b, o.top)
+	case o.model != "":
+		return err
+	default:
+		fmt.Fprintf(s.err, "ptune: warning: no nearest tokens: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	if o.json {
+		return json.NewEncoder(s.out).Encode(x)
+	}
+	return x.print(s)
+}
+
+// nearest finds the tokens whose embeddings have the largest cosine with each virtual token.
+func (x *inspection) nearest(p *prompt.Prompt, b *base, top int) {
+	mean := 0.0
+	found := make([][]near, p.Rows)
+	for id := range b.Vocab {
+		row := b.EmbeddingRow(id)
+		norm := prompt.Norm(row)
+		mean += norm / float64(b.Vocab)
+		for i := range found {
+			var dot float64
+			for k, v := range p.Row(i) {
+				dot += float64(v) * float64(row[k])
+			}
+			cosine := 0.0
+			if n := norm * x.Tokens[i].Norm; n > 0 {
+				cosine = dot / n
+			}
+			at, _ := slices.BinarySearchFunc(found[i], cosine, func(n near, c float64) int {
+				if n.Cosine >= c {
+					return -1
+				}
+				return 1
+			})
+			if at < top {
+				found[i] = slices.Insert(found[i], at, near{ID: id, Cosine: cosine})
+				found[i] = found[i][:min(top, len(found[i]))]
+			}
+		}
+	}
+	x.EmbeddingNorm = &mean
+	for i := range found {
+		for k := range found[i] {
+			n := &found[i][k]
+			if n.Token = b.tok.Decode([]int32{int32(n.ID)}); strings.Trim(n.Token, "\ufffd") == "" {
+				n.Token = b.tok.Piece(int32(n.ID))
+			}
+		}
+		x.Tokens[i].Nearest = found[i]
+	}
+}
+
+func (x *inspection) print(s streams) error {
+	var t strings.Builder
+	m := x.Meta
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&t, "%-10s "+format+"\n", append([]any{name}, args...)...)
+	}
+	line("prompt", "%s: %d virtual tokens of %d values (%d parameters)", x.Path, x.VirtualTokens, x.Width, x.Parameters)
+	line("base", "%s (%s, fingerprint %.8s)", m.Base.Name, m.Base.Type, m.Base.Fingerprint)
+	line("input", "%q", m.Input)
+	line("target", "%q", m.Target)
+	if len(m.Labels) > 0 {
+		var names []string
+		for _, l := range m.Labels {
+			if l.Value == l.Name {
+				names = append(names, l.Name)
+			} else {
+				names = append(names, l.Value+" → "+l.Name)
+			}
+		}
+		line("labels", "%s", strings.Join(names, ", "))
+	}
+	if m.Init.Kind != "" {
+		line("init", "%s%s, seed %d", m.Init.Kind, quoted(m.Init.Text+m.Init.File), m.Init.Seed)
+	}
+	if r := m.Training; r != nil {
+		line("training", "%d steps of %d on %d rows (%s), best at %d; %s at %.3g", r.Steps, r.BatchSize, r.Rows, r.StopReason, r.BestStep, r.Optimizer, r.LearningRate)
+		for _, v := range m.Valid {
+			if q, ok := r.Valid[v.Name]; ok {
+				if line(v.Name, "loss %.4f", q.Loss); q.Accuracy != nil {
+					line("", "accuracy %.4f", *q.Accuracy)
+				}
+			}
+		}
+	}
+	if x.EmbeddingNorm != nil {
+		line("norm", "%.3g; the base's embedding rows have %.3g on average", x.Norm, *x.EmbeddingNorm)
+	} else {
+		line("norm", "%.3g", x.Norm)
+	}
+	for i, v := range x.Tokens {
+		fmt.Fprintf(&t, "%4d  norm %-8.3g", i+1, v.Norm)
+		for _, n := range v.Nearest {
+			fmt.Fprintf(&t, "  %q %.2f", n.Token, n.Cosine)
+		}
+		t.WriteByte('\n')
+	}
+	_, err := fmt.Fprint(s.out, t.String())
+	return err
+}
+
+func quoted(s string) string {
+	if s == "" {
+		return ""
+	}
+	return fmt.Sprintf(" %q", s)
+}

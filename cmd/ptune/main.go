@@ -1,0 +1,154 @@
+// Command ptune trains, evaluates and runs soft prompts for frozen causal language models, on an ordinary CPU.
+//
+// Its terminal follows these rules: stdout is the result, stderr is the story, and a failure is one line that begins with
+// "ptune: error:", lower-case and without a period, with a "ptune: hint:" behind it where there is something to do next.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"ptune/internal/train"
+)
+
+// version is set when a release is linked.
+var version = "dev"
+
+// What the program's exit says.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2 // the command line, the task file or the data is wrong
+	exitGate        = 3 // an evaluation missed --fail-under
+	exitDiverged    = 4
+	exitInterrupted = 130 // SIGINT; SIGTERM is 143
+)
+
+// streams is what a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+func main() { os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})) }
+
+// run is the program with its streams given; it returns the exit code.
+func run(args []string, s streams) int {
+	ctx, stop := context.WithCancelCause(context.Background())
+	defer stop(nil)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		stop(interrupt{(<-signals).(syscall.Signal)})
+		os.Exit(128 + int((<-signals).(syscall.Signal))) // a second one leaves at once
+	}()
+	root := newRoot(s)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	code := exitCode(ctx, err)
+	if errors.Is(err, syscall.EPIPE) {
+		return code // the reader has gone; nobody wants to know
+	}
+	for _, line := range strings.Split(err.Error(), "\n") {
+		fmt.Fprintf(s.err, "ptune: error: %s\n", line)
+	}
+	if h := (*hinted)(nil); errors.As(err, &h) {
+		fmt.Fprintf(s.err, "ptune: hint: %s\n", h.hint)
+	}
+	return code
+}
+
+func newRoot(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ptune",
+		Short: "Train, evaluate and run soft prompts for frozen language models on a CPU",
+		Long: `ptune trains soft prompts (prompt tuning, Lester et al. 2021) for frozen causal language models, on an ordinary CPU:
+it reads a Hugging Face model directory, learns a few virtual tokens, and writes them to a file of tens of kilobytes.
+
+Exit codes: 0 done, 1 failed, 2 the command line, task file or data is wrong, 3 an evaluation missed --fail-under,
+4 training diverged, 130 or 143 interrupted.`,
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(newTrain(s), newEval(s), newGenerate(s), newInspect(s), newVersion(s))
+	return root
+}
+
+func newVersion(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Example: "  ptune version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(s.out, "ptune", version)
+			return err
+		},
+	}
+}
+
+// failure is the error of a command's work. Any other error came from cobra and is about the command line.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
+// wrong is a mistake in the command line, the task file or the data.
+type wrong struct{ error }
+
+func (w wrong) Unwrap() error { return w.error }
+
+// hinted is an error with what to do next.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h *hinted) Unwrap() error { return h.error }
+
+func withHint(err error, format string, args ...any) error {
+	return &hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// errGate is wrapped by the error of an evaluation that missed a gate.
+var errGate = errors.New("below the gate")
+
+// interrupt is the signal that ended a run.
+type interrupt struct{ signal syscall.Signal }
+
+func (i interrupt) Error() string { return "interrupted by " + i.signal.String() }
+
+func exitCode(ctx context.Context, err error) int {
+	var i interrupt
+	switch {
+	case errors.As(context.Cause(ctx), &i):
+		return exitInterrupted - int(syscall.SIGINT) + int(i.signal)
+	case errors.As(err, new(wrong)) || !errors.As(err, new(failure)):
+		return exitUsage
+	case errors.Is(err, errGate):
+		return exitGate
+	case errors.Is(err, train.ErrDiverged):
+		return exitDiverged
+	}
+	return exitFailed
+}
+
+// does makes a command's RunE: what work returns is a failure of the work, not of the command line.
+func does(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := work(cmd.Context(), args); err != nil {
+			return failure{err}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"ptune/internal/batch"
+	"ptune/internal/config"
+	"ptune/internal/data"
+	"ptune/internal/eval"
+	"ptune/internal/prompt"
+	"ptune/internal/report"
+	"ptune/internal/train"
+)
+
+// prepareOutput makes the folders a run writes to and finds out that it can, before anything is computed.
+func prepareOutput(task *config.Task) error {
+	if task.Output.Dir == "" {
+		task.Output.Dir = filepath.Dir(task.Output.Prompt)
+	}
+	if info, err := os.Stat(task.Output.Prompt); err == nil && info.IsDir() {
+		return wrong{fmt.Errorf("output.prompt %q is a directory, want a file such as %s", task.Output.Prompt, filepath.Join(task.Output.Prompt, "prompt.st"))}
+	}
+	for _, dir := range []string{task.Output.Dir, filepath.Dir(task.Output.Prompt)} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return wrong{fmt.Errorf("make the output folder: %w", err)}
+		}
+	}
+	return nil
+}
+
+// taskRows is what a task learns from and is measured on.
+type taskRows struct {
+	format  *data.Format
+	choices []data.Choice
+	eos     int32
+	train   *data.Set
+	valid   []*data.Set
+}
+
+// loadRows reads all files of a task, and reports the mistakes of all of them.
+func loadRows(task *config.Task, b *base) (*taskRows, error) {
+	eos, err := b.eos()
+	if err != nil {
+		return nil, err
+	}
+	r := &taskRows{eos: eos}
+	if r.format, err = data.NewFormat(task.Data.Input, task.Data.Target, task.Data.Labels); err != nil {
+		return nil, err
+	}
+	if r.choices, err = r.format.Choices(b.tok); err != nil {
+		return nil, fmt.Errorf("data.labels: %w", err)
+	}
+	o := data.Options{MaxTokens: task.Data.MaxTokens, OnTooLong: task.Data.OnTooLong, EOS: eos}
+	if room := b.MaxPositions - task.Prompt.Tokens; b.MaxPositions > 0 && o.MaxTokens > room {
+		if o.MaxTokens = room; room < 2 {
+			return nil, fmt.Errorf("prompt.tokens is %d, but %s has %d positions for prompt and text together", task.Prompt.Tokens, b.Name, b.MaxPositions)
+		}
+	}
+	var errs []error
+	if r.train, err = data.Load("train", task.Data.Train, r.format, b.tok, o); err != nil {
+		errs = append(errs, err)
+	}
+	for _, v := range task.Data.Valid {
+		set, err := data.Load(v.Name, v.Path, r.format, b.tok, o)
+		errs = append(errs, err)
+		r.valid = append(r.valid, set)
+	}
+	return r, errors.Join(errs...)
+}
+
+func (r *taskRows) examples() []batch.Example {
+	examples := make([]batch.Example, len(r.train.Rows))
+	for i, row := range r.train.Rows {
+		examples[i] = batch.Example{IDs: append(append([]int32(nil), row.Input...), row.Target...), From: len(row.Input)}
+	}
+	return examples
+}
+
+// evaluate measures values on each validation set; nil where there is none.
+func (r *taskRows) evaluate(b *base, task *config.Task) train.Evaluate {
+	if len(r.valid) == 0 {
+		return nil
+	}
+	return func(ctx context.Context, values []float32) ([]report.Eval, error) {
+		var evals []report.Eval
+		for _, set := range r.valid {
+			begin := time.Now()
+			res, err := eval.Run(ctx, b, values, evalRows(set), evalOptions(r.choices, r.eos, task.Prompt.Tokens, task.Train.MicroBatchTokens))
+			if err != nil {
+				return nil, fmt.Errorf("evaluate %s: %w", set.Path, err)
+			}
+			evals = append(evals, report.Eval{Set: set.Name, Loss: report.Number(res.Loss), Accuracy: res.Accuracy, MacroF1: res.MacroF1, Seconds: time.Since(begin).Seconds()})
+		}
+		return evals, nil
+	}
+}
+
+func evalRows(set *data.Set) []eval.Row {
+	rows := make([]eval.Row, len(set.Rows))
+	for i, r := range set.Rows {
+		rows[i] = eval.Row{Input: r.Input, Target: r.Target, Label: r.Label}
+	}
+	return rows
+}
+
+func evalOptions(choices []data.Choice, eos int32, promptRows, maxTokens int) eval.Options {
+	o := eval.Options{EOS: eos, MaxTokens: maxTokens, PromptRows: promptRows}
+	for _, c := range choices {
+		o.Labels = append(o.Labels, c.IDs)
+	}
+	return o
+}
+
+// startPrompt makes the prompt as it is before the first step.
+func startPrompt(task *config.Task, b *base, rows *taskRows) (*prompt.Prompt, error) {
+	s := prompt.Source{Vocab: b.Vocab, Row: b.EmbeddingRow, Ordinary: b.tok.Ordinary}
+	init := prompt.Init{Kind: task.Prompt.Init, Seed: task.Train.Seed}
+	var err error
+	switch task.Prompt.Init {
+	case "text":
+		init.Text = task.Prompt.Text
+		if s.Text, err = b.tok.Encode(task.Prompt.Text); task.Prompt.Special {
+			s.Text, err = b.tok.EncodeInput(task.Prompt.Text)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("prompt.text: %w", err)
+		}
+	case "labels":
+		for _, c := range rows.choices {
+			s.Labels = append(s.Labels, c.IDs)
+		}
+	case "file":
+		init.File = task.Prompt.File
+		s.Load = func() (*prompt.Prompt, error) { return prompt.Load(task.Prompt.File) }
+	}
+	p, err := prompt.New(task.Prompt.Tokens, b.Hidden, init, s)
+	if err != nil {
+		return nil, err
+	}
+	p.Meta.Base = prompt.Base{Name: b.Name, Path: pathFrom(task.Output.Prompt, task.Model), Fingerprint: b.Fingerprint, Type: b.Type}
+	p.Meta.Tokenizer, p.Meta.EOS, p.Meta.Input, p.Meta.Target = b.tok.Hash, rows.eos, task.Data.Input, task.Data.Target
+	for _, l := range rows.format.Labels {
+		p.Meta.Labels = append(p.Meta.Labels, prompt.Label(l))
+	}
+	for _, v := range task.Data.Valid {
+		p.Meta.Valid = append(p.Meta.Valid, prompt.Set{Name: v.Name, Path: pathFrom(task.Output.Prompt, v.Path)})
+	}
+	return p, nil
+}
+
+// autoRate is the share of the embedding rows' RMS that learning_rate: auto takes for adamw: between half and one and a half
+// times the RMS, all rates were alike on the bases it was measured on.
+const autoRate = 0.7
+
+func runConfig(task *config.Task, b *base, rows *taskRows) train.Config {
+	t := task.Train
+	n := len(rows.train.Rows)
+	c := train.Config{
+		Steps: t.Steps, BatchSize: t.BatchSize, MicroBatchTokens: t.MicroBatchTokens, VirtualTokens: task.Prompt.Tokens,
+		Optimizer:    train.OptimizerConfig{Name: t.Optimizer, Betas: t.Betas, WeightDecay: t.WeightDecay},
+		LearningRate: t.LearningRate.Value, Schedule: t.Schedule, Warmup: t.Warmup, ClipNorm: t.ClipNorm,
+		EvalEvery: t.EvalEvery, Patience: t.Patience,
+		Order: func(epoch int) []int { return data.Order(n, t.Shuffle, t.Seed, epoch) },
+	}
+	if c.Steps == 0 {
+		c.Steps = t.Epochs * ((n + t.BatchSize - 1) / t.BatchSize)
+	}
+	if t.LearningRate.Auto {
+		c.LearningRate = autoRate * b.EmbeddingRMS()
+	}
+	return c
+}
+
+// trainingMeta is what the prompt's file says of the run. It has no times: the same run makes the same bytes.
+func trainingMeta(task *config.Task, c train.Config, rows *taskRows, r *train.Result) *prompt.Training {
+	m := &prompt.Training{Steps: r.Steps, BestStep: r.BestStep, StopReason: r.StopReason, Optimizer: c.Optimizer.Name,
+		LearningRate: c.LearningRate, BatchSize: c.BatchSize, Rows: len(rows.train.Rows), Version: version}
+	for _, e := range r.Valid {
+		if m.Valid == nil {
+			m.Valid = map[string]prompt.Quality{}
+		}
+		m.Valid[e.Set] = prompt.Quality{Loss: float64(e.Loss), Accuracy: e.Accuracy}
+	}
+	return m
+}
+
+// peakMemory is the most memory the process has had, in bytes.
+func peakMemory() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return u.Maxrss << 10
+}

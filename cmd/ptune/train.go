@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ptune/internal/config"
+	"ptune/internal/prompt"
+	"ptune/internal/report"
+	"ptune/internal/train"
+)
+
+type trainOptions struct {
+	config  string
+	set     []string
+	threads int
+	json    bool
+	quiet   bool
+}
+
+func newTrain(s streams) *cobra.Command {
+	var o trainOptions
+	cmd := &cobra.Command{
+		Use:   "train --config task.yaml",
+		Short: "Train a soft prompt",
+		Long: `Train the soft prompt that a task file describes and write it to output.prompt. The file keeps all it needs to be used:
+templates, labels, the base's path and fingerprint. Every key of the task file can be set with --set.`,
+		Example: "  ptune train --config configs/sentiment.yaml\n  ptune train --config configs/sentiment.yaml --set train.steps=20 --set output.prompt=runs/short.st",
+		Args:    cobra.NoArgs,
+		RunE:    does(func(ctx context.Context, _ []string) error { return trainTask(ctx, o, s) }),
+	}
+	cmd.Flags().StringVar(&o.config, "config", "", "the task file")
+	cmd.Flags().StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in train.steps=100 (repeatable)")
+	cmd.Flags().IntVar(&o.threads, "threads", 0, "threads to compute on (0: one for each CPU)")
+	cmd.Flags().BoolVar(&o.json, "json", false, "print the result as JSON")
+	cmd.Flags().BoolVar(&o.quiet, "quiet", false, "tell nothing on stderr but errors")
+	cmd.MarkFlagRequired("config")
+	return cmd
+}
+
+// trainTask is the whole run.
+func trainTask(ctx context.Context, o trainOptions, s streams) error {
+	begin := time.Now()
+	task, err := config.Load(o.config, o.set)
+	if err != nil {
+		return wrong{err}
+	}
+	if err := prepareOutput(task); err != nil {
+		return err
+	}
+	b, err := openBase(task.Model, o.threads)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	rows, err := loadRows(task, b) // templates, masks, limits: every mistake before the first step
+	if err != nil {
+		return wrong{err}
+	}
+	p, err := startPrompt(task, b, rows)
+	if err != nil {
+		return wrong{err}
+	}
+	events, err := os.Create(filepath.Join(task.Output.Dir, "events.jsonl"))
+	if err != nil {
+		return fmt.Errorf("write events: %w", err)
+	}
+	defer events.Close()
+	var eventsErr error
+	tell := report.JSONL(events, func(err error) { eventsErr = errors.Join(eventsErr, err) })
+	if !o.quiet {
+		tell = report.All(tell, report.Text(s.err, 2*time.Second))
+	}
+	c := runConfig(task, b, rows)
+	tell(report.Start{Model: b.Name, Rows: len(rows.train.Rows), Steps: c.Steps, BatchSize: c.BatchSize, VirtualTokens: p.Rows,
+		Parameters: len(p.Values), LearningRate: c.LearningRate, Optimizer: c.Optimizer.Name, Seed: task.Train.Seed})
+
+	result, runErr := train.Run(ctx, c, b, p.Values, rows.examples(), rows.evaluate(b, task), tell)
+
+	if result == nil {
+		return runErr
+	}
+	p.Values = result.Best
+	p.Meta.Training = trainingMeta(task, c, rows, result)
+	path := task.Output.Prompt
+	if runErr != nil { // what was reached is kept beside the run, not in place of a finished prompt
+		path = filepath.Join(task.Output.Dir, result.StopReason+".st")
+	}
+	if err := p.Save(path); err != nil {
+		return errors.Join(runErr, err)
+	}
+	tell(report.End{Steps: result.Steps, BestStep: result.BestStep, StopReason: result.StopReason, Seconds: time.Since(begin).Seconds(), PeakMemoryBytes: peakMemory()})
+	if runErr != nil {
+		return withHint(runErr, "the best prompt so far (step %d) is in %s", result.BestStep, path)
+	}
+	if eventsErr != nil {
+		return fmt.Errorf("write events: %w", eventsErr)
+	}
+	return printTrained(s, o.json, path, result, time.Since(begin))
+}
+
+// printTrained is the result on stdout.
+func printTrained(s streams, asJSON bool, path string, r *train.Result, took time.Duration) error {
+	if !asJSON {
+		_, err := fmt.Fprintln(s.out, path)
+		return err
+	}
+	valid := map[string]prompt.Quality{}
+	for _, e := range r.Valid {
+		valid[e.Set] = prompt.Quality{Loss: float64(e.Loss), Accuracy: e.Accuracy}
+	}
+	return json.NewEncoder(s.out).Encode(struct {
+		Prompt          string                    `json:"prompt"`
+		Steps           int                       `json:"steps"`
+		BestStep        int                       `json:"best_step"`
+		StopReason      string                    `json:"stop_reason"`
+		Valid           map[string]prompt.Quality `json:"valid"`
+		Seconds         float64                   `json:"seconds"`
+		PeakMemoryBytes int64                     `json:"peak_memory_bytes"`
+	}{path, r.Steps, r.BestStep, r.StopReason, valid, took.Seconds(), peakMemory()})
+}

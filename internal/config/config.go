@@ -1,0 +1,170 @@
+// Package config reads the task file: strict keys, defaults, --set, and every mistake at once with the place it stands at.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"ptune/internal/data"
+	"ptune/internal/prompt"
+	"ptune/internal/train"
+)
+
+// Task is a task file. Each key is declared here, once; Default has its value where a file says nothing.
+type Task struct {
+	Model  string `yaml:"model"`
+	Prompt Prompt `yaml:"prompt"`
+	Data   Data   `yaml:"data"`
+	Train  Train  `yaml:"train"`
+	Output Output `yaml:"output"`
+}
+
+// Prompt is how the soft prompt begins.
+type Prompt struct {
+	Tokens  int    `yaml:"tokens"`
+	Init    string `yaml:"init"`
+	Text    string `yaml:"text"`
+	File    string `yaml:"file"`
+	Special bool   `yaml:"special_tokens"` // begin the text with BOS, as PEFT does
+}
+
+// Data is the rows and how they become tokens.
+type Data struct {
+	Train     string `yaml:"train"`
+	Valid     Sets   `yaml:"valid"`
+	Input     string `yaml:"input"`
+	Target    string `yaml:"target"`
+	Labels    Labels `yaml:"labels"`
+	MaxTokens int    `yaml:"max_tokens"`
+	OnTooLong string `yaml:"on_too_long"`
+}
+
+// Train is the run.
+type Train struct {
+	Epochs           int        `yaml:"epochs"`
+	Steps            int        `yaml:"steps"`
+	BatchSize        int        `yaml:"batch_size"`
+	MicroBatchTokens int        `yaml:"micro_batch_tokens"`
+	Optimizer        string     `yaml:"optimizer"`
+	LearningRate     Rate       `yaml:"learning_rate"`
+	Betas            [2]float64 `yaml:"betas"`
+	WeightDecay      float64    `yaml:"weight_decay"`
+	Schedule         string     `yaml:"schedule"`
+	Warmup           float64    `yaml:"warmup"`
+	ClipNorm         float64    `yaml:"clip_norm"`
+	Seed             uint64     `yaml:"seed"`
+	Shuffle          bool       `yaml:"shuffle"`
+	EvalEvery        int        `yaml:"eval_every"`
+	Patience         int        `yaml:"patience"`
+}
+
+// Output is what a run leaves.
+type Output struct {
+	Prompt string `yaml:"prompt"`
+	Dir    string `yaml:"dir"`
+}
+
+// Sets are validation files by name; a file alone is called "valid".
+type Sets []Set
+
+// Set is a named file.
+type Set struct{ Name, Path string }
+
+// Labels are the classes, in the file's order; a list names the values themselves.
+type Labels []data.Label
+
+// Rate is a learning rate, or auto.
+type Rate struct {
+	Auto  bool
+	Value float64
+}
+
+// Default is the task where a file says nothing.
+func Default() *Task {
+	return &Task{
+		Prompt: Prompt{Tokens: 16, Init: "text"},
+		Data:   Data{MaxTokens: 512, OnTooLong: data.TooLongIsError},
+		Train: Train{Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Optimizer: "adamw", LearningRate: Rate{Auto: true},
+			Betas: [2]float64{0.9, 0.999}, Schedule: "linear", Warmup: 0.05, ClipNorm: 1, Shuffle: true, EvalEvery: 50, Patience: 5},
+	}
+}
+
+// check finds the values that no run could use. at gives the place of a key.
+func (t *Task) check(at func(key string) string) error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s %s", at(key), key, fmt.Sprintf(format, args...)))
+	}
+	required := func(key, value string) {
+		if value == "" {
+			bad(key, "is missing")
+		}
+	}
+	oneOf := func(key, value string, choices ...string) {
+		if !slices.Contains(choices, value) {
+			bad(key, "is %q, want %s", value, strings.Join(choices, ", "))
+		}
+	}
+	atLeast := func(key string, value, least int) {
+		if value < least {
+			bad(key, "is %d, want at least %d", value, least)
+		}
+	}
+	finite := func(key string, value, least, most float64) {
+		if !(value >= least && value <= most) { // false for NaN too
+			if math.IsInf(most, 1) {
+				bad(key, "is %g, want at least %g", value, least)
+			} else {
+				bad(key, "is %g, want %g to %g", value, least, most)
+			}
+		}
+	}
+	required("model", t.Model)
+	required("data.train", t.Data.Train)
+	required("data.input", t.Data.Input)
+	required("data.target", t.Data.Target)
+	required("output.prompt", t.Output.Prompt)
+	atLeast("prompt.tokens", t.Prompt.Tokens, 1)
+	if t.Prompt.Tokens > 4096 {
+		bad("prompt.tokens", "is %d, want at most 4096", t.Prompt.Tokens)
+	}
+	oneOf("prompt.init", t.Prompt.Init, prompt.Kinds()...)
+	switch {
+	case t.Prompt.Init == "text" && t.Prompt.Text == "":
+		bad("prompt.text", "is missing; prompt.init: text begins from it (prompt.init: vocab needs none)")
+	case t.Prompt.Init == "file" && t.Prompt.File == "":
+		bad("prompt.file", "is missing; prompt.init: file begins from it")
+	case t.Prompt.Init == "labels" && len(t.Data.Labels) == 0:
+		bad("data.labels", "is missing; prompt.init: labels begins from them")
+	}
+	if t.Data.Input != "" && t.Data.Target != "" {
+		if _, err := data.NewFormat(t.Data.Input, t.Data.Target, t.Data.Labels); err != nil {
+			errs = append(errs, fmt.Errorf("%s: data.%w", at("data."+strings.SplitN(err.Error(), ":", 2)[0]), err))
+		}
+	}
+	atLeast("data.max_tokens", t.Data.MaxTokens, 2)
+	oneOf("data.on_too_long", t.Data.OnTooLong, data.TooLongIsError, data.TooLongDrop, data.TooLongCutInput)
+	atLeast("train.epochs", t.Train.Epochs, 1)
+	atLeast("train.steps", t.Train.Steps, 0)
+	atLeast("train.batch_size", t.Train.BatchSize, 1)
+	atLeast("train.micro_batch_tokens", t.Train.MicroBatchTokens, 1)
+	oneOf("train.optimizer", t.Train.Optimizer, train.Optimizers()...)
+	if !t.Train.LearningRate.Auto && !(t.Train.LearningRate.Value > 0 && t.Train.LearningRate.Value < math.Inf(1)) {
+		bad("train.learning_rate", "is %g, want auto or a number above 0", t.Train.LearningRate.Value)
+	}
+	for _, b := range t.Train.Betas {
+		if !(b >= 0 && b < 1) {
+			bad("train.betas", "has %g, want two numbers of at least 0 and below 1", b)
+		}
+	}
+	finite("train.weight_decay", t.Train.WeightDecay, 0, math.Inf(1))
+	oneOf("train.schedule", t.Train.Schedule, train.Schedules()...)
+	finite("train.warmup", t.Train.Warmup, 0, 1)
+	finite("train.clip_norm", t.Train.ClipNorm, 0, math.Inf(1))
+	atLeast("train.eval_every", t.Train.EvalEvery, 1)
+	atLeast("train.patience", t.Train.Patience, 0)
+	return errors.Join(errs...)
+}

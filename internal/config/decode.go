@@ -1,0 +1,338 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"ptune/internal/data"
+)
+
+// decoder fills a Task from YAML nodes and remembers where each key stands.
+type decoder struct {
+	file   string
+	places map[string]string // by dotted key
+	errs   []error
+}
+
+func (d *decoder) bad(n *yaml.Node, format string, args ...any) {
+	d.errs = append(d.errs, fmt.Errorf("%s: %s", d.place(n), fmt.Sprintf(format, args...)))
+}
+
+func (d *decoder) place(n *yaml.Node) string {
+	if n.Line == 0 {
+		return d.file // a setting from the command line
+	}
+	return fmt.Sprintf("%s:%d:%d", d.file, n.Line, n.Column)
+}
+
+func (d *decoder) task(root *yaml.Node, t *Task) { d.section(root, reflect.ValueOf(t).Elem(), "") }
+
+// section fills a struct from a mapping.
+func (d *decoder) section(n *yaml.Node, to reflect.Value, prefix string) {
+	if n.Kind != yaml.MappingNode {
+		d.bad(n, "%s wants keys and values below it, not %s", strings.TrimSuffix(prefix, "."), describe(n))
+		return
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		name := prefix + key.Value
+		field, ok := fieldOf(to, key.Value)
+		switch {
+		case !ok:
+			d.bad(key, "unknown key %q%s%s", key.Value, under(prefix), suggest(name, prefix))
+			continue
+		case seen[key.Value]:
+			d.bad(key, "key %q%s is there twice", key.Value, under(prefix))
+			continue
+		}
+		seen[key.Value] = true
+		d.places[name] = d.place(value)
+		d.value(value, field, name)
+	}
+}
+
+// set applies a setting of the form a.b=c; c is read as YAML.
+func (d *decoder) set(setting string, t *Task) {
+	file := d.file
+	defer func() { d.file = file }()
+	d.file = "--set " + setting
+	key, text, ok := strings.Cut(setting, "=")
+	if !ok {
+		d.errs = append(d.errs, fmt.Errorf("%s: want key=value, as in --set train.steps=100", d.file))
+		return
+	}
+	to := reflect.ValueOf(t).Elem()
+	names := strings.Split(key, ".")
+	prefix := ""
+	for i, name := range names {
+		field, ok := fieldOf(to, name)
+		if !ok || to.Kind() != reflect.Struct {
+			d.errs = append(d.errs, fmt.Errorf("%s: unknown key %q%s", d.file, key, suggest(key, prefix)))
+			return
+		}
+		to = field
+		if i < len(names)-1 {
+			prefix += name + "."
+		}
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 {
+		doc.Content = []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
+	}
+	clearPlaces(doc.Content[0])
+	d.places[key] = d.file
+	d.value(doc.Content[0], to, key)
+}
+
+func clearPlaces(n *yaml.Node) {
+	n.Line, n.Column = 0, 0
+	for _, c := range n.Content {
+		clearPlaces(c)
+	}
+}
+
+func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
+	if v.Kind() != reflect.Struct {
+		return v, false
+	}
+	for i := range v.NumField() {
+		if tag := v.Type().Field(i).Tag.Get("yaml"); tag == name && tag != "" {
+			return v.Field(i), true
+		}
+	}
+	return v, false
+}
+
+// value fills one field.
+func (d *decoder) value(n *yaml.Node, to reflect.Value, name string) {
+	if n.Kind == yaml.AliasNode || n.Anchor != "" {
+		d.bad(n, "%s uses an anchor or alias; write the value out", name)
+		return
+	}
+	switch p := to.Addr().Interface().(type) {
+	case *Sets:
+		d.sets(n, p, name)
+		return
+	case *Labels:
+		d.labels(n, p, name)
+		return
+	case *Rate:
+		if n.Kind == yaml.ScalarNode && n.Value == "auto" {
+			*p = Rate{Auto: true}
+			return
+		}
+		*p = Rate{}
+		d.value(n, reflect.ValueOf(&p.Value).Elem(), name)
+		return
+	case *[2]float64:
+		if n.Kind != yaml.SequenceNode || len(n.Content) != 2 {
+			d.bad(n, "%s wants two numbers, as in [0.9, 0.999], not %s", name, describe(n))
+			return
+		}
+		for i, c := range n.Content {
+			d.value(c, to.Index(i), name)
+		}
+		return
+	}
+	if to.Kind() == reflect.Struct {
+		d.section(n, to, name+".")
+		return
+	}
+	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+		d.bad(n, "%s wants %s, not %s", name, kindName(to.Kind()), describe(n))
+		return
+	}
+	ok := false
+	switch to.Kind() {
+	case reflect.String:
+		ok = true // any scalar, as it is written
+		to.SetString(n.Value)
+	case reflect.Bool:
+		if ok = n.Tag == "!!bool"; ok {
+			to.SetBool(strings.EqualFold(n.Value, "true"))
+		}
+	case reflect.Int:
+		var i int
+		if ok = n.Tag == "!!int" && n.Decode(&i) == nil; ok {
+			to.SetInt(int64(i))
+		}
+	case reflect.Uint64:
+		var u uint64
+		if ok = n.Tag == "!!int" && n.Decode(&u) == nil; ok {
+			to.SetUint(u)
+		}
+	case reflect.Float64:
+		var f float64
+		if ok = (n.Tag == "!!int" || n.Tag == "!!float") && n.Decode(&f) == nil && !math.IsNaN(f); !ok && n.Tag == "!!str" {
+			var err error // 1e-5 is a number in YAML 1.2, whatever the library thinks
+			f, err = strconv.ParseFloat(n.Value, 64)
+			ok = err == nil && !math.IsNaN(f)
+		}
+		if ok {
+			to.SetFloat(f)
+		}
+	}
+	if !ok {
+		d.bad(n, "%s wants %s, not %s", name, kindName(to.Kind()), describe(n))
+	}
+}
+
+// sets reads a path, or a mapping of names to paths.
+func (d *decoder) sets(n *yaml.Node, to *Sets, name string) {
+	*to = nil
+	if n.Kind == yaml.ScalarNode && n.Tag != "!!null" {
+		if n.Value != "" {
+			*to = Sets{{"valid", n.Value}}
+		}
+		return
+	}
+	d.pairs(n, name, "a path, or names with their paths", func(key, value *yaml.Node) {
+		*to = append(*to, Set{key.Value, value.Value})
+	})
+}
+
+// labels reads a list of names, or a mapping of values to names.
+func (d *decoder) labels(n *yaml.Node, to *Labels, name string) {
+	*to = nil
+	if n.Kind == yaml.SequenceNode {
+		for _, c := range n.Content {
+			if c.Kind != yaml.ScalarNode {
+				d.bad(c, "%s wants names, not %s", name, describe(c))
+				continue
+			}
+			*to = append(*to, data.Label{Value: c.Value, Name: c.Value})
+		}
+		return
+	}
+	d.pairs(n, name, "a list of names, or values with their names", func(key, value *yaml.Node) {
+		*to = append(*to, data.Label{Value: key.Value, Name: value.Value})
+	})
+}
+
+func (d *decoder) pairs(n *yaml.Node, name, want string, add func(key, value *yaml.Node)) {
+	if n.Kind != yaml.MappingNode {
+		d.bad(n, "%s wants %s, not %s", name, want, describe(n))
+		return
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		switch {
+		case value.Kind != yaml.ScalarNode || value.Tag == "!!null":
+			d.bad(value, "%s.%s wants text, not %s", name, key.Value, describe(value))
+		case seen[key.Value]:
+			d.bad(key, "%s.%s is there twice", name, key.Value)
+		default:
+			seen[key.Value] = true
+			add(key, value)
+		}
+	}
+}
+
+func kindName(k reflect.Kind) string {
+	switch k {
+	case reflect.Int, reflect.Uint64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Bool:
+		return "true or false"
+	}
+	return "text"
+}
+
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "keys and values"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	if n.Tag == "!!null" {
+		return "nothing"
+	}
+	if len(n.Value) > 60 {
+		return fmt.Sprintf("%q…", n.Value[:60])
+	}
+	return fmt.Sprintf("%q", n.Value)
+}
+
+func under(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	return fmt.Sprintf(" under %q", strings.TrimSuffix(prefix, "."))
+}
+
+// Keys are all dotted keys of a task file.
+func Keys() []string { return keys(reflect.TypeFor[Task](), "") }
+
+func keys(t reflect.Type, prefix string) []string {
+	var out []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name := prefix + f.Tag.Get("yaml")
+		if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[Rate]() {
+			out = append(out, name)
+			out = append(out, keys(f.Type, name+".")...)
+		} else {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// suggest names the key that was meant, if one is near: a slip of the pen in the same section, or the same word elsewhere.
+func suggest(name, prefix string) string {
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	best, near := "", len(last)/3+1
+	for _, k := range Keys() {
+		if !strings.HasPrefix(k, prefix) || strings.Contains(k[len(prefix):], ".") {
+			continue
+		}
+		if n := distance(last, k[len(prefix):]); n <= near && (best == "" || n < distance(last, best)) {
+			best = k[len(prefix):]
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("; did you mean %q?", best)
+	}
+	for _, k := range Keys() {
+		if k[strings.LastIndexByte(k, '.')+1:] == last {
+			return fmt.Sprintf("; did you mean %q?", k)
+		}
+	}
+	return ""
+}
+
+// distance is the number of insertions, deletions, replacements and swaps of neighbours between two words.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range b {
+		rows[0][j+1] = j + 1
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			same := 1
+			if a[i-1] == b[j-1] {
+				same = 0
+			}
+			rows[i][j] = slices.Min([]int{rows[i-1][j] + 1, rows[i][j-1] + 1, rows[i-1][j-1] + same})
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

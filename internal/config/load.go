@@ -1,0 +1,99 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+const maxFile = 1 << 20
+
+// Load reads a task file and the settings given as a.b=c, which win over it. Its error has every mistake, each on a line of
+// its own that begins with file:line:column.
+func Load(path string, settings []string) (*Task, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read task: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read task: %w", err)
+	}
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("read task %q: the file is larger than %d KB", path, maxFile>>10)
+	}
+	return parse(path, text, settings)
+}
+
+func parse(path string, text []byte, settings []string) (*Task, error) {
+	root, err := parseYAML(path, text)
+	if err != nil {
+		return nil, err
+	}
+	t := Default()
+	d := &decoder{file: path, places: map[string]string{}}
+	d.task(root, t)
+	for _, s := range settings {
+		d.set(s, t)
+	}
+	place := func(key string) string {
+		for k := key; k != ""; k = k[:max(0, strings.LastIndexByte(k, '.'))] {
+			if p, ok := d.places[k]; ok {
+				return p
+			}
+		}
+		return path
+	}
+	if err := errors.Join(d.errs...); err != nil {
+		return nil, err // what was not read has its default, so a check would say wrong things
+	}
+	if err := t.check(place); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Limits before the YAML library sees a file.
+const maxDepth = 32
+
+// parseYAML reads one document without aliases.
+func parseYAML(path string, text []byte) (root *yaml.Node, err error) {
+	depth := 0
+	for _, c := range text { // an upper bound: brackets in strings count too
+		switch c {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth--
+		}
+		if depth > maxDepth {
+			return nil, fmt.Errorf("%s: the file is nested too deep", path)
+		}
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			root, err = nil, fmt.Errorf("%s: not YAML: %v", path, r)
+		}
+	}()
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	var doc, second yaml.Node
+	if err := dec.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("%s: the file is empty; see ptune help train for what a task file says", path)
+		}
+		return nil, fmt.Errorf("%s: not YAML: %s", path, strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "while parsing: "))
+	}
+	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s:%d: a second document begins; a task file is one", path, max(1, second.Line))
+	}
+	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, fmt.Errorf("%s: want keys and values, beginning with model:", path)
+	}
+	return doc.Content[0], nil
+}

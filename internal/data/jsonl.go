@@ -1,0 +1,109 @@
+package data
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+)
+
+// record is one line: its fields as text, or what is wrong with it.
+type record struct {
+	line   int
+	values map[string]string
+	err    error
+}
+
+const maxLine = 16 << 20
+
+// readJSONL reads a file of JSON objects, one a line. Blank lines are passed over, a byte order mark and CRLF are taken off.
+func readJSONL(path string) ([]record, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read rows: %w", err)
+	}
+	defer f.Close()
+	var records []record
+	in := bufio.NewScanner(f)
+	in.Buffer(nil, maxLine)
+	for n := 1; in.Scan(); n++ {
+		line := in.Bytes()
+		if n == 1 {
+			line = bytes.TrimPrefix(line, []byte("\ufeff"))
+		}
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		values, err := ParseObject(line)
+		records = append(records, record{n, values, err})
+	}
+	if err := in.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return nil, fmt.Errorf("%s:%d: the line is longer than %d MB", path, len(records)+1, maxLine>>20)
+	} else if err != nil {
+		return nil, fmt.Errorf("read rows %q: %w", path, err)
+	}
+	return records, nil
+}
+
+// ParseObject reads a JSON object into its fields' texts: strings as they are, numbers and booleans as they are written.
+// Fields that hold lists, objects or null are left out, so a template that asks for one finds it missing.
+func ParseObject(line []byte) (map[string]string, error) {
+	if !utf8.Valid(line) {
+		return nil, errors.New("the line is not valid UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(line))
+	dec.UseNumber()
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		if err == nil || err == io.EOF {
+			err = errors.New("want an object, {…}")
+		}
+		return nil, fmt.Errorf("not a JSON object: %w", plain(err))
+	}
+	values, seen := map[string]string{}, map[string]bool{}
+	for dec.More() {
+		k, err := dec.Token()
+		if err != nil {
+			return nil, fmt.Errorf("not JSON: %w", plain(err))
+		}
+		key := k.(string)
+		if seen[key] {
+			return nil, fmt.Errorf("field %q is there twice", key)
+		}
+		seen[key] = true
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return nil, fmt.Errorf("not JSON: %w", plain(err))
+		}
+		switch raw[0] {
+		case '"':
+			var s string
+			if err := json.Unmarshal(raw, &s); err != nil {
+				return nil, fmt.Errorf("not JSON: %w", plain(err))
+			}
+			values[key] = s
+		case '[', '{', 'n':
+		default:
+			values[key] = string(raw)
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, fmt.Errorf("not JSON: %w", plain(err))
+	}
+	if rest := strings.TrimSpace(string(line[dec.InputOffset():])); rest != "" {
+		return nil, fmt.Errorf("there is something behind the object: %.40q", rest)
+	}
+	return values, nil
+}
+
+// plain gives the JSON library's bare "EOF" words.
+func plain(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errors.New("the line ends before the object does")
+	}
+	return err
+}

@@ -1,0 +1,92 @@
+package data
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Template is text with {field} places; {{ and }} are braces.
+type Template struct {
+	source string
+	parts  []part
+}
+
+type part struct {
+	text  string
+	field string // empty: text as it is
+}
+
+// ParseTemplate reads a template.
+func ParseTemplate(s string) (Template, error) {
+	t := Template{source: s}
+	text := strings.Builder{}
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case (c == '{' || c == '}') && i+1 < len(s) && s[i+1] == c:
+			text.WriteByte(c)
+			i++
+		case c == '}':
+			return t, fmt.Errorf("template %q has a } without its {; write }} for a brace", s)
+		case c == '{':
+			end := strings.IndexAny(s[i+1:], "{}")
+			if end < 0 || s[i+1+end] == '{' {
+				return t, fmt.Errorf("template %q has a { without its }; write {{ for a brace", s)
+			}
+			field := s[i+1 : i+1+end]
+			if strings.TrimSpace(field) == "" {
+				return t, fmt.Errorf("template %q has a place without a field's name", s)
+			}
+			t.parts = append(t.parts, part{text: text.String()}, part{field: field})
+			text.Reset()
+			i += end + 1
+		default:
+			text.WriteByte(c)
+		}
+	}
+	t.parts = append(t.parts, part{text: text.String()})
+	return t, nil
+}
+
+// Fields are the fields the template asks for, each once.
+func (t Template) Fields() []string {
+	var fields []string
+	for _, p := range t.parts {
+		if p.field != "" && !slices.Contains(fields, p.field) {
+			fields = append(fields, p.field)
+		}
+	}
+	return fields
+}
+
+// Fill is the text with its fields' values; a missing field is an error.
+func (t Template) Fill(values map[string]string) (string, error) {
+	var b strings.Builder
+	for _, p := range t.parts {
+		if p.field == "" {
+			b.WriteString(p.text)
+			continue
+		}
+		v, ok := values[p.field]
+		if !ok {
+			return "", fmt.Errorf("there is no field %q; the row has %s", p.field, list(values))
+		}
+		b.WriteString(v)
+	}
+	return b.String(), nil
+}
+
+func (t Template) String() string { return t.source }
+
+// list names the fields of a row.
+func list(values map[string]string) string {
+	if len(values) == 0 {
+		return "none"
+	}
+	var names []string
+	for name := range values {
+		names = append(names, fmt.Sprintf("%q", name))
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,64 @@
+package generate
+
+import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// Sampling is how the next token is chosen. The zero value is greedy.
+type Sampling struct {
+	Temperature float64 // 0: the likeliest token
+	TopK        int     // among the k likeliest; 0: all
+	TopP        float64 // among the likeliest that together have this probability; 0 or 1: all
+	Seed        uint64
+}
+
+type sampler struct {
+	Sampling
+	r *rand.Rand
+}
+
+// stream keeps these draws apart from all others that use the seed.
+const stream = 0x73616d706c65 // "sample"
+
+// newSampler is the sampler of one text: each text has draws of its own, whatever is generated beside it.
+func newSampler(s Sampling, text int) *sampler {
+	return &sampler{s, rand.New(rand.NewPCG(s.Seed, stream+uint64(text)<<48))}
+}
+
+// next chooses a token: temperature first, then top-k, then top-p, in transformers' order.
+func (s *sampler) next(logits []float32) int32 {
+	if s.Temperature == 0 {
+		return int32(slices.Index(logits, slices.Max(logits)))
+	}
+	order := make([]int32, len(logits))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(logits[b], logits[a]) })
+	if s.TopK > 0 && s.TopK < len(order) {
+		order = order[:s.TopK]
+	}
+	p, sum := make([]float64, len(order)), 0.0
+	for i, id := range order {
+		p[i] = math.Exp(float64(logits[id]-logits[order[0]]) / s.Temperature)
+		sum += p[i]
+	}
+	if s.TopP > 0 && s.TopP < 1 {
+		had, n := 0.0, 0
+		for n < len(p) && had < s.TopP*sum { // the token that reaches top-p is kept
+			had += p[n]
+			n++
+		}
+		order, p, sum = order[:n], p[:n], had
+	}
+	u := s.r.Float64() * sum
+	for i, w := range p {
+		if u -= w; u < 0 {
+			return order[i]
+		}
+	}
+	return order[len(order)-1]
+}

@@ -1,0 +1,132 @@
+// Package report has the events of a run and the writers that show them. It does not know who emits them.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"time"
+)
+
+// Event is something that happened in a run: a Start, Step, Eval or End.
+type Event interface{ kind() string }
+
+// Func takes events as they happen.
+type Func func(Event)
+
+// Start is the beginning of a run.
+type Start struct {
+	Model         string  `json:"model"`
+	Rows          int     `json:"rows"`
+	Steps         int     `json:"steps"`
+	BatchSize     int     `json:"batch_size"`
+	VirtualTokens int     `json:"virtual_tokens"`
+	Parameters    int     `json:"parameters"` // what is trained
+	LearningRate  float64 `json:"learning_rate"`
+	Optimizer     string  `json:"optimizer"`
+	Seed          uint64  `json:"seed"`
+}
+
+// Step is one optimizer step.
+type Step struct {
+	Step         int     `json:"step"`
+	Of           int     `json:"of"`
+	Epoch        int     `json:"epoch"`
+	Loss         Number  `json:"loss"` // mean over the batch's target tokens, before the step
+	LearningRate float64 `json:"learning_rate"`
+	GradNorm     Number  `json:"grad_norm"` // before clipping
+	PromptNorm   Number  `json:"prompt_norm"`
+	TargetTokens int     `json:"target_tokens"`
+	Seconds      float64 `json:"seconds"`
+}
+
+// Eval is an evaluation of one set.
+type Eval struct {
+	Step     int      `json:"step"`
+	Set      string   `json:"set"`
+	Loss     Number   `json:"loss"`
+	Accuracy *float64 `json:"accuracy,omitempty"`
+	MacroF1  *float64 `json:"macro_f1,omitempty"`
+	Best     bool     `json:"best"` // the best so far
+	Seconds  float64  `json:"seconds"`
+}
+
+// End is the end of a run.
+type End struct {
+	Steps           int     `json:"steps"`
+	BestStep        int     `json:"best_step"`
+	StopReason      string  `json:"stop_reason"`
+	Seconds         float64 `json:"seconds"`
+	PeakMemoryBytes int64   `json:"peak_memory_bytes"`
+}
+
+func (Start) kind() string { return "start" }
+func (Step) kind() string  { return "step" }
+func (Eval) kind() string  { return "eval" }
+func (End) kind() string   { return "end" }
+
+// Number is a float that JSON can hold whatever it is: NaN and infinities are written as null.
+type Number float64
+
+// MarshalJSON writes n.
+func (n Number) MarshalJSON() ([]byte, error) {
+	if math.IsNaN(float64(n)) || math.IsInf(float64(n), 0) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(n))
+}
+
+// All hands each event to every one of fs.
+func All(fs ...Func) Func {
+	return func(e Event) {
+		for _, f := range fs {
+			f(e)
+		}
+	}
+}
+
+// JSONL writes each event as an object on a line of its own, its kind under "event". The first failure is handed to fail.
+func JSONL(w io.Writer, fail func(error)) Func {
+	return func(e Event) {
+		body, err := json.Marshal(e)
+		if err == nil {
+			_, err = fmt.Fprintf(w, "{\"event\":%q,%s\n", e.kind(), body[1:])
+		}
+		if err != nil {
+			fail(err)
+		}
+	}
+}
+
+// Text writes what a person wants to read: the start, evaluations, the end, and a step now and then.
+func Text(w io.Writer, every time.Duration) Func {
+	var last time.Time
+	return func(e Event) {
+		switch e := e.(type) {
+		case Start:
+			fmt.Fprintf(w, "training %d virtual tokens (%d values) for %s: %d rows, %d steps of %d, %s at %.3g, seed %d\n",
+				e.VirtualTokens, e.Parameters, e.Model, e.Rows, e.Steps, e.BatchSize, e.Optimizer, e.LearningRate, e.Seed)
+			last = time.Now()
+		case Step:
+			if time.Since(last) < every && e.Step != e.Of {
+				return
+			}
+			last = time.Now()
+			fmt.Fprintf(w, "step %d/%d  loss %.4f  rate %.3g  grad %.3g  prompt %.3g  %.2f s/step\n",
+				e.Step, e.Of, float64(e.Loss), e.LearningRate, float64(e.GradNorm), float64(e.PromptNorm), e.Seconds)
+		case Eval:
+			fmt.Fprintf(w, "step %d  %s: loss %.4f", e.Step, e.Set, float64(e.Loss))
+			if e.Accuracy != nil {
+				fmt.Fprintf(w, "  accuracy %.4f  macro-F1 %.4f", *e.Accuracy, *e.MacroF1)
+			}
+			if e.Best {
+				fmt.Fprint(w, "  (best so far)")
+			}
+			fmt.Fprintln(w)
+		case End:
+			fmt.Fprintf(w, "done after %d steps (%s), best at step %d, %.1f s, peak memory %d MB\n",
+				e.Steps, e.StopReason, e.BestStep, e.Seconds, e.PeakMemoryBytes>>20)
+		}
+	}
+}

@@ -1,0 +1,265 @@
+// Package tokenize turns text into token ids and back with a checkpoint's tokenizer.json. It is the only importer of
+// daulet/tokenizers, the Go binding of Hugging Face's tokenizers library.
+package tokenize
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/daulet/tokenizers"
+)
+
+// Tokenizer is a loaded tokenizer.json.
+type Tokenizer struct {
+	Hash string  // of tokenizer.json
+	BOS  []int32 // what stands before every input text: the special tokens the tokenizer puts in front, as a rule none or one
+
+	lib     *tokenizers.Tokenizer
+	special map[int32]bool
+	pieces  map[int32]string
+	ids     map[string]int32
+}
+
+const maxFile = 64 << 20
+
+// Open loads the tokenizer of a model directory.
+func Open(dir string) (*Tokenizer, error) { return OpenFS(dir, os.DirFS(dir)) }
+
+// OpenFS loads the tokenizer of a model that lies in a file system; name is for messages.
+func OpenFS(name string, dir fs.FS) (*Tokenizer, error) {
+	data, err := read(dir, "tokenizer.json")
+	if err != nil {
+		return nil, fmt.Errorf("read tokenizer of %q: %w", name, err)
+	}
+	t, err := parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("read tokenizer of %q: tokenizer.json: %w", name, err)
+	}
+	sum := sha256.Sum256(data)
+	t.Hash = hex.EncodeToString(sum[:])[:32]
+	if err := t.begin(dir); err != nil {
+		t.Close()
+		return nil, fmt.Errorf("read tokenizer of %q: %w", name, err)
+	}
+	return t, nil
+}
+
+func read(dir fs.FS, name string) ([]byte, error) {
+	f, err := dir.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("%s is larger than %d MB", name, maxFile>>20)
+	}
+	return data, err
+}
+
+// file is the part of tokenizer.json that is looked at before the library sees it.
+type file struct {
+	AddedTokens []struct {
+		ID      int32  `json:"id"`
+		Content string `json:"content"`
+		Special bool   `json:"special"`
+	} `json:"added_tokens"`
+	Model struct {
+		Type   string          `json:"type"`
+		Prefix *string         `json:"continuing_subword_prefix"`
+		Vocab  json.RawMessage `json:"vocab"`
+		Merges json.RawMessage `json:"merges"`
+	} `json:"model"`
+}
+
+// parse checks what would end the process inside the library, and loads the rest there. Truncation and padding that a file
+// asks for are switched off: nothing is cut unless the task file says so.
+func parse(data []byte) (*Tokenizer, error) {
+	var f file
+	if err := json.Unmarshal(data, &f); err != nil {
+		return nil, err
+	}
+	t := &Tokenizer{special: map[int32]bool{}, pieces: map[int32]string{}, ids: map[string]int32{}}
+	switch f.Model.Type {
+	case "", "BPE", "Unigram", "WordPiece", "WordLevel": // old files leave BPE's type out
+	default:
+		return nil, fmt.Errorf("its model is %q, which ptune does not know", f.Model.Type)
+	}
+	if f.Model.Type == "BPE" && f.Model.Prefix != nil && *f.Model.Prefix != "" {
+		return nil, fmt.Errorf("a BPE model with continuing_subword_prefix %q is not supported", *f.Model.Prefix)
+	}
+	if err := t.vocabulary(&f); err != nil {
+		return nil, err
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(data, &all); err != nil {
+		return nil, err
+	}
+	cut := false
+	for _, key := range []string{"truncation", "padding"} {
+		if v, ok := all[key]; ok && string(v) != "null" {
+			all[key], cut = json.RawMessage("null"), true
+		}
+	}
+	if cut {
+		var err error
+		if data, err = json.Marshal(all); err != nil {
+			return nil, err
+		}
+	}
+	lib, err := tokenizers.FromBytes(data)
+	if err != nil {
+		return nil, err
+	}
+	t.lib = lib
+	return t, nil
+}
+
+// vocabulary reads which id is which piece.
+func (t *Tokenizer) vocabulary(f *file) error {
+	byPiece := map[string]int32{}
+	if len(f.Model.Vocab) > 0 && f.Model.Vocab[0] == '[' { // Unigram: [piece, score] in the order of ids
+		var list [][]any
+		if err := json.Unmarshal(f.Model.Vocab, &list); err != nil {
+			return fmt.Errorf("model.vocab: %w", err)
+		}
+		for i, p := range list {
+			s, ok := "", false
+			if len(p) == 2 {
+				s, ok = p[0].(string)
+			}
+			if !ok {
+				return fmt.Errorf("model.vocab: entry %d is not a piece and its score", i)
+			}
+			byPiece[s] = int32(i)
+		}
+	} else if err := json.Unmarshal(f.Model.Vocab, &byPiece); err != nil {
+		return fmt.Errorf("model.vocab: %w", err)
+	}
+	if len(byPiece) == 0 {
+		return errors.New("model.vocab is empty")
+	}
+	for p, id := range byPiece {
+		t.pieces[id], t.ids[p] = p, id
+	}
+	for _, a := range f.AddedTokens {
+		t.pieces[a.ID], t.ids[a.Content] = a.Content, a.ID
+		t.special[a.ID] = a.Special
+	}
+	return nil
+}
+
+// begin finds out what stands before every text: what the tokenizer's own template puts there, unless
+// tokenizer_config.json's add_bos_token says otherwise.
+func (t *Tokenizer) begin(dir fs.FS) error {
+	plain, err := t.encode("a", false)
+	if err != nil {
+		return err
+	}
+	full, err := t.encode("a", true)
+	if err != nil {
+		return err
+	}
+	for k := 0; k+len(plain) <= len(full); k++ {
+		if slices.Equal(full[k:k+len(plain)], plain) {
+			t.BOS = full[:k]
+			break
+		}
+	}
+	data, err := read(dir, "tokenizer_config.json")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var c struct {
+		AddBOS *bool           `json:"add_bos_token"`
+		BOS    json.RawMessage `json:"bos_token"`
+	}
+	if err := json.Unmarshal(data, &c); err != nil {
+		return fmt.Errorf("tokenizer_config.json: %w", err)
+	}
+	if c.AddBOS == nil {
+		return nil
+	}
+	id, known := t.ids[tokenText(c.BOS)]
+	switch {
+	case *c.AddBOS && len(t.BOS) == 0 && known:
+		t.BOS = []int32{id}
+	case !*c.AddBOS && len(t.BOS) == 1 && known && t.BOS[0] == id:
+		t.BOS = nil
+	}
+	return nil
+}
+
+// tokenText is a token given as a string or as an object with its content.
+func tokenText(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		return s
+	}
+	var o struct {
+		Content string `json:"content"`
+	}
+	if json.Unmarshal(raw, &o) == nil {
+		return o.Content
+	}
+	return ""
+}
+
+// Encode is the ids of text without special tokens.
+func (t *Tokenizer) Encode(text string) ([]int32, error) { return t.encode(text, false) }
+
+// EncodeInput is the ids of text with what stands before every input.
+func (t *Tokenizer) EncodeInput(text string) ([]int32, error) {
+	ids, err := t.encode(text, false)
+	return append(slices.Clone(t.BOS), ids...), err
+}
+
+func (t *Tokenizer) encode(text string, special bool) ([]int32, error) {
+	if text == "" {
+		return nil, nil
+	}
+	if i := strings.IndexByte(text, 0); i >= 0 {
+		return nil, fmt.Errorf("the text has a NUL byte at offset %d, which tokenizers cannot take", i)
+	}
+	got, _ := t.lib.Encode(text, special)
+	if len(got) == 0 && strings.TrimSpace(text) != "" {
+		return nil, fmt.Errorf("the tokenizer failed on %.40q", text)
+	}
+	ids := make([]int32, len(got))
+	for i, id := range got {
+		ids[i] = int32(id)
+	}
+	return ids, nil
+}
+
+// Decode is the text of ids, special tokens left out.
+func (t *Tokenizer) Decode(ids []int32) string {
+	u := make([]uint32, len(ids))
+	for i, id := range ids {
+		u[i] = uint32(id)
+	}
+	return t.lib.Decode(u, true)
+}
+
+// Piece is the vocabulary's own spelling of a token, empty if the id has none.
+func (t *Tokenizer) Piece(id int32) string { return t.pieces[id] }
+
+// Ordinary tells whether a token is text: neither special nor a byte that stands in for one (<0x0A>), and known.
+func (t *Tokenizer) Ordinary(id int32) bool {
+	p, ok := t.pieces[id]
+	return ok && !t.special[id] && !(len(p) == 6 && strings.HasPrefix(p, "<0x") && p[5] == '>')
+}
+
+// Close frees the tokenizer.
+func (t *Tokenizer) Close() error { return t.lib.Close() }
