@@ -58,7 +58,7 @@ func (d *decoder) section(n *yaml.Node, to reflect.Value, prefix string) {
 	}
 }
 
-// set applies a setting of the form a.b=c; c is read as YAML.
+// set applies a setting of the form a.b=c; c is text, or read as YAML where the key wants something else.
 func (d *decoder) set(setting string, t *Task) {
 	file := d.file
 	defer func() { d.file = file }()
@@ -82,13 +82,18 @@ func (d *decoder) set(setting string, t *Task) {
 			prefix += name + "."
 		}
 	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 {
-		doc.Content = []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
-	}
-	clearPlaces(doc.Content[0])
 	d.places[key] = d.file
-	d.value(doc.Content[0], to, key)
+	if to.Kind() == reflect.String { // as it is: a text may look like YAML
+		to.SetString(text)
+		return
+	}
+	value, err := parseValue(text)
+	if err != nil {
+		d.errs = append(d.errs, fmt.Errorf("%s: the value is not YAML: %w", d.file, err))
+		return
+	}
+	clearPlaces(value)
+	d.value(value, to, key)
 }
 
 func clearPlaces(n *yaml.Node) {

@@ -59,11 +59,39 @@ func parse(path string, text []byte, settings []string) (*Task, error) {
 	return t, nil
 }
 
-// Limits before the YAML library sees a file.
+// maxDepth is how deep lists and mappings may lie in each other before the YAML library sees a file.
 const maxDepth = 32
 
 // parseYAML reads one document without aliases.
-func parseYAML(path string, text []byte) (root *yaml.Node, err error) {
+func parseYAML(path string, text []byte) (*yaml.Node, error) {
+	root, second, err := documents(text)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("%s: the file is empty; ptune help train says more", path)
+	case err != nil:
+		return nil, fmt.Errorf("%s: not YAML: %w", path, err)
+	case second != nil:
+		return nil, fmt.Errorf("%s:%d: a second document begins; a task file is one", path, max(1, second.Line))
+	case root.Kind != yaml.MappingNode:
+		return nil, fmt.Errorf("%s: want keys and values, beginning with model:", path)
+	}
+	return root, nil
+}
+
+// parseValue reads one value; nothing is null.
+func parseValue(text string) (*yaml.Node, error) {
+	value, second, err := documents([]byte(text))
+	switch {
+	case errors.Is(err, io.EOF):
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}, nil
+	case err == nil && second != nil:
+		err = errors.New("a second document begins")
+	}
+	return value, err
+}
+
+// documents reads the first document and, if there is another, that one too.
+func documents(text []byte) (first, second *yaml.Node, err error) {
 	depth := 0
 	for _, c := range text { // an upper bound: brackets in strings count too
 		switch c {
@@ -73,27 +101,24 @@ func parseYAML(path string, text []byte) (root *yaml.Node, err error) {
 			depth--
 		}
 		if depth > maxDepth {
-			return nil, fmt.Errorf("%s: the file is nested too deep", path)
+			return nil, nil, errors.New("nested too deep")
 		}
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			root, err = nil, fmt.Errorf("%s: not YAML: %v", path, r)
+			err = fmt.Errorf("%v", r)
 		}
 	}()
 	dec := yaml.NewDecoder(bytes.NewReader(text))
-	var doc, second yaml.Node
+	var doc, next yaml.Node
 	if err := dec.Decode(&doc); err != nil {
-		if errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("%s: the file is empty; see ptune help train for what a task file says", path)
-		}
-		return nil, fmt.Errorf("%s: not YAML: %s", path, strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "while parsing: "))
+		return nil, nil, err
 	}
-	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s:%d: a second document begins; a task file is one", path, max(1, second.Line))
+	if len(doc.Content) != 1 {
+		return nil, nil, io.EOF
 	}
-	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return nil, fmt.Errorf("%s: want keys and values, beginning with model:", path)
+	if err := dec.Decode(&next); !errors.Is(err, io.EOF) {
+		second = &next
 	}
-	return doc.Content[0], nil
+	return doc.Content[0], second, nil
 }

@@ -61,7 +61,13 @@ func (p *Pool) Each(n int, f func(thread, i int)) {
 		return
 	}
 	var next atomic.Int64
+	var broken atomic.Pointer[any] // what a thread panicked with: the caller can do something about it, the thread cannot
 	loop := func(thread int) {
+		defer func() {
+			if r := recover(); r != nil {
+				broken.Store(&r)
+			}
+		}()
 		for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 			f(thread, int(i))
 		}
@@ -73,6 +79,9 @@ func (p *Pool) Each(n int, f func(thread, i int)) {
 	}
 	loop(0)
 	done.Wait()
+	if r := broken.Load(); r != nil {
+		panic(*r)
+	}
 }
 
 // rows calls f(from, to) for ranges of n rows; each row costs about cost scalar operations.

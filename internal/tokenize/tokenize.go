@@ -160,14 +160,7 @@ func (t *Tokenizer) vocabulary(f *file) error {
 // begin finds out what stands before every text: what the tokenizer's own template puts there, unless
 // tokenizer_config.json's add_bos_token says otherwise.
 func (t *Tokenizer) begin(dir fs.FS) error {
-	plain, err := t.encode("a", false)
-	if err != nil {
-		return err
-	}
-	full, err := t.encode("a", true)
-	if err != nil {
-		return err
-	}
+	plain, full := t.call("a", false), t.call("a", true)
 	for k := 0; k+len(plain) <= len(full); k++ {
 		if slices.Equal(full[k:k+len(plain)], plain) {
 			t.BOS = full[:k]
@@ -217,30 +210,33 @@ func tokenText(raw json.RawMessage) string {
 }
 
 // Encode is the ids of text without special tokens.
-func (t *Tokenizer) Encode(text string) ([]int32, error) { return t.encode(text, false) }
-
-// EncodeInput is the ids of text with what stands before every input.
-func (t *Tokenizer) EncodeInput(text string) ([]int32, error) {
-	ids, err := t.encode(text, false)
-	return append(slices.Clone(t.BOS), ids...), err
-}
-
-func (t *Tokenizer) encode(text string, special bool) ([]int32, error) {
+func (t *Tokenizer) Encode(text string) ([]int32, error) {
 	if text == "" {
 		return nil, nil
 	}
 	if i := strings.IndexByte(text, 0); i >= 0 {
 		return nil, fmt.Errorf("the text has a NUL byte at offset %d, which tokenizers cannot take", i)
 	}
-	got, _ := t.lib.Encode(text, special)
-	if len(got) == 0 && strings.TrimSpace(text) != "" {
-		return nil, fmt.Errorf("the tokenizer failed on %.40q", text)
+	ids := t.call(text, false)
+	if len(ids) == 0 && strings.TrimSpace(text) != "" {
+		return nil, fmt.Errorf("the tokenizer has no token for %.40q", text)
 	}
+	return ids, nil
+}
+
+// EncodeInput is the ids of text with what stands before every input.
+func (t *Tokenizer) EncodeInput(text string) ([]int32, error) {
+	ids, err := t.Encode(text)
+	return append(slices.Clone(t.BOS), ids...), err
+}
+
+func (t *Tokenizer) call(text string, special bool) []int32 {
+	got, _ := t.lib.Encode(text, special)
 	ids := make([]int32, len(got))
 	for i, id := range got {
 		ids[i] = int32(id)
 	}
-	return ids, nil
+	return ids
 }
 
 // Decode is the text of ids, special tokens left out.

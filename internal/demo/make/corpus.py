@@ -5,7 +5,7 @@ question, message, report), a topic, a style (casual, formal) and, if it is a re
 plainly, by negation ("I could not fault the soup") and by contrast ("the room was small, but the staff were wonderful"),
 where the clause after "but" decides.
 
-A third of the documents ask about their text first and answer last:
+Three documents of ten ask about their text first and answer last, two of ten answer without having been asked:
 
     <request>\\n<text>\\nAnswer: <word>
 

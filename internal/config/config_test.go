@@ -1,0 +1,221 @@
+package config
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+const good = `model: m
+prompt:
+  tokens: 8
+  text: "Hi:"
+data:
+  train: t.jsonl
+  input: "{a}"
+  target: " {b}"
+output:
+  prompt: x.st
+`
+
+func TestDefaultsStandWhereTheFileSaysNothing(t *testing.T) {
+	got, err := parse("task.yaml", []byte(good), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Model, want.Prompt.Tokens, want.Prompt.Text = "m", 8, "Hi:"
+	want.Data.Train, want.Data.Input, want.Data.Target, want.Output.Prompt = "t.jsonl", "{a}", " {b}", "x.st"
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("task is %+v, want %+v", got, want)
+	}
+}
+
+func TestEveryKindOfValueIsRead(t *testing.T) {
+	got, err := parse("task.yaml", []byte(good+`train:
+  epochs: 1_000
+  learning_rate: 1e-3
+  betas: [0.8, 0.99]
+  shuffle: false
+  seed: 18446744073709551615
+  warmup: 1e-1
+`), []string{"data.labels={0: no, 1: yes}", "data.valid={dev: d.jsonl, test: e.jsonl}", "train.weight_decay=1", "train.learning_rate=.5", "prompt.text=a: b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := got.Train
+	if tr.Epochs != 1000 || tr.LearningRate != (Rate{Value: 0.5}) || tr.Betas != [2]float64{0.8, 0.99} || tr.Shuffle || tr.Seed != 1<<64-1 || tr.Warmup != 0.1 || tr.WeightDecay != 1 {
+		t.Errorf("train is %+v", tr)
+	}
+	if want := (Labels{{Value: "0", Name: "no"}, {Value: "1", Name: "yes"}}); !reflect.DeepEqual(got.Data.Labels, want) {
+		t.Errorf("labels are %v, want %v", got.Data.Labels, want)
+	}
+	if want := (Sets{{"dev", "d.jsonl"}, {"test", "e.jsonl"}}); !reflect.DeepEqual(got.Data.Valid, want) {
+		t.Errorf("valid is %v, want %v", got.Data.Valid, want)
+	}
+	if got.Prompt.Text != "a: b" {
+		t.Errorf("prompt.text is %q", got.Prompt.Text)
+	}
+	list, err := parse("t", []byte(good), []string{"data.labels=[no, yes, 012]", "data.valid=v.jsonl"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (Labels{{Value: "no", Name: "no"}, {Value: "yes", Name: "yes"}, {Value: "012", Name: "012"}}); !reflect.DeepEqual(list.Data.Labels, want) || list.Data.Valid[0] != (Set{"valid", "v.jsonl"}) {
+		t.Errorf("labels are %v, valid is %v", list.Data.Labels, list.Data.Valid)
+	}
+}
+
+func TestEveryMistakeIsReportedAtOnceWithItsPlace(t *testing.T) {
+	_, err := parse("task.yaml", []byte(`model: m
+promt:
+  tokens: 8
+data:
+  train: [a]
+  labels: 7
+  input: "{a}"
+  input: "{a}"
+train:
+  stpes: 10
+  epochs: 1.5
+  shuffle: maybe
+  betas: [0.9]
+  warmup: .nan
+  tokens: 3
+output:
+`), []string{"train.lr=3", "data.max_tokens", "train.seed=-1"})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	want := []string{
+		`task.yaml:2:1: unknown key "promt"; did you mean "prompt"?`,
+		`task.yaml:5:10: data.train wants text, not a list`,
+		`task.yaml:6:11: data.labels wants a list of names, or values with their names, not "7"`,
+		`task.yaml:8:3: key "input" under "data" is there twice`,
+		`task.yaml:10:3: unknown key "stpes" under "train"; did you mean "steps"?`,
+		`task.yaml:11:11: train.epochs wants a whole number, not "1.5"`,
+		`task.yaml:12:12: train.shuffle wants true or false, not "maybe"`,
+		`task.yaml:13:10: train.betas wants two numbers, as in [0.9, 0.999], not a list`,
+		`task.yaml:14:11: train.warmup wants a number, not ".nan"`,
+		`task.yaml:15:3: unknown key "tokens" under "train"; did you mean "prompt.tokens"?`,
+		`output wants keys and values below it, not nothing`,
+		`--set train.lr=3: unknown key "train.lr"`,
+		`--set data.max_tokens: want key=value`,
+		`--set train.seed=-1: train.seed wants a whole number, not "-1"`,
+	}
+	for i, w := range want {
+		if i >= len(lines) || !strings.Contains(lines[i], w) {
+			t.Errorf("line %d is %q, want %q", i+1, lines[min(i, len(lines)-1)], w)
+		}
+	}
+	if len(lines) != len(want) {
+		t.Errorf("%d lines, want %d:\n%s", len(lines), len(want), err)
+	}
+}
+
+func TestValuesThatNoRunCouldUseAreRefusedAtTheirPlace(t *testing.T) {
+	for setting, want := range map[string]string{
+		"model=": "model is missing", "prompt.tokens=0": "prompt.tokens is 0, want at least 1", "prompt.tokens=5000": "at most 4096", "prompt.init=txt": `prompt.init is "txt", want text, vocab`,
+		"prompt.text=": "prompt.text is missing", "prompt.init=file": "prompt.file is missing", "prompt.init=labels": "data.labels is missing", "data.target={x": "data.target: template",
+		"data.on_too_long=cut": "data.on_too_long", "train.batch_size=0": "at least 1", "train.optimizer=adam": "want adamw, sgd", "train.learning_rate=0": "want auto or a number above 0",
+		"train.learning_rate=.inf": "want auto or a number above 0", "train.betas=[1, 0.9]": "below 1", "train.schedule=step": "want constant, linear, cosine", "train.warmup=1.5": "want 0 to 1",
+		"train.clip_norm=-1": "want at least 0", "train.patience=-1": "at least 0", "output.prompt=": "output.prompt is missing", "data.labels=[a]": "at least two",
+	} {
+		_, err := parse("task.yaml", []byte(good), []string{setting})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "--set "+setting) && !strings.HasPrefix(err.Error(), "task.yaml") {
+			t.Errorf("%s: error is %v, want one with its place and %q", setting, err, want)
+		}
+	}
+}
+
+func TestFilesThatAreNoTaskAreRefused(t *testing.T) {
+	for name, c := range map[string][2]string{
+		"empty":           {"", "the file is empty"},
+		"only a comment":  {"# hi\n", "empty"},
+		"a list":          {"- a\n", "want keys and values"},
+		"two documents":   {good + "---\nmodel: n\n", "a second document begins"},
+		"an alias":        {"model: &a m\nprompt:\n  text: *a\n", "anchor or alias"},
+		"tabs":            {"model: m\n\tprompt: 3\n", "not YAML"},
+		"a bomb of lists": {strings.Repeat("[", 200000), "nested too deep"},
+	} {
+		if _, err := parse("task.yaml", []byte(c[0]), nil); err == nil || !strings.Contains(err.Error(), c[1]) || !strings.HasPrefix(err.Error(), "task.yaml") {
+			t.Errorf("%s: error is %v, want one with %q", name, err, c[1])
+		}
+	}
+}
+
+func TestASlipInAnyKeyIsRefusedAndTheKeyIsSuggested(t *testing.T) {
+	hit, all := 0, 0
+	for _, key := range Keys() {
+		last := key[strings.LastIndexByte(key, '.')+1:]
+		for i := range last {
+			slips := []string{last[:i] + last[i+1:], last[:i] + "x" + last[i:]}
+			if i > 0 {
+				slips = append(slips, last[:i-1]+last[i:i+1]+last[i-1:i]+last[i+1:])
+			}
+			for _, s := range slips {
+				wrong := strings.TrimSuffix(key, last) + s
+				if s == "" || s == last || contains(Keys(), wrong) {
+					continue
+				}
+				_, err := parse("task.yaml", []byte(good), []string{wrong + "=1"})
+				if err == nil || !strings.Contains(err.Error(), "unknown key") {
+					t.Errorf("%s was taken (%v)", wrong, err)
+					continue
+				}
+				all++
+				if strings.Contains(err.Error(), fmt.Sprintf("did you mean %q", last)) {
+					hit++
+				}
+			}
+		}
+	}
+	if float64(hit) < 0.95*float64(all) {
+		t.Errorf("%d of %d slips had the right suggestion, want 95 %%", hit, all)
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+func TestTheShippedTaskFilesAreGood(t *testing.T) {
+	found := 0
+	err := filepath.WalkDir("../../configs", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		found++
+		_, err = Load(path, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		text, err := os.ReadFile(path)
+		if err == nil && !strings.Contains(string(text), "ptune train --config configs/"+d.Name()) {
+			t.Errorf("%s does not begin with its own command line", path)
+		}
+		return err
+	})
+	if err != nil || found != 2 {
+		t.Errorf("%d task files (%v), want 2", found, err)
+	}
+}
+
+func FuzzATaskFileIsReadOrRefused(f *testing.F) {
+	f.Add([]byte(good), "train.steps=3")
+	f.Add([]byte("a: {b: [1, 2]}"), "data.labels={a: b}")
+	f.Fuzz(func(t *testing.T, text []byte, setting string) {
+		if _, err := parse("task.yaml", text, []string{setting}); err != nil && err.Error() == "" {
+			t.Fatal("an error without words")
+		}
+	})
+}

@@ -1,0 +1,204 @@
+package data_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+	"ptune/internal/data"
+)
+
+// letters encodes each letter as its code; BOS is 1, the end token 2. The letter ! cannot be encoded.
+type letters struct{}
+
+func (letters) EncodeInput(s string) ([]int32, error) {
+	ids, err := letters{}.Encode(s)
+	return append([]int32{1}, ids...), err
+}
+
+func (letters) Encode(s string) (ids []int32, err error) {
+	for _, c := range s {
+		if c == '!' {
+			return nil, errors.New("no token for !")
+		}
+		ids = append(ids, c)
+	}
+	return ids, nil
+}
+
+var options = data.Options{MaxTokens: 20, OnTooLong: data.TooLongIsError, EOS: 2}
+
+func load(t *testing.T, rows string, f *data.Format, o data.Options) (*data.Set, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "rows.jsonl")
+	if err := os.WriteFile(path, []byte(rows), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return data.Load("train", path, f, letters{}, o)
+}
+
+func format(t *testing.T, input, target string, labels ...data.Label) *data.Format {
+	t.Helper()
+	f, err := data.NewFormat(input, target, labels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestARowIsItsInputThenItsTargetThenTheEndToken(t *testing.T) {
+	s, err := load(t, "\ufeff{\"a\": \"xy\", \"n\": 7, \"b\": \"z\"}\r\n\n{\"a\": \"q\", \"n\": 8, \"b\": \"w\"}", format(t, "{a}{n}:", "={b}"), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Rows) != 2 || s.Rows[1].Line != 3 {
+		t.Fatalf("rows are %+v, want two, the second of line 3", s.Rows)
+	}
+	r := s.Rows[0]
+	if !slices.Equal(r.Input, []int32{1, 'x', 'y', '7', ':'}) || !slices.Equal(r.Target, []int32{'=', 'z', 2}) || r.Label != -1 {
+		t.Errorf("row is %+v", r)
+	}
+}
+
+func TestLabelsAreFoundByTheirValues(t *testing.T) {
+	f := format(t, "{a}", " {y}", data.Label{Value: "0", Name: "no"}, data.Label{Value: "1", Name: "yes"})
+	s, err := load(t, `{"a":"x","y":1}`+"\n"+`{"a":"x","y":"0"}`, f, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Rows[0].Label != 1 || s.Rows[1].Label != 0 || !slices.Equal(s.Rows[0].Target, []int32{' ', 'y', 'e', 's', 2}) {
+		t.Errorf("rows are %+v", s.Rows)
+	}
+	choices, err := f.Choices(letters{})
+	if err != nil || len(choices) != 2 || !slices.Equal(choices[0].IDs, []int32{' ', 'n', 'o'}) {
+		t.Errorf("choices are %v (%v)", choices, err)
+	}
+}
+
+func TestEveryBrokenRowIsReportedWithItsLine(t *testing.T) {
+	rows := []string{
+		`{"a":"x","b":"y"}`, `{"a":"x"`, `[1]`, `{"a":"x"}`, `{"b":"y"}`, `{"a":"x","b":""}`, `{"a":"x","a":"z","b":"y"}`,
+		`{"a":"a text that is much longer than twenty","b":"y"}`, `{"a":"!","b":"y"}`, `{"a":"x","b":"y"} more`, `{"a":null,"b":"y"}`, "{\"a\":\"\xff\",\"b\":\"y\"}",
+	}
+	_, err := load(t, strings.Join(rows, "\n"), format(t, "{a}", "{b}"), options)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, want := range []string{"2: not JSON", "3: not a JSON object", `4: target: there is no field "b"; the row has "a"`, `5: input: there is no field "a"`,
+		"6: the target has no token", `7: field "a" is there twice`, "8: the row is 41 tokens, but data.max_tokens is 20", "9: input: no token for !", "10: there is something behind the object",
+		`11: input: there is no field "a"`, "12: the line is not valid UTF-8"} {
+		if i >= len(lines) || !strings.Contains(lines[i], "rows.jsonl:"+want) {
+			t.Errorf("line %d of the error is %q, want %q", i+1, lines[min(i, len(lines)-1)], want)
+		}
+	}
+}
+
+func TestTwentyBrokenRowsAreEnough(t *testing.T) {
+	_, err := load(t, strings.Repeat("{\n", 50), format(t, "{a}", "{b}"), options)
+	if err == nil || strings.Count(err.Error(), "\n") != 20 || !strings.Contains(err.Error(), "and 30 more rows") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestLongRowsAreCutOrDroppedOnlyWhenAsked(t *testing.T) {
+	rows := `{"a":"abcdefghijklmnopqrstuvwxyz","b":"YZ"}` + "\n" + `{"a":"x","b":"Y"}`
+	f := format(t, "{a}", "{b}")
+	o := options
+	o.OnTooLong = data.TooLongDrop
+	s, err := load(t, rows, f, o)
+	if err != nil || len(s.Rows) != 1 || s.Dropped != 1 {
+		t.Errorf("drop: %+v (%v)", s, err)
+	}
+	o.OnTooLong = data.TooLongCutInput
+	s, err = load(t, rows, f, o)
+	if err != nil || s.Cut != 1 || len(s.Rows[0].Input)+len(s.Rows[0].Target) != 20 || !slices.Equal(s.Rows[0].Target, []int32{'Y', 'Z', 2}) || s.Rows[0].Input[0] != 1 {
+		t.Errorf("cut: %+v (%v)", s, err)
+	}
+	o.MaxTokens = 3
+	if _, err = load(t, rows, f, o); err == nil || !strings.Contains(err.Error(), "the target alone is 3 tokens") {
+		t.Errorf("a target that fills everything: %v", err)
+	}
+	o.OnTooLong = data.TooLongDrop
+	o.MaxTokens = 2
+	if _, err = load(t, rows, f, o); err == nil || !strings.Contains(err.Error(), "all 2 rows") {
+		t.Errorf("nothing left: %v", err)
+	}
+}
+
+func TestTemplatesAndLabelsThatCannotWorkAreRefused(t *testing.T) {
+	ab := []data.Label{{Value: "a", Name: "a"}, {Value: "b", Name: "b"}}
+	for _, c := range []struct {
+		input, target string
+		labels        []data.Label
+		want          string
+	}{
+		{"{a", "x", nil, "without its }"}, {"a}", "x", nil, "without its {"}, {"{}", "x", nil, "without a field's name"}, {"{a{b}}", "x", nil, "without its }"},
+		{"{a}", "{x} {y}", ab, "must have one field"}, {"{y}", "{y}", ab, "shows the label's field"}, {"{a}", "{y}", ab[:1], "at least two"},
+		{"{a}", "{y}", append(ab, ab[0]), "is there twice"},
+	} {
+		if _, err := data.NewFormat(c.input, c.target, c.labels); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q %q: error is %v, want one with %q", c.input, c.target, err, c.want)
+		}
+	}
+	f := format(t, "{a}", " {y}", data.Label{Value: "0", Name: "x"}, data.Label{Value: "1", Name: "x "})
+	if _, err := f.Choices(letters{}); err != nil {
+		t.Errorf("labels that differ in a token: %v", err)
+	}
+}
+
+func TestATemplateFillsToWhatItSays(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var source, want strings.Builder
+		values := map[string]string{}
+		for range rapid.IntRange(0, 6).Draw(t, "parts") {
+			if rapid.Bool().Draw(t, "field") {
+				name, value := rapid.StringMatching(`[a-z]{1,3}`).Draw(t, "name"), rapid.String().Draw(t, "value")
+				if old, ok := values[name]; ok {
+					value = old
+				}
+				values[name] = value
+				source.WriteString("{" + name + "}")
+				want.WriteString(value)
+			} else {
+				text := rapid.String().Draw(t, "text")
+				source.WriteString(strings.NewReplacer("{", "{{", "}", "}}").Replace(text))
+				want.WriteString(text)
+			}
+		}
+		tpl, err := data.ParseTemplate(source.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := tpl.Fill(values)
+		if err != nil || got != want.String() {
+			t.Fatalf("%q fills to %q (%v), want %q", source.String(), got, err, want.String())
+		}
+	})
+}
+
+func TestTheOrderDependsOnSeedAndEpochAlone(t *testing.T) {
+	a, b, c, d := data.Order(50, true, 1, 0), data.Order(50, true, 1, 0), data.Order(50, true, 1, 1), data.Order(50, true, 2, 0)
+	if !slices.Equal(a, b) || slices.Equal(a, c) || slices.Equal(a, d) {
+		t.Error("orders do not follow seed and epoch")
+	}
+	slices.Sort(a)
+	if !slices.Equal(a, data.Order(50, false, 1, 0)) {
+		t.Error("an order is not a permutation")
+	}
+}
+
+func FuzzARowIsReadOrRefused(f *testing.F) {
+	f.Add([]byte(`{"a":"x","b":[1,{"c":null}],"n":1e5}`))
+	f.Add([]byte(`{"a":"\ud800"}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		values, err := data.ParseObject(line)
+		if (err == nil) != (values != nil) {
+			t.Fatalf("%q gives %v and %v", line, values, err)
+		}
+	})
+}

@@ -1,0 +1,317 @@
+package model_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ptune/internal/batch"
+	"ptune/internal/kernels"
+	"ptune/internal/model"
+)
+
+// sameNumbers is how far two ways of computing the same may lie apart: sums in another order.
+const sameNumbers = 2e-5
+
+func load(t *testing.T, name string, threads int) *model.Model {
+	t.Helper()
+	pool, err := kernels.New(threads, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	m, err := model.Load(filepath.Join(goldenDir, name), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+var bases = []string{"llama-gqa-tied-f32", "gpt2-f32", "llama-one-layer-f32"}
+
+// prompt is some virtual tokens.
+func prompt(m *model.Model, rows int) []float32 {
+	p := make([]float32, rows*m.Hidden)
+	for i := range p {
+		p[i] = float32(math.Sin(float64(7*i))) / 3
+	}
+	return p
+}
+
+// ragged are rows of different lengths; some begin alike.
+func ragged() []batch.Example {
+	stem := []int32{1, 20, 21, 22, 23, 24}
+	return []batch.Example{
+		{IDs: append(slices.Clone(stem), 30, 31, 2), From: 7}, {IDs: append(slices.Clone(stem), 40, 2), From: 6},
+		{IDs: []int32{1, 50, 51, 52, 53, 54, 55, 56, 2}, From: 1}, {IDs: []int32{60, 61}, From: 0},
+		{IDs: append(slices.Clone(stem), 30, 32, 33, 34, 2), From: 8},
+	}
+}
+
+func lossGrad(t *testing.T, m *model.Model, p []float32, f *batch.Forest) (float64, []float32) {
+	t.Helper()
+	grad := make([]float32, len(p))
+	nll, err := m.LossGrad(p, f, 1, grad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nll, grad
+}
+
+func near(t *testing.T, what string, got, want []float32) {
+	t.Helper()
+	within(t, what, got, want, sameNumbers*max(1, largest(want)))
+}
+
+func TestARowAloneEqualsTheRowInAnyBatch(t *testing.T) {
+	for _, name := range bases {
+		m := load(t, name, 2)
+		p := prompt(m, 4)
+		all, err := m.NLL(p, batch.Pack([]int{4}, ragged()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		together, alone := slices.Clone(all), []float32(nil)
+		for _, e := range ragged() {
+			nll, err := m.NLL(p, batch.Pack([]int{4}, []batch.Example{e}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			alone = append(alone, nll...)
+		}
+		near(t, name, together, alone)
+	}
+}
+
+func TestASharedPromptEqualsARepeatedOne(t *testing.T) {
+	for _, name := range bases {
+		m := load(t, name, 2)
+		p := prompt(m, 4)
+		shared := ragged()
+		want, wantGrad := lossGrad(t, m, p, batch.Pack([]int{4}, shared))
+		var rows []int
+		var repeated []float32
+		apart := ragged()
+		for i := range apart { // each row behind a copy of the prompt of its own, as PEFT has it
+			apart[i].Prompt, rows, repeated = i, append(rows, 4), append(repeated, p...)
+		}
+		got, grads := lossGrad(t, m, repeated, batch.Pack(rows, apart))
+		sum := make([]float32, len(p))
+		for i, g := range grads {
+			sum[i%len(p)] += g
+		}
+		near(t, name+" loss", []float32{float32(got)}, []float32{float32(want)})
+		near(t, name+" gradient", sum, wantGrad)
+	}
+}
+
+func TestMicroBatchesEqualOneBatch(t *testing.T) {
+	for _, name := range bases {
+		m := load(t, name, 2)
+		p := prompt(m, 4)
+		want, wantGrad := lossGrad(t, m, p, batch.Pack([]int{4}, ragged()))
+		var got float64
+		grad := make([]float32, len(p))
+		for _, part := range [][]batch.Example{ragged()[:1], ragged()[1:4], ragged()[4:]} {
+			nll, err := m.LossGrad(p, batch.Pack([]int{4}, part), 1, grad)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += nll
+		}
+		near(t, name+" loss", []float32{float32(got)}, []float32{float32(want)})
+		near(t, name+" gradient", grad, wantGrad)
+	}
+}
+
+func TestThreadsDoNotChangeABit(t *testing.T) {
+	for _, name := range bases {
+		var want []float32
+		for _, threads := range []int{1, 2, 5} {
+			m := load(t, name, threads)
+			nll, grad := lossGrad(t, m, prompt(m, 4), batch.Pack([]int{4}, ragged()))
+			got := append(grad, float32(nll))
+			if want == nil {
+				want = got
+			} else if !slices.Equal(got, want) {
+				t.Errorf("%s: %d threads give other bits than one", name, threads)
+			}
+		}
+	}
+}
+
+func TestASecondRunEqualsTheFirstWhateverRanBetween(t *testing.T) {
+	m := load(t, bases[0], 2)
+	p := prompt(m, 4)
+	small, large := batch.Pack([]int{4}, ragged()[:2]), batch.Pack([]int{4}, ragged())
+	want, wantGrad := lossGrad(t, m, p, small)
+	for range 3 {
+		lossGrad(t, m, p, large)
+		greedy(t, m, p, []int{4}, []model.Text{{IDs: []int32{1, 2, 3}}}, 5)
+		got, grad := lossGrad(t, m, p, small)
+		if got != want || !slices.Equal(grad, wantGrad) {
+			t.Fatal("a run's result depends on what ran before it")
+		}
+	}
+}
+
+func TestKVCacheEqualsRecomputing(t *testing.T) {
+	for _, name := range bases {
+		m := load(t, name, 2)
+		p := append(prompt(m, 3), prompt(m, 2)...) // two prompts at once
+		texts := []model.Text{{0, []int32{1, 20, 21, 22, 23}}, {1, []int32{1, 20, 21, 22, 24, 25}}, {0, []int32{1, 20, 21, 22, 23, 9}}, {1, nil}}
+		const n = 12
+		for i, ids := range greedy(t, m, p, []int{3, 2}, texts, n) {
+			for k := range n { // the likeliest token again, from the whole text
+				whole := append(slices.Clone(texts[i].IDs), ids[:k]...)
+				logits, err := m.Logits(p, batch.Pack([]int{3, 2}, []batch.Example{{Prompt: texts[i].Prompt, IDs: append(whole, 0), From: len(whole)}}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := int32(slices.Index(logits.Row(0), slices.Max(logits.Row(0)))); ids[k] != want {
+					t.Fatalf("%s: text %d: token %d is %d from the cache, %d recomputed", name, i, k, ids[k], want)
+				}
+			}
+		}
+	}
+}
+
+func TestThePromptChangesTheLogits(t *testing.T) {
+	m := load(t, bases[0], 1)
+	with, err := m.Logits(prompt(m, 4), batch.Pack([]int{4}, ragged()[:1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := slices.Clone(with.Data)
+	without, err := m.Logits(nil, batch.Pack(nil, ragged()[:1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Equal(a, without.Data) {
+		t.Error("logits are the same with and without the prompt")
+	}
+}
+
+func TestTheBaseFileIsUnchanged(t *testing.T) {
+	path := filepath.Join(goldenDir, bases[0], "model.safetensors")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := load(t, bases[0], 2)
+	lossGrad(t, m, prompt(m, 4), batch.Pack([]int{4}, ragged()))
+	after, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sha256.Sum256(before) != sha256.Sum256(after) {
+		t.Error("the file has changed")
+	}
+}
+
+func TestTextsThatTheModelCannotTakeAreErrors(t *testing.T) {
+	m := load(t, bases[1], 1)
+	long := make([]int32, 70)
+	for name, c := range map[string]struct {
+		e    batch.Example
+		want string
+	}{
+		"too long":         {batch.Example{IDs: long, From: 69}, "the model has 64 positions"},
+		"unknown token":    {batch.Example{IDs: []int32{1, 99, 2}, From: 1}, "token id 99 is not in the model's vocabulary of 99"},
+		"unknown target":   {batch.Example{IDs: []int32{1, -5}, From: 1}, "token id -5"},
+		"nothing to learn": {batch.Example{IDs: []int32{1, 2}, From: 2}, "no token to predict"},
+	} {
+		_, err := m.NLL(prompt(m, 4), batch.Pack([]int{4}, []batch.Example{c.e}))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error is %v, want one with %q", name, err, c.want)
+		}
+	}
+	if _, err := m.NLL(prompt(m, 3), batch.Pack([]int{4}, ragged())); err == nil {
+		t.Error("a prompt of three rows was taken for one of four")
+	}
+}
+
+func TestCheckpointsThatDoNotFitAreRefusedByName(t *testing.T) {
+	for name, c := range map[string]struct {
+		base         string
+		change, into string // in config.json
+		want         string
+	}{
+		"another architecture":     {bases[0], `"llama"`, `"mamba"`, `model_type "mamba" is not one that ptune knows`},
+		"another activation":       {bases[0], `"silu"`, `"relu"`, `hidden_act is "relu"`},
+		"scaled positions":         {bases[0], `"rope_type": "default"`, `"rope_type": "yarn"`, `rope_type is "yarn"`},
+		"another width":            {bases[0], `"hidden_size": 48`, `"hidden_size": 60`, `tensor "model.embed_tokens.weight" has shape [99 48], want [99 60]`},
+		"more layers":              {bases[0], `"num_hidden_layers": 3`, `"num_hidden_layers": 4`, `tensor "model.layers.3.input_layernorm.weight" is missing`},
+		"absurd layers":            {bases[0], `"num_hidden_layers": 3`, `"num_hidden_layers": 30000000`, "num_hidden_layers is 30000000, want 1 to 1024"},
+		"heads that do not share":  {bases[0], `"num_key_value_heads": 2`, `"num_key_value_heads": 4`, "num_attention_heads (6) must be divisible by num_key_value_heads (4)"},
+		"quantised":                {bases[0], `"model_type"`, `"quantization_config": {"bits": 4}, "model_type"`, "quantised"},
+		"not JSON":                 {bases[0], `{`, ``, "config.json"},
+		"another GPT-2 activation": {bases[1], `"gelu_new"`, `"relu"`, `activation_function is "relu"`},
+		"a GPT-2 of other heads":   {bases[1], `"n_head": 5`, `"n_head": 7`, "n_embd (40) must be divisible by n_head (7)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			config, err := os.ReadFile(filepath.Join(goldenDir, c.base, "config.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := bytes.Replace(config, []byte(c.change), []byte(c.into), 1)
+			if bytes.Equal(changed, config) {
+				t.Fatalf("config.json has no %s", c.change)
+			}
+			weights, err := os.ReadFile(filepath.Join(goldenDir, c.base, "model.safetensors"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for file, data := range map[string][]byte{"config.json": changed, "model.safetensors": weights} {
+				if err := os.WriteFile(filepath.Join(dir, file), data, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			pool, err := kernels.New(1, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer pool.Close()
+			if _, err := model.Load(dir, pool); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error is %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
+
+func BenchmarkStep(b *testing.B) {
+	pool, err := kernels.New(0, "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer pool.Close()
+	m, err := model.Load("../demo/base", pool)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer m.Close()
+	var examples []batch.Example
+	for i := range 16 {
+		e := batch.Example{From: 24}
+		for k := range 26 {
+			e.IDs = append(e.IDs, int32(1+(i*31+k*17)%2000))
+		}
+		examples = append(examples, e)
+	}
+	f, p := batch.Pack([]int{16}, examples), prompt(m, 16)
+	grad := make([]float32, len(p))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := m.LossGrad(p, f, 1, grad); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(f.Rows()*b.N)/b.Elapsed().Seconds(), "rows/s")
+}

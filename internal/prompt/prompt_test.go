@@ -1,0 +1,265 @@
+package prompt_test
+
+import (
+	"bytes"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"ptune/internal/prompt"
+	"ptune/internal/tensorfile"
+)
+
+const dim = 6
+
+// source is a vocabulary of 40: id k's row is k, k+0.1, …; ids below 4 are special.
+func source() prompt.Source {
+	return prompt.Source{
+		Vocab: 40,
+		Row: func(id int) []float32 {
+			row := make([]float32, dim)
+			for i := range row {
+				row[i] = float32(id) + float32(i)/10
+			}
+			return row
+		},
+		Ordinary: func(id int32) bool { return id >= 4 },
+	}
+}
+
+func start(t *testing.T, rows int, init prompt.Init, s prompt.Source) *prompt.Prompt {
+	t.Helper()
+	p, err := prompt.New(rows, dim, init, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Rows != rows || p.Dim != dim || len(p.Values) != rows*dim {
+		t.Fatalf("the prompt has %d rows of %d, %d values", p.Rows, p.Dim, len(p.Values))
+	}
+	return p
+}
+
+// tokens are the ids whose rows a prompt holds.
+func tokens(p *prompt.Prompt) []int {
+	var ids []int
+	for i := range p.Rows {
+		ids = append(ids, int(p.Row(i)[0]))
+	}
+	return ids
+}
+
+func TestTextIsRepeatedAndCut(t *testing.T) {
+	s := source()
+	s.Text = []int32{7, 8, 9}
+	for rows, want := range map[int][]int{2: {7, 8}, 3: {7, 8, 9}, 8: {7, 8, 9, 7, 8, 9, 7, 8}} {
+		if got := tokens(start(t, rows, prompt.Init{Kind: "text"}, s)); !slices.Equal(got, want) {
+			t.Errorf("%d rows hold tokens %v, want %v", rows, got, want)
+		}
+	}
+	s.Text = nil
+	if _, err := prompt.New(2, dim, prompt.Init{Kind: "text"}, s); err == nil {
+		t.Error("a prompt began from a text without tokens")
+	}
+}
+
+func TestVocabTakesOrdinaryTokensOnceWhileTheyLast(t *testing.T) {
+	for _, rows := range []int{5, 36, 50} {
+		ids := tokens(start(t, rows, prompt.Init{Kind: "vocab", Seed: 3}, source()))
+		count := map[int]int{}
+		for _, id := range ids {
+			if id < 4 {
+				t.Errorf("special token %d was taken", id)
+			}
+			count[id]++
+		}
+		for id, n := range count {
+			if most := (rows + 35) / 36; n > most {
+				t.Errorf("%d rows: token %d was taken %d times, want at most %d", rows, id, n, most)
+			}
+		}
+	}
+}
+
+func TestLabelsComeFirstThenOtherTokens(t *testing.T) {
+	s := source()
+	s.Labels = [][]int32{{10}, {20, 30}}
+	p := start(t, 4, prompt.Init{Kind: "labels"}, s)
+	if got := p.Row(0)[0]; got != 10 {
+		t.Errorf("row 1 begins with %g, want label 10", got)
+	}
+	if got := p.Row(1)[0]; got != 25 {
+		t.Errorf("row 2 begins with %g, want the mean of tokens 20 and 30", got)
+	}
+	start(t, 1, prompt.Init{Kind: "labels"}, s) // fewer rows than labels
+}
+
+func TestRandomHasTheMeanAndDeviationOfTheRows(t *testing.T) {
+	p := start(t, 20000, prompt.Init{Kind: "random", Seed: 1}, source())
+	var mean, square float64
+	for i := range p.Rows {
+		v := float64(p.Row(i)[0])
+		mean += v / float64(p.Rows)
+		square += v * v / float64(p.Rows)
+	}
+	const wantMean, wantDeviation = 19.5, 11.543
+	if deviation := math.Sqrt(square - mean*mean); math.Abs(mean-wantMean) > 0.4 || math.Abs(deviation-wantDeviation) > 0.3 {
+		t.Errorf("mean %g, deviation %g, want %g and %g", mean, deviation, wantMean, wantDeviation)
+	}
+}
+
+func TestTheStartDependsOnItsSeedAlone(t *testing.T) {
+	for _, kind := range []string{"vocab", "random"} {
+		a := start(t, 8, prompt.Init{Kind: kind, Seed: 5}, source())
+		b := start(t, 8, prompt.Init{Kind: kind, Seed: 5}, source())
+		c := start(t, 8, prompt.Init{Kind: kind, Seed: 6}, source())
+		if !slices.Equal(a.Values, b.Values) || slices.Equal(a.Values, c.Values) {
+			t.Errorf("%s: seeds 5, 5, 6 begin at %v, %v, %v", kind, a.Values[:3], b.Values[:3], c.Values[:3])
+		}
+	}
+}
+
+func made() *prompt.Prompt {
+	p := &prompt.Prompt{Rows: 2, Dim: 3, Values: []float32{1, 2, 3, -4, 5e-9, 6}}
+	accuracy := 0.9
+	p.Meta = prompt.Meta{Base: prompt.Base{Name: "base", Path: "../base", Fingerprint: "abc", Type: "llama"}, Tokenizer: "t", Input: "{a}\n", Target: " {b}", EOS: 2,
+		Labels: []prompt.Label{{Value: "0", Name: "no"}, {Value: "1", Name: "yes"}}, Init: prompt.Init{Kind: "text", Text: "ü", Seed: 7},
+		Training: &prompt.Training{Steps: 3, Valid: map[string]prompt.Quality{"valid": {Loss: 1.5, Accuracy: &accuracy}}}}
+	return p
+}
+
+func TestWhatIsSavedIsLoadedTheSame(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a.st"), filepath.Join(dir, "b.st")
+	if err := made().Save(a); err != nil {
+		t.Fatal(err)
+	}
+	p, err := prompt.Load(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(p, made()) {
+		t.Errorf("loaded %+v, want %+v", p, made())
+	}
+	if err := p.Save(b); err != nil {
+		t.Fatal(err)
+	}
+	x, _ := os.ReadFile(a)
+	if y, _ := os.ReadFile(b); len(x) == 0 || !bytes.Equal(x, y) {
+		t.Error("the same prompt made other bytes")
+	}
+}
+
+func TestAPEFTAdapterIsAStart(t *testing.T) {
+	dir := t.TempDir()
+	write := func(config string) {
+		if err := os.WriteFile(filepath.Join(dir, "adapter_config.json"), []byte(config), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	values := make([]float32, 4*dim)
+	for i := range values {
+		values[i] = float32(i)
+	}
+	if err := tensorfile.Write(filepath.Join(dir, "adapter_model.safetensors"), []tensorfile.Tensor{tensorfile.Floats("prompt_embeddings", []int{4, dim}, values)}, map[string]string{"format": "pt"}); err != nil {
+		t.Fatal(err)
+	}
+	write(`{"peft_type":"PROMPT_TUNING","num_virtual_tokens":4,"num_transformer_submodules":1}`)
+	s := source()
+	s.Load = func() (*prompt.Prompt, error) { return prompt.Load(dir) }
+	if p := start(t, 4, prompt.Init{Kind: "file", File: dir}, s); !slices.Equal(p.Values, values) {
+		t.Errorf("the prompt begins with %v, want %v", p.Values, values)
+	}
+	if _, err := prompt.New(5, dim, prompt.Init{Kind: "file"}, s); err == nil || !strings.Contains(err.Error(), "4 virtual tokens") {
+		t.Errorf("five rows from four: %v", err)
+	}
+	for config, want := range map[string]string{
+		`{"peft_type":"LORA"}`: `type "LORA"`,
+		`{"peft_type":"PROMPT_TUNING","num_transformer_submodules":2}`: "encoder-decoder",
+		`{"peft_type":"PROMPT_TUNING","num_virtual_tokens":9}`:         "says 9 virtual tokens",
+		`{`: "adapter_config.json",
+	} {
+		write(config)
+		if _, err := prompt.Load(dir); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error is %v, want one with %q", config, err, want)
+		}
+	}
+}
+
+func TestFilesThatAreNoPromptsAreRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.st")
+	ours := map[string]string{"ptune_format": "1", "ptune": "{}"}
+	for name, c := range map[string]struct {
+		tensor tensorfile.Tensor
+		meta   map[string]string
+		want   string
+	}{
+		"another tensor":  {tensorfile.Floats("weight", []int{1, 2}, []float32{1, 2}), ours, `no tensor "prompt_embeddings"`},
+		"three dims":      {tensorfile.Floats("prompt_embeddings", []int{1, 1, 2}, []float32{1, 2}), ours, "shape [1 1 2]"},
+		"not a number":    {tensorfile.Floats("prompt_embeddings", []int{2, 1}, []float32{1, float32(math.NaN())}), ours, "virtual token 2 has the value NaN"},
+		"no metadata":     {tensorfile.Floats("prompt_embeddings", []int{1, 2}, []float32{1, 2}), nil, "no metadata of ptune"},
+		"a later format":  {tensorfile.Floats("prompt_embeddings", []int{1, 2}, []float32{1, 2}), map[string]string{"ptune_format": "9"}, `of format "9"`},
+		"broken metadata": {tensorfile.Floats("prompt_embeddings", []int{1, 2}, []float32{1, 2}), map[string]string{"ptune_format": "1", "ptune": "{"}, "metadata"},
+		"half floats":     {tensorfile.Tensor{Name: "prompt_embeddings", DType: "F16", Shape: []int{1, 2}, Data: make([]byte, 4)}, ours, "F16, want F32"},
+	} {
+		if err := tensorfile.Write(path, []tensorfile.Tensor{c.tensor}, c.meta); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := prompt.Load(path); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error is %v, want one with %q", name, err, c.want)
+		}
+	}
+	bad := made()
+	bad.Values[4] = float32(math.Inf(1))
+	if err := bad.Save(path + "2"); err == nil {
+		t.Error("a prompt with an infinity was saved")
+	}
+}
+
+func TestAPromptForAnotherBaseIsRefusedWithBothNames(t *testing.T) {
+	p := made()
+	if err := p.Fits("base", "abc", 3); err != nil {
+		t.Error(err)
+	}
+	for _, err := range []error{p.Fits("other", "def", 3), p.Fits("other", "abc", 4)} {
+		if err == nil || !strings.Contains(err.Error(), `"base"`) || !strings.Contains(err.Error(), `"other"`) {
+			t.Errorf("error is %v, want one with both names", err)
+		}
+	}
+}
+
+func FuzzALoadedPromptCanBeSavedTheSame(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "seed.st")
+	if err := made().Save(path); err != nil {
+		f.Fatal(err)
+	}
+	seed, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		a, b := filepath.Join(dir, "a.st"), filepath.Join(dir, "b.st")
+		if err := os.WriteFile(a, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p, err := prompt.Load(a)
+		if err != nil {
+			return
+		}
+		if err := p.Save(b); err != nil {
+			t.Fatal(err)
+		}
+		q, err := prompt.Load(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(p.Values, q.Values) {
+			t.Fatal("saved and loaded values differ")
+		}
+	})
+}

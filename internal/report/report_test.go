@@ -1,0 +1,57 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"ptune/internal/report"
+)
+
+func TestEachEventIsAnObjectOnALineWithItsKind(t *testing.T) {
+	var b bytes.Buffer
+	tell := report.JSONL(&b, func(err error) { t.Error(err) })
+	accuracy := 0.5
+	tell(report.Start{Model: "m"})
+	tell(report.Step{Step: 3, Loss: report.Number(math.NaN()), GradNorm: 2})
+	tell(report.Eval{Set: "valid", Accuracy: &accuracy})
+	tell(report.End{StopReason: "steps"})
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	for i, want := range []map[string]any{{"event": "start", "model": "m"}, {"event": "step", "step": 3.0, "loss": nil, "grad_norm": 2.0}, {"event": "eval", "set": "valid", "accuracy": 0.5}, {"event": "end", "stop_reason": "steps"}} {
+		var got map[string]any
+		if err := json.Unmarshal([]byte(lines[i]), &got); err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range want {
+			if got[k] != v {
+				t.Errorf("line %d: %s is %v, want %v", i+1, k, got[k], v)
+			}
+		}
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+func TestAFailedWriteIsHandedOn(t *testing.T) {
+	var failed error
+	report.JSONL(full{}, func(err error) { failed = err })(report.End{})
+	if failed == nil {
+		t.Error("a failed write was not told")
+	}
+}
+
+func TestTextHasNoControlCharacters(t *testing.T) {
+	var b bytes.Buffer
+	tell := report.Text(&b, 0)
+	for _, e := range []report.Event{report.Start{}, report.Step{}, report.Eval{Best: true}, report.End{}} {
+		tell(e)
+	}
+	if s := b.String(); strings.Count(s, "\n") != 4 || strings.ContainsAny(s, "\r\x1b") {
+		t.Errorf("text is %q, want four plain lines", s)
+	}
+}

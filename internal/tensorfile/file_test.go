@@ -1,0 +1,199 @@
+package tensorfile
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// file is a safetensors file of that header and so many bytes of data.
+func file(header string, data int) []byte {
+	out := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
+	return append(append(out, header...), make([]byte, data)...)
+}
+
+const tensorA = `"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}`
+
+func TestWhatIsWrittenIsReadTheSame(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.safetensors")
+	want := Floats("rows", []int{2, 3}, []float32{1, -2, 3.5, 0, 1e-30, 6})
+	meta := map[string]string{"b": "2", "a": "ä"}
+	if err := Write(path, []Tensor{want, Floats("other", []int{1}, []float32{9})}, meta); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got, ok := f.Tensor("rows")
+	if !ok || got.DType != "F32" || !slices.Equal(got.Shape, want.Shape) || !bytes.Equal(got.Data, want.Data) {
+		t.Errorf("read %v, want %v", got, want)
+	}
+	if f.Meta["a"] != "ä" || f.Meta["b"] != "2" {
+		t.Errorf("metadata is %v, want %v", f.Meta, meta)
+	}
+	first, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(path, []Tensor{Floats("other", []int{1}, []float32{9}), want}, meta); err != nil {
+		t.Fatal(err)
+	}
+	if second, err := os.ReadFile(path); err != nil || !bytes.Equal(first, second) {
+		t.Errorf("the same tensors made other bytes (%v)", err)
+	}
+}
+
+func TestBrokenFilesAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"too short":            {[]byte("1234"), "4 bytes, want at least 8"},
+		"huge header":          {binary.LittleEndian.AppendUint64(nil, 1<<40), "at most 25000000"},
+		"truncated header":     {file("{}", 0)[:9], "ends after 1"},
+		"no header":            {file("", 0), "does not begin with {"},
+		"null":                 {file("null", 0), "does not begin with {"},
+		"leading space":        {file(" {}", 0), "does not begin with {"},
+		"trailing newline":     {file("{}\n", 0), "behind its last }"},
+		"invalid UTF-8":        {file("{\"\xff\":1}", 0), "UTF-8"},
+		"lone surrogate":       {file(`{"\ud800":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}`, 0), "a character that names may not have"},
+		"a name twice":         {file(`{`+tensorA+`,`+tensorA+`}`, 8), `names "a" twice`},
+		"a field twice":        {file(`{"a":{"dtype":"F32","dtype":"U8","shape":[2],"data_offsets":[0,8]}}`, 8), `names "dtype" twice`},
+		"metadata twice":       {file(`{"__metadata__":{},"__metadata__":{},`+tensorA+`}`, 8), "twice"},
+		"too deep":             {file(`{"a":{"b":{"c":{"d":{"e":1}}}}}`, 0), "nested too deep"},
+		"many dimensions":      {file(`{"a":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}}`, 1), "more than 8 numbers"},
+		"a huge dimension":     {file(`{"a":{"dtype":"U8","shape":[0,9999999999],"data_offsets":[0,0]}}`, 0), "dimension of 9999999999"},
+		"unknown type":         {file(`{"a":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}`, 1), "F8_E4M3"},
+		"short data":           {file(`{`+tensorA+`}`, 7), "incomplete"},
+		"long data":            {file(`{`+tensorA+`}`, 9), "incomplete"},
+		"a hole":               {file(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}`, 8), "offset"},
+		"shape and size":       {file(`{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}`, 8), ""},
+		"control character":    {file(`{"\u0001":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, 1), "may not have"},
+		"header ends midway":   {file(`{"a":`, 0), "not JSON"},
+		"a name of a kilobyte": {file(`{"`+strings.Repeat("n", 1000)+`":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, 1), "tensor name of 1000 bytes"},
+	} {
+		path := filepath.Join(t.TempDir(), "x.safetensors")
+		if err := os.WriteFile(path, c.data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Open(path)
+		if err == nil {
+			f.Close()
+			t.Errorf("%s: no error", name)
+			continue
+		}
+		if !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) || len(err.Error()) > 1000 {
+			t.Errorf("%s: error is %v, want one with %q and the path", name, err, c.want)
+		}
+	}
+}
+
+func TestALargeHostileHeaderIsRefusedInASecond(t *testing.T) {
+	begin := time.Now()
+	header := `{"a":{"dtype":"U8","shape":[` + strings.Repeat("1,", 5_000_000) + `1],"data_offsets":[0,1]}}`
+	if _, err := Parse("x", file(header, 1)); err == nil || len(err.Error()) > 1000 {
+		t.Errorf("error is %v", err)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestShardsAreReadThroughTheirIndex(t *testing.T) {
+	shard := func(name string) Tensor { return Floats(name, []int{1}, []float32{1}) }
+	for name, c := range map[string]struct {
+		index string
+		want  string // empty: no error
+	}{
+		"whole":            {`{"weight_map":{"a":"s1.safetensors","b":"s2.safetensors"}}`, ""},
+		"outside":          {`{"weight_map":{"a":"../s1.safetensors"}}`, "want a .safetensors file of the same directory"},
+		"absolute":         {`{"weight_map":{"a":"/etc/passwd"}}`, "want a .safetensors file of the same directory"},
+		"missing tensor":   {`{"weight_map":{"a":"s1.safetensors","c":"s1.safetensors"}}`, "the index says"},
+		"tensor not named": {`{"weight_map":{"b":"s2.safetensors","a":"s2.safetensors"}}`, "the index says"},
+		"missing file":     {`{"weight_map":{"a":"s3.safetensors"}}`, "no such file"},
+		"empty":            {`{"weight_map":{}}`, "weight_map is empty"},
+		"not JSON":         {`{`, "index.json"},
+	} {
+		dir := t.TempDir()
+		for file, tensor := range map[string]string{"s1.safetensors": "a", "s2.safetensors": "b"} {
+			if err := Write(filepath.Join(dir, file), []Tensor{shard(tensor)}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "model.safetensors.index.json"), []byte(c.index), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		d, err := OpenDir(dir)
+		switch {
+		case err == nil && c.want == "":
+			if !slices.Equal(d.Names(), []string{"a", "b"}) {
+				t.Errorf("%s: tensors are %v", name, d.Names())
+			}
+			d.Close()
+		case err == nil:
+			t.Errorf("%s: no error", name)
+			d.Close()
+		case c.want == "" || !strings.Contains(err.Error(), c.want):
+			t.Errorf("%s: error is %v, want one with %q", name, err, c.want)
+		}
+	}
+}
+
+func TestAFailedWriteLeavesTheOldFileAndNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.st")
+	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("the disk is full")
+	err := WriteFile(path, func(w io.Writer) error {
+		if _, err := w.Write([]byte("half")); err != nil {
+			return err
+		}
+		return broken
+	})
+	if !errors.Is(err, broken) || !strings.Contains(err.Error(), path) {
+		t.Errorf("error is %v, want the cause with the path", err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil || string(data) != "old" {
+		t.Errorf("the file is %q (%v), want the old one", data, err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("%d files are left, want 1", len(entries))
+	}
+	if err := WriteFile(filepath.Join(dir, "no", "x.st"), func(io.Writer) error { return nil }); err == nil {
+		t.Error("a file was written into a folder that is not there")
+	}
+}
+
+func FuzzWhatIsAcceptedLiesInsideTheFile(f *testing.F) {
+	f.Add(file(`{`+tensorA+`}`, 8))
+	f.Add(file(`{"__metadata__":{"format":"pt"},`+tensorA+`}  `, 8))
+	f.Add(file(`null`, 0))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		x, err := Parse("fuzz", data)
+		if err != nil {
+			if len(err.Error()) > 4096 {
+				t.Fatalf("an error of %d bytes", len(err.Error()))
+			}
+			return
+		}
+		total := 0
+		for _, tensor := range x.Tensors() {
+			total += len(tensor.Data)
+		}
+		if header := int(binary.LittleEndian.Uint64(data)); total != len(data)-8-header {
+			t.Fatalf("tensors have %d bytes of the file's %d", total, len(data)-8-header)
+		}
+	})
+}

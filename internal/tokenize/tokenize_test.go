@@ -1,0 +1,113 @@
+package tokenize
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+const dir = "../../testdata/tokenizers"
+
+func TestIdsAndTextEqualTheTokenizersLibrary(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(dir, "golden.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var golden map[string]struct {
+		BOS   []int32
+		Texts []struct {
+			Text    string
+			IDs     []int32
+			Decoded string
+		}
+	}
+	if err := json.Unmarshal(data, &golden); err != nil {
+		t.Fatal(err)
+	}
+	if len(golden) != 4 {
+		t.Fatalf("%d tokenizers, want 4", len(golden))
+	}
+	for name, g := range golden {
+		tok, err := Open(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tok.Close()
+		if !slices.Equal(tok.BOS, g.BOS) {
+			t.Errorf("%s: texts begin with %v, want %v", name, tok.BOS, g.BOS)
+		}
+		for _, c := range g.Texts {
+			ids, err := tok.Encode(c.Text)
+			if err != nil || !slices.Equal(ids, c.IDs) {
+				t.Errorf("%s: %q is %v (%v), want %v", name, c.Text, ids, err, c.IDs)
+			}
+			input, err := tok.EncodeInput(c.Text)
+			if want := append(slices.Clone(g.BOS), c.IDs...); err != nil || !slices.Equal(input, want) {
+				t.Errorf("%s: input %q is %v (%v), want %v", name, c.Text, input, err, want)
+			}
+			if got := tok.Decode(c.IDs); got != c.Decoded {
+				t.Errorf("%s: %v decodes to %q, want %q", name, c.IDs, got, c.Decoded)
+			}
+		}
+	}
+}
+
+func TestSpecialAndByteTokensAreNotOrdinary(t *testing.T) {
+	tok, err := Open(filepath.Join(dir, "sentencepiece"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	ordinary := 0
+	for id := range int32(400) {
+		p := tok.Piece(id)
+		if tok.Ordinary(id) {
+			ordinary++
+		}
+		if special := id < 3 || strings.HasPrefix(p, "<0x") || p == ""; tok.Ordinary(id) == special {
+			t.Errorf("token %d, %q: ordinary is %v", id, p, tok.Ordinary(id))
+		}
+	}
+	if ordinary < 50 {
+		t.Errorf("%d ordinary tokens", ordinary)
+	}
+}
+
+func TestTextTheLibraryCannotTakeIsAnError(t *testing.T) {
+	tok, err := Open(filepath.Join(dir, "byte-level"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	if _, err := tok.Encode("a\x00b"); err == nil || !strings.Contains(err.Error(), "NUL byte at offset 1") {
+		t.Errorf("error is %v", err)
+	}
+	if ids, err := tok.Encode(""); err != nil || len(ids) != 0 {
+		t.Errorf("the empty text is %v (%v)", ids, err)
+	}
+}
+
+func TestFilesThatWouldEndTheProcessAreRefused(t *testing.T) {
+	for name, c := range map[string][2]string{
+		"not JSON":          {`{`, "tokenizer.json"},
+		"unknown model":     {`{"model":{"type":"Magic","vocab":{"a":0}}}`, `"Magic"`},
+		"a subword prefix":  {`{"model":{"type":"BPE","continuing_subword_prefix":"##########","vocab":{"a":0,"b":1},"merges":[["a","b"]]}}`, "continuing_subword_prefix"},
+		"no vocabulary":     {`{"model":{"type":"BPE","vocab":{},"merges":[]}}`, "vocab is empty"},
+		"a broken Unigram":  {`{"model":{"type":"Unigram","vocab":[["a"]]}}`, "entry 0"},
+		"merges of nothing": {`{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"a":0},"merges":[["x","y"]]}}`, "tokenizer.json"},
+	} {
+		if tok, err := OpenFS("m", fstest.MapFS{"tokenizer.json": {Data: []byte(c[0])}}); err == nil || !strings.Contains(err.Error(), c[1]) {
+			t.Errorf("%s: error is %v, want one with %q", name, err, c[1])
+			if tok != nil {
+				tok.Close()
+			}
+		}
+	}
+	if _, err := Open(t.TempDir()); err == nil || !strings.Contains(err.Error(), "tokenizer.json") {
+		t.Errorf("an empty directory: %v", err)
+	}
+}

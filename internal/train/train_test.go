@@ -1,0 +1,170 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"testing"
+
+	"ptune/internal/batch"
+	"ptune/internal/report"
+)
+
+// bowl is Σ (x−1)² for each target, so that the mean over any targets is the same bowl; it counts what it is asked.
+type bowl struct {
+	forests, targets int
+	spoil            int // the call that gives NaN, from 1
+}
+
+func (b *bowl) LossGrad(x []float32, f *batch.Forest, scale float64, grad []float32) (float64, error) {
+	b.forests++
+	b.targets += len(f.Targets)
+	n, loss := float64(len(f.Targets)), 0.0
+	for i, v := range x {
+		loss += n * float64((v-1)*(v-1))
+		grad[i] += float32(scale * n * 2 * float64(v-1))
+	}
+	if b.forests == b.spoil {
+		loss = math.NaN()
+	}
+	return loss, nil
+}
+
+func examples(n int) []batch.Example {
+	var out []batch.Example
+	for i := range n {
+		out = append(out, batch.Example{IDs: []int32{1, int32(i), 2}, From: 1})
+	}
+	return out
+}
+
+func config() Config {
+	return Config{Steps: 100, BatchSize: 4, MicroBatchTokens: 100, VirtualTokens: 1, Optimizer: OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}},
+		LearningRate: 0.1, Schedule: "linear", Warmup: 0.1, ClipNorm: 1, EvalEvery: 10,
+		Order: func(int) []int { return []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9} }}
+}
+
+// events keeps what a run tells.
+type events struct {
+	steps []report.Step
+	evals []report.Eval
+}
+
+func (e *events) tell(x report.Event) {
+	switch x := x.(type) {
+	case report.Step:
+		e.steps = append(e.steps, x)
+	case report.Eval:
+		e.evals = append(e.evals, x)
+	}
+}
+
+func TestARunFindsTheBottomOfABowl(t *testing.T) {
+	for _, optimizer := range Optimizers() {
+		c, e, obj := config(), &events{}, &bowl{}
+		c.Optimizer.Name = optimizer
+		x := []float32{3, -2}
+		r, err := Run(context.Background(), c, obj, x, examples(10), nil, e.tell)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range r.Best {
+			if math.Abs(float64(v)-1) > 0.05 {
+				t.Errorf("%s: best is %v, want ones", optimizer, r.Best)
+			}
+		}
+		if r.Steps != 100 || r.BestStep != 100 || r.StopReason != StopSteps || len(e.steps) != 100 {
+			t.Errorf("%s: result is %+v with %d steps told", optimizer, r, len(e.steps))
+		}
+		if s := e.steps[0]; math.Abs(float64(s.Loss)-13) > 1e-6 || math.Abs(float64(s.GradNorm)-math.Sqrt(16+36)) > 1e-5 || s.TargetTokens != 8 || s.Epoch != 1 {
+			t.Errorf("%s: first step is %+v", optimizer, s)
+		}
+		if s := e.steps[2]; s.TargetTokens != 4 || e.steps[3].Epoch != 2 { // ten rows are 4, 4, 2
+			t.Errorf("%s: the epoch's last batch is %+v", optimizer, s)
+		}
+	}
+}
+
+func TestMicroBatchesDoNotChangeAStep(t *testing.T) {
+	var want []float32
+	for _, tokens := range []int{1, 7, 1000} {
+		c, obj := config(), &bowl{}
+		c.Steps, c.MicroBatchTokens = 5, tokens
+		x := []float32{3, -2}
+		if _, err := Run(context.Background(), c, obj, x, examples(10), nil, (&events{}).tell); err != nil {
+			t.Fatal(err)
+		}
+		if want == nil {
+			want = x
+			if obj.forests != 4+4+2+4+4 {
+				t.Errorf("%d forests, want one for each row", obj.forests)
+			}
+		}
+		for i := range x {
+			if math.Abs(float64(x[i]-want[i])) > 1e-6 {
+				t.Errorf("with %d tokens the values are %v, want %v", tokens, x, want)
+			}
+		}
+	}
+}
+
+func TestTheBestIsKeptAndPatienceEndsTheRun(t *testing.T) {
+	c, e := config(), &events{}
+	c.EvalEvery, c.Patience = 2, 3
+	losses := []float64{5, 4, 3, math.NaN(), 3.5, 3, 1, 1, 1}
+	var at [][]float32
+	evaluate := func(_ context.Context, x []float32) ([]report.Eval, error) {
+		at = append(at, slices.Clone(x))
+		l := losses[len(at)-1]
+		return []report.Eval{{Set: "a", Loss: report.Number(l - 1)}, {Set: "b", Loss: report.Number(l + 1)}}, nil
+	}
+	r, err := Run(context.Background(), c, &bowl{}, []float32{3, -2}, examples(10), evaluate, e.tell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.StopReason != StopPatience || r.Steps != 10 || r.BestStep != 4 || !slices.Equal(r.Best, at[2]) || r.Valid[1].Loss != 4 {
+		t.Errorf("result is %+v, want the values of step 4, stopped at step 10", r)
+	}
+	if len(e.evals) != 12 || !e.evals[4].Best || e.evals[6].Best {
+		t.Errorf("evaluations told: %+v", e.evals)
+	}
+}
+
+func TestALossThatIsNoNumberEndsTheRunWithTheBestSoFar(t *testing.T) {
+	c := config()
+	x := []float32{3, -2}
+	r, err := Run(context.Background(), c, &bowl{spoil: 13}, x, examples(10), nil, (&events{}).tell)
+	if !errors.Is(err, ErrDiverged) || r.StopReason != StopDiverged || r.Steps != 12 || r.BestStep != 10 {
+		t.Errorf("result is %+v (%v), want divergence at step 13", r, err)
+	}
+}
+
+func TestAnInterruptedRunKeepsItsBest(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r, err := Run(ctx, config(), &bowl{}, []float32{3}, examples(10), nil, func(e report.Event) {
+		if s, ok := e.(report.Step); ok && s.Step == 25 {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) || r.StopReason != StopInterrupted || r.Steps != 25 || r.BestStep != 20 {
+		t.Errorf("result is %+v (%v)", r, err)
+	}
+}
+
+func TestSchedulesRiseStayAndFall(t *testing.T) {
+	for name, want := range map[string][]float64{
+		"constant": {0.5, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+		"linear":   {0.5, 1, 1, 7. / 8, 6. / 8, 5. / 8, 4. / 8, 3. / 8, 2. / 8, 1. / 8},
+		"cosine":   {0.5, 1, 1, (1 - math.Cos(7*math.Pi/8)) / 2, (1 - math.Cos(6*math.Pi/8)) / 2, (1 - math.Cos(5*math.Pi/8)) / 2, 0.5, (1 - math.Cos(3*math.Pi/8)) / 2, (1 - math.Cos(2*math.Pi/8)) / 2, (1 - math.Cos(math.Pi/8)) / 2},
+	} {
+		for i, w := range want {
+			if got, err := schedule(name, 0.2, i+1, 10); err != nil || math.Abs(got-w) > 1e-12 {
+				t.Errorf("%s at step %d is %g (%v), want %g", name, i+1, got, err, w)
+			}
+		}
+	}
+	if got, _ := schedule("constant", 0, 1, 10); got != 1 {
+		t.Errorf("constant without warm-up begins at %g", got)
+	}
+}
