@@ -1,6 +1,8 @@
 # ptune: make demo, make test. Needs Go, Rust (cargo), a C compiler and make; Python only for golden, peer and base.
 
-LIBTOKENIZERS ?= lib/libtokenizers.a
+# built once for the version that go.mod pins
+BUILT := lib/tokenizers-$(shell sed -n 's|.*github.com/daulet/tokenizers v||p' go.mod)
+LIBTOKENIZERS ?= $(BUILT)/libtokenizers.a
 export CGO_ENABLED := 1
 export CGO_LDFLAGS := -L$(abspath $(dir $(LIBTOKENIZERS)))
 GO ?= go
@@ -18,8 +20,8 @@ bin/ptune: $(LIBTOKENIZERS) FORCE
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./cmd/ptune
 
 # The tokenizer library, from the Rust source of the pinned Go module. Give another with LIBTOKENIZERS=path/libtokenizers.a.
-lib/libtokenizers.a: go.mod
-	mkdir -p lib
+$(BUILT)/libtokenizers.a:
+	mkdir -p $(BUILT)
 	CARGO_TARGET_DIR=$(abspath lib/target) cargo build --release --locked \
 		--manifest-path "$$($(GO) mod download -json github.com/daulet/tokenizers | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/Cargo.toml"
 	cp lib/target/release/libtokenizers.a $@
@@ -27,6 +29,7 @@ lib/libtokenizers.a: go.mod
 
 test: $(LIBTOKENIZERS) ## run all tests (about two minutes after the first build)
 	$(GO) test ./...
+	@test -d "$${PTUNE_SHARED:-../shared}/models" || echo "ptune: no real models in $${PTUNE_SHARED:-../shared}: the tests in cmd/ptune/shared_test.go had nothing to run on"
 
 lint: $(LIBTOKENIZERS) ## gofmt, vet, staticcheck, go mod tidy
 	test -z "$$(gofmt -l cmd internal | tee /dev/stderr)"
@@ -55,6 +58,7 @@ $(VENV)/bin/python:
 
 golden: $(VENV)/bin/python ## make the goldens again with transformers and PEFT
 	$(VENV)/bin/python testdata/golden/make.py
+	$(VENV)/bin/python testdata/tokenizers/make.py
 
 peer: build $(VENV)/bin/python ## compare with PEFT live, on the demo base and fresh seeds
 	$(VENV)/bin/python testdata/peer.py bin/ptune

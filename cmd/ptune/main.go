@@ -126,7 +126,9 @@ var errGate = errors.New("below the gate")
 // interrupt is the signal that ended a run.
 type interrupt struct{ signal syscall.Signal }
 
-func (i interrupt) Error() string { return "interrupted by " + i.signal.String() }
+func (i interrupt) Error() string {
+	return "interrupted by " + map[syscall.Signal]string{syscall.SIGINT: "SIGINT", syscall.SIGTERM: "SIGTERM"}[i.signal]
+}
 
 func exitCode(ctx context.Context, err error) int {
 	var i interrupt

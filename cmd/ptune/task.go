@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -190,8 +191,17 @@ func trainingMeta(task *config.Task, c train.Config, rows *taskRows, r *train.Re
 	return m
 }
 
-// peakMemory is the most memory the process has had, in bytes.
+// peakMemory is the most memory the process has had, in bytes. Linux says it as VmHWM; rusage's figure, the fallback, counts
+// what the parent had when it started us.
 func peakMemory() int64 {
+	if status, err := os.ReadFile("/proc/self/status"); err == nil {
+		for line := range strings.Lines(string(status)) {
+			var kb int64
+			if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kb); n == 1 {
+				return kb << 10
+			}
+		}
+	}
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0

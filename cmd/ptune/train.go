@@ -31,7 +31,10 @@ func newTrain(s streams) *cobra.Command {
 		Use:   "train --config task.yaml",
 		Short: "Train a soft prompt",
 		Long: `Train the soft prompt that a task file describes and write it to output.prompt. The file keeps all it needs to be used:
-templates, labels, the base's path and fingerprint. Every key of the task file can be set with --set.`,
+templates, labels, the base's path and fingerprint. Every key of the task file can be set with --set. These are its keys,
+with their defaults; those marked ● have none:
+
+` + config.Reference,
 		Example: "  ptune train --config configs/sentiment.yaml\n  ptune train --config configs/sentiment.yaml --set train.steps=20 --set output.prompt=runs/short.st",
 		Args:    cobra.NoArgs,
 		RunE:    does(func(ctx context.Context, _ []string) error { return trainTask(ctx, o, s) }),

@@ -2,6 +2,7 @@
 package config
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"math"
@@ -12,6 +13,11 @@ import (
 	"ptune/internal/prompt"
 	"ptune/internal/train"
 )
+
+// Reference is a task file with every key, its default and what it means.
+//
+//go:embed reference.yaml
+var Reference string
 
 // Task is a task file. Each key is declared here, once; Default has its value where a file says nothing.
 type Task struct {

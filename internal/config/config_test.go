@@ -219,3 +219,28 @@ func FuzzATaskFileIsReadOrRefused(f *testing.F) {
 		}
 	})
 }
+
+func TestTheReferenceHasEveryKeyWithItsDefault(t *testing.T) {
+	got, err := parse("reference.yaml", []byte(Reference), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Model, want.Prompt.Text, want.Output.Prompt = got.Model, got.Prompt.Text, got.Output.Prompt
+	want.Data.Train, want.Data.Input, want.Data.Target = got.Data.Train, got.Data.Input, got.Data.Target
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the reference says %+v, the defaults are %+v", got, want)
+	}
+	for _, key := range Keys() {
+		if last := key[strings.LastIndexByte(key, '.')+1:]; !strings.Contains(Reference, last+":") {
+			t.Errorf("the reference has no %s", key)
+		}
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), "```yaml\n"+Reference+"```") {
+		t.Error("the README shows another task file than reference.yaml")
+	}
+}

@@ -192,7 +192,7 @@ func (d *decoder) value(n *yaml.Node, to reflect.Value, name string) {
 // sets reads a path, or a mapping of names to paths.
 func (d *decoder) sets(n *yaml.Node, to *Sets, name string) {
 	*to = nil
-	if n.Kind == yaml.ScalarNode && n.Tag != "!!null" {
+	if n.Kind == yaml.ScalarNode && (n.Tag != "!!null" || n.Line == 0) { // --set data.valid= takes the file's sets away
 		if n.Value != "" {
 			*to = Sets{{"valid", n.Value}}
 		}

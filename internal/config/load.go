@@ -73,7 +73,7 @@ func parseYAML(path string, text []byte) (*yaml.Node, error) {
 	case second != nil:
 		return nil, fmt.Errorf("%s:%d: a second document begins; a task file is one", path, max(1, second.Line))
 	case root.Kind != yaml.MappingNode:
-		return nil, fmt.Errorf("%s: want keys and values, beginning with model:", path)
+		return nil, fmt.Errorf("%s: want keys and values, as in model: ptune:demo", path)
 	}
 	return root, nil
 }

@@ -15,7 +15,7 @@ import (
 const (
 	TooLongIsError  = "error"
 	TooLongDrop     = "drop"
-	TooLongCutInput = "cut_input" // the input's end goes first
+	TooLongCutInput = "cut_input" // the end of the longest field of the input goes; the template stays whole
 )
 
 // Options are the limits and the end token of a set.
@@ -118,15 +118,15 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 	}
 	row.Target = append(row.Target, o.EOS)
 	if n := len(row.Input) + len(row.Target); n > o.MaxTokens {
-		switch left := len(row.Input) - (n - o.MaxTokens); {
-		case o.OnTooLong == TooLongDrop:
+		switch o.OnTooLong {
+		case TooLongDrop:
 			s.Dropped++
 			return nil
-		case o.OnTooLong == TooLongCutInput && left > 0:
-			row.Input = row.Input[:left]
+		case TooLongCutInput:
+			if row.Text, row.Input, err = f.cut(r.values, enc, o.MaxTokens-len(row.Target)); err != nil {
+				return err
+			}
 			s.Cut++
-		case o.OnTooLong == TooLongCutInput:
-			return fmt.Errorf("the target alone is %d tokens, but data.max_tokens is %d", len(row.Target), o.MaxTokens)
 		default:
 			return fmt.Errorf("the row is %d tokens, but data.max_tokens is %d (data.on_too_long: drop or cut_input would go on)", n, o.MaxTokens)
 		}

@@ -107,7 +107,7 @@ func TestTwentyBrokenRowsAreEnough(t *testing.T) {
 
 func TestLongRowsAreCutOrDroppedOnlyWhenAsked(t *testing.T) {
 	rows := `{"a":"abcdefghijklmnopqrstuvwxyz","b":"YZ"}` + "\n" + `{"a":"x","b":"Y"}`
-	f := format(t, "{a}", "{b}")
+	f := format(t, "{a}:", "{b}")
 	o := options
 	o.OnTooLong = data.TooLongDrop
 	s, err := load(t, rows, f, o)
@@ -116,11 +116,11 @@ func TestLongRowsAreCutOrDroppedOnlyWhenAsked(t *testing.T) {
 	}
 	o.OnTooLong = data.TooLongCutInput
 	s, err = load(t, rows, f, o)
-	if err != nil || s.Cut != 1 || len(s.Rows[0].Input)+len(s.Rows[0].Target) != 20 || !slices.Equal(s.Rows[0].Target, []int32{'Y', 'Z', 2}) || s.Rows[0].Input[0] != 1 {
+	if err != nil || s.Cut != 1 || len(s.Rows[0].Input)+len(s.Rows[0].Target) != 20 || !slices.Equal(s.Rows[0].Target, []int32{'Y', 'Z', 2}) || s.Rows[0].Text != "abcdefghijklmno:" {
 		t.Errorf("cut: %+v (%v)", s, err)
 	}
 	o.MaxTokens = 3
-	if _, err = load(t, rows, f, o); err == nil || !strings.Contains(err.Error(), "the target alone is 3 tokens") {
+	if _, err = load(t, rows, f, o); err == nil || !strings.Contains(err.Error(), "0 are left for the input") {
 		t.Errorf("a target that fills everything: %v", err)
 	}
 	o.OnTooLong = data.TooLongDrop

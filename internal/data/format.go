@@ -2,7 +2,9 @@ package data
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -87,6 +89,36 @@ func (f *Format) Choices(enc Encoder) ([]Choice, error) {
 		choices = append(choices, Choice{l.Name, ids})
 	}
 	return choices, nil
+}
+
+// cut shortens the longest field of an input until it has at most room tokens.
+func (f *Format) cut(values map[string]string, enc Encoder, room int) (text string, ids []int32, err error) {
+	longest := ""
+	for _, field := range f.Input.Fields() {
+		if len(values[field]) > len(values[longest]) {
+			longest = field
+		}
+	}
+	whole := []rune(values[longest])
+	shorter := maps.Clone(values)
+	fits := func(n int) bool {
+		shorter[longest] = string(whole[:n])
+		if text, err = f.Input.Fill(shorter); err == nil {
+			ids, err = enc.EncodeInput(text)
+		}
+		return err == nil && len(ids) <= room
+	}
+	// The first length that does not fit, by bisection: a text's tokens grow with it, but for a merge at its end.
+	n := sort.Search(len(whole), func(n int) bool { return !fits(n + 1) })
+	for ; n >= 0; n-- {
+		if fits(n) {
+			return text, ids, nil
+		}
+		if err != nil {
+			return "", nil, fmt.Errorf("input: %w", err)
+		}
+	}
+	return "", nil, fmt.Errorf("the target and the template alone are more tokens than data.max_tokens allows: %d are left for the input", room)
 }
 
 // label finds the label of a row's value.

@@ -3,7 +3,12 @@
 # beside the base without it, then switch between both on one loaded base. Run by make demo from the project's root.
 set -e
 say() { printf '\n%s\n' "$*"; }
-ptune() { echo "\$ ptune $*" >&2; bin/ptune "$@"; }
+ptune() { # shows the command line, with quotes where they are needed
+  line='$ ptune'
+  for word; do case $word in *[!A-Za-z0-9_.:/=-]*) line="$line \"$word\"" ;; *) line="$line $word" ;; esac; done
+  echo "$line" >&2
+  bin/ptune "$@"
+}
 
 say "A base of 2.8 million weights, and 16 virtual tokens that make it tell whether a review is positive:"
 ptune train --config configs/sentiment.yaml
@@ -13,7 +18,8 @@ ptune eval --prompt runs/sentiment.st --data internal/demo/data/test.jsonl --fai
 
 say "The same text, without the prompt and with it:"
 text="The room was small and the pool was dirty, but the staff were wonderful and I would go back."
-ptune generate --model ptune:demo --max-tokens 12 "$text"
+ptune generate --model ptune:demo --max-tokens 5 "$text
+Answer:"
 ptune generate --prompt runs/sentiment.st "$text"
 
 say "A second task on the same base, and both prompts on one loaded base:"

@@ -29,9 +29,9 @@ func (g Group) seen() int {
 
 type attention struct {
 	Heads
-	q, kv, out   Matrix
-	lse          Matrix // [rows of q, Q], the log of each softmax's denominator
-	dq, dkv, dps Matrix // the way back; dps unused forward
+	q, kv, out Matrix // out is, on the way back, its gradient
+	lse        Matrix // [rows of q, Q], the log of each softmax's denominator
+	dq, dkv    Matrix // the way back's results
 }
 
 // Attend writes softmax(scale q kᵀ) v for the rows of the groups to out [rows, QCols], and to lse [rows, Q] what the way

@@ -35,11 +35,6 @@ func (r *reader) under(prefix, name string) {
 	}
 }
 
-func (r *reader) has(name string) bool {
-	_, ok := r.dir.Tensor(r.prefix + name)
-	return ok
-}
-
 // tensor is the tensor of that name and shape, of a type that kernels read.
 func (r *reader) tensor(name string, shape ...int) (tensorfile.Tensor, kernels.DType) {
 	t, ok := r.dir.Tensor(r.prefix + name)

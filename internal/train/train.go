@@ -193,10 +193,11 @@ func (k *keeper) check(ctx context.Context, values []float32, s int) (stop bool,
 	return k.c.Patience > 0 && k.worse >= k.c.Patience, nil
 }
 
-// interrupted marks a run that its context ended.
+// interrupted marks a run that its context ended, and returns what ended it.
 func interrupted(ctx context.Context, r *Result, err error) error {
 	if ctx.Err() != nil {
 		r.StopReason = StopInterrupted
+		return context.Cause(ctx)
 	}
 	return err
 }
