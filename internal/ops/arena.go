@@ -5,15 +5,20 @@ import "slices"
 // Arena hands out buffers and takes them back. A run takes and gives in the same order every time, so after the first run of
 // a size nothing is allocated.
 type Arena struct {
-	free [][]float32 // by capacity
-	rows int         // the most packed rows a run has had
+	free     [][]float32 // by capacity
+	rows     int         // packed rows of this run
+	capacity int         // the most packed rows that buffers have room for
 }
 
-// expect prepares for a run of that many packed rows: when it is the largest yet, the smaller buffers are left to the
+// headroom is what the room for rows is rounded up to: batches differ by a few rows, and each new largest one would
+// otherwise want all buffers anew.
+const headroom = 64
+
+// expect prepares for a run of that many packed rows: when they are more than ever, the smaller buffers are left to the
 // garbage collector, so that they do not lie beside the larger ones for good.
 func (a *Arena) expect(rows int) {
-	if rows > a.rows {
-		a.rows, a.free = rows, nil
+	if a.rows = max(1, rows); rows > a.capacity {
+		a.capacity, a.free = (rows+headroom-1)/headroom*headroom, nil
 	}
 }
 
@@ -25,7 +30,11 @@ func (a *Arena) take(n int) []float32 {
 		a.free = slices.Delete(a.free, i, i+1)
 		return b[:n]
 	}
-	return make([]float32, n)
+	room := n
+	if a.capacity < 2*a.rows { // not for the few rows of a generation's step
+		room = n * a.capacity / a.rows
+	}
+	return make([]float32, n, room+1)
 }
 
 func (a *Arena) give(b []float32) {

@@ -107,15 +107,27 @@ type operator struct {
 	uses, left int         // readers of the output, in the graph and still to come in this run
 	in         []Matrix
 	out        Matrix
-
-	value *tensor.Dense // of out; made anew when its place or shape changes
-	shape [2]int
-	at    *float32
+	value      value
 }
+
+// value is an operator's output as gorgonia sees it. gorgonia keeps the value of every node from one run to the next; this one
+// holds on to no buffer, so the arena alone decides which memory lives.
+type value struct{ of *operator }
+
+func (v *value) Shape() tensor.Shape     { return tensor.Shape{v.of.out.Rows, v.of.out.Cols} }
+func (v *value) Size() int               { return len(v.of.out.Data) }
+func (v *value) Data() any               { return v.of.out.Data }
+func (v *value) Dtype() tensor.Dtype     { return G.Float32 }
+func (v *value) Uintptr() uintptr        { return uintptr(v.Pointer()) }
+func (v *value) MemSize() uintptr        { return 4 * uintptr(v.Size()) }
+func (v *value) Pointer() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(v.of.out.Data)) }
+
+// Format writes what the value belongs to, not its numbers.
+func (v *value) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "%s %v", v.of.name, v.Shape()) }
 
 // apply adds an operator to the graph.
 func (g *Graph) apply(o *operator, in ...*G.Node) *G.Node {
-	o.graph, o.arity = g, len(in)
+	o.graph, o.arity, o.value.of = g, len(in), o
 	o.args, o.in = make([]*operator, len(in)), make([]Matrix, len(in))
 	for i, n := range in {
 		if p, ok := n.Op().(*operator); ok {
@@ -153,6 +165,7 @@ func (o *operator) Do(values ...G.Value) (v G.Value, err error) {
 	}
 	o.left = o.uses
 	o.run(o.out, o.in)
+	clear(o.in) // or they would keep buffers alive that the arena has dropped
 	for _, p := range o.args {
 		if p != nil {
 			p.read()
@@ -161,10 +174,7 @@ func (o *operator) Do(values ...G.Value) (v G.Value, err error) {
 	if o.scalar {
 		return G.NewF32(o.out.Data[0]), nil
 	}
-	if at := unsafe.SliceData(o.out.Data); o.value == nil || o.shape != [2]int{rows, cols} || o.at != at {
-		o.value, o.shape, o.at = tensor.New(tensor.WithShape(rows, cols), tensor.WithBacking(o.out.Data)), [2]int{rows, cols}, at
-	}
-	return o.value, nil
+	return &o.value, nil
 }
 
 // read counts down a reader of the output, and gives its buffer back after the last.
