@@ -113,6 +113,9 @@ func openPrompts(paths []string, model string, threads int) ([]namedPrompt, *bas
 	}
 	b, err := openBase(model, threads)
 	if err != nil {
+		if len(prompts) > 0 && errors.Is(err, fs.ErrNotExist) {
+			err = withHint(wrong{err}, "%s was made for %q; name that base's directory with --model", prompts[0].path, prompts[0].Meta.Base.Name)
+		}
 		return nil, nil, err
 	}
 	for _, p := range prompts {

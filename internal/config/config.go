@@ -158,6 +158,9 @@ func (t *Task) check(at func(key string) string) error {
 	atLeast("train.batch_size", t.Train.BatchSize, 1)
 	atLeast("train.micro_batch_tokens", t.Train.MicroBatchTokens, 1)
 	oneOf("train.optimizer", t.Train.Optimizer, train.Optimizers()...)
+	if t.Train.LearningRate.Auto && t.Train.Optimizer == "sgd" {
+		bad("train.learning_rate", "is auto, which is a rule for adamw; sgd needs a number")
+	}
 	if !t.Train.LearningRate.Auto && !(t.Train.LearningRate.Value > 0 && t.Train.LearningRate.Value < math.Inf(1)) {
 		bad("train.learning_rate", "is %g, want auto or a number above 0", t.Train.LearningRate.Value)
 	}
