@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -96,11 +97,25 @@ func TestTheExamplesOfEveryCommandAndTheReadmeRun(t *testing.T) {
 			lines = append(lines, l)
 		}
 	}
-	shell(t, dir, "ptune train --config configs/sentiment.yaml --set train.steps=60 --quiet") // what the others read
-	shell(t, dir, "ptune train --config configs/topic.yaml --set train.steps=20 --quiet")
+	shell(t, dir, "ptune train --config configs/topic.yaml --quiet") // what the others read
+	shell(t, dir, "ptune train --config configs/sentiment.yaml --quiet")
+	for task, atMost := range map[string]float64{"sentiment": 0.6, "topic": 1} {
+		var got struct {
+			Accuracy float64
+			Baseline struct{ Accuracy float64 }
+		}
+		out := shell(t, dir, "ptune eval --json --data internal/demo/data/test.jsonl --prompt runs/"+task+".st")
+		if err := json.Unmarshal([]byte(out), &got); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: accuracy %.4f, %.4f without the prompt", task, got.Accuracy, got.Baseline.Accuracy)
+		if got.Accuracy < 0.9 || got.Baseline.Accuracy > atMost {
+			t.Errorf("%s: accuracy is %.4f and %.4f without the prompt, want 0.9 and at most %g", task, got.Accuracy, got.Baseline.Accuracy, atMost)
+		}
+	}
 	for _, l := range lines {
 		if l = strings.TrimSpace(l); l != "" {
-			shell(t, dir, strings.Replace(l, "configs/sentiment.yaml", "configs/sentiment.yaml --set train.steps=60", 1))
+			shell(t, dir, strings.Replace(l, "ptune train --config configs/sentiment.yaml", "ptune train --config configs/sentiment.yaml --set train.steps=60", 1))
 		}
 	}
 	if len(lines) < 15 {

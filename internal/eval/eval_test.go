@@ -10,7 +10,7 @@ import (
 	"ptune/internal/eval"
 )
 
-// scorer gives token id k a −log p of k/10 whatever stands before it, and a prompt's first value on top.
+// scorer gives token id k a −log p of k/10, and a prompt's first value on top; the end token, 9, is a sure thing behind token 7.
 type scorer struct{ calls int }
 
 func (s *scorer) NLL(prompts []float32, f *batch.Forest) ([]float32, error) {
@@ -18,6 +18,9 @@ func (s *scorer) NLL(prompts []float32, f *batch.Forest) ([]float32, error) {
 	var nll []float32
 	for _, t := range f.Targets {
 		v := float32(t.ID) / 10
+		if t.ID == 9 && f.IDs[t.Row] == 7 {
+			v = -50 // would make 7 the likeliest label if ends counted
+		}
 		if len(prompts) > 0 {
 			v += prompts[0]
 		}
@@ -34,8 +37,8 @@ func TestLossIsTheMeanOverTargetTokensAndTheLikeliestLabelWins(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := (0.5 + 0.9 + 0.7 + 0.9 + 0.5 + 0.9) / 6
-		if math.Abs(r.Loss-want) > 1e-6 || math.Abs(r.Perplexity-math.Exp(want)) > 1e-5 || r.Rows != 3 {
+		want := (0.5 + 0.9 + 0.7 - 50 + 0.5 + 0.9) / 6
+		if math.Abs(r.Loss-want) > 1e-6 || math.Abs(r.Perplexity-math.Exp(want)) > 1e-9 || r.Rows != 3 {
 			t.Errorf("result is %+v, want a loss of %g", r, want)
 		}
 		if !slices.Equal(r.Predicted, []int{0, 0, 0}) || *r.Accuracy != 2.0/3 {
@@ -49,10 +52,9 @@ func TestLossIsTheMeanOverTargetTokensAndTheLikeliestLabelWins(t *testing.T) {
 }
 
 func TestTheEndTokenCountsWhereALabelBeginsLikeAnother(t *testing.T) {
-	// Without the end token {5} always beats {5, 6}: it is a part of it. With one of 90, each pays it once; with labels {5} and
-	// {5, −80} the longer one is likelier by its second token.
-	rows := []eval.Row{{Input: []int32{1}, Target: []int32{5, -80, 9}, Label: 1}}
-	r, err := eval.Run(context.Background(), &scorer{}, nil, rows, eval.Options{Labels: [][]int32{{5}, {5, -80}}, EOS: 9, MaxTokens: 100})
+	// Without the end token {5} always beats {5, 7}: it is a part of it. With it, what ends surely wins.
+	rows := []eval.Row{{Input: []int32{1}, Target: []int32{5, 7, 9}, Label: 1}}
+	r, err := eval.Run(context.Background(), &scorer{}, nil, rows, eval.Options{Labels: [][]int32{{5}, {5, 7}}, EOS: 9, MaxTokens: 100})
 	if err != nil || r.Predicted[0] != 1 {
 		t.Errorf("predicted %+v (%v), want the longer label", r, err)
 	}

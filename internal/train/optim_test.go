@@ -1,0 +1,47 @@
+package train
+
+import (
+	"context"
+	"math"
+	"testing"
+)
+
+// TestOptimizersEqualTorch compares with torch 2.15.0's optimizers: lr 0.1, weight decay 0.2 and, for AdamW, betas (0.8, 0.95).
+func TestOptimizersEqualTorch(t *testing.T) {
+	grads := [][]float32{{1, -2, 0.5, 0}, {0.3, 0.1, -4, 1e-3}, {-1, 0, 0, 2}}
+	for name, want := range map[string][][]float64{
+		"adamw": {{0.39000002, -0.88, 1.86000001, 0}, {0.29852021, -0.80278254, 1.89210868, -0.07757802}, {0.2984409, -0.74306726, 1.90502334, -0.14527276}},
+		"sgd":   {{0.38999999, -0.77999997, 1.90999997, 0}, {0.35219997, -0.7744, 2.27180004, -0.0001}},
+	} {
+		values := []float32{0.5, -1, 2, 0}
+		o, err := NewOptimizer(OptimizerConfig{Name: name, Betas: [2]float64{0.8, 0.95}, WeightDecay: 0.2}, len(values))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for s, w := range want {
+			o.Step(values, grads[s], 0.1)
+			for i := range w {
+				if math.Abs(float64(values[i])-w[i]) > 2e-7 {
+					t.Errorf("%s: step %d: value %d is %.8f, torch has %.8f", name, s+1, i, values[i], w[i])
+				}
+			}
+		}
+	}
+	if _, err := NewOptimizer(OptimizerConfig{Name: "adam"}, 1); err == nil {
+		t.Error("an optimizer that does not exist was made")
+	}
+}
+
+func TestALongGradientIsClippedAndAShortOneIsNot(t *testing.T) {
+	for clip, want := range map[float64]float64{1: 0.1, 1000: 0.1 * 2 * 5, 0: 0.1 * 2 * 5} {
+		c := config()
+		c.Steps, c.Optimizer.Name, c.Schedule, c.Warmup, c.ClipNorm = 1, "sgd", "constant", 0, clip
+		x := []float32{1 + 3, 1 + 4} // a gradient of length 10
+		if _, err := Run(context.Background(), c, &bowl{}, x, examples(4), nil, (&events{}).tell); err != nil {
+			t.Fatal(err)
+		}
+		if moved := math.Hypot(float64(x[0])-4, float64(x[1])-5); math.Abs(moved-want) > 1e-5 {
+			t.Errorf("clip_norm %g: the step is %g long, want %g", clip, moved, want)
+		}
+	}
+}
