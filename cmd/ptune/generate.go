@@ -127,6 +127,11 @@ func eachInput(o generateFlags, args []string, s streams, run func([]input) erro
 		return nil
 	}
 	in, name := s.in, "standard input"
+	if f, ok := in.(*os.File); ok && o.jsonl == "" {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 { // a terminal: nothing is asked for there
+			return wrong{withHint(errors.New("there is no text to continue"), "give texts as arguments, or lines on standard input")}
+		}
+	}
 	if o.jsonl != "" && o.jsonl != "-" {
 		f, err := os.Open(o.jsonl)
 		if err != nil {

@@ -138,7 +138,13 @@ func startPrompt(task *config.Task, b *base, rows *taskRows) (*prompt.Prompt, er
 		}
 	case "file":
 		init.File = task.Prompt.File
-		s.Load = func() (*prompt.Prompt, error) { return prompt.Load(task.Prompt.File) }
+		s.Load = func() (*prompt.Prompt, error) {
+			p, err := prompt.Load(task.Prompt.File)
+			if err == nil {
+				err = p.Fits(b.Name, b.Fingerprint, b.Hidden)
+			}
+			return p, err
+		}
 	}
 	p, err := prompt.New(task.Prompt.Tokens, b.Hidden, init, s)
 	if err != nil {

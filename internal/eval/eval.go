@@ -50,8 +50,8 @@ func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options)
 	}
 	e := &evaluation{scorer: s, prompt: prompt, options: o, ends: ambiguous(o.Labels)}
 	for i, r := range rows {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
 		e.add(r)
 		if i == len(rows)-1 || e.tokens+e.cost(rows[i+1]) > o.MaxTokens {

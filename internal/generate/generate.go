@@ -58,8 +58,8 @@ func Run(ctx context.Context, d Decoder, first [][]float32, decode func(text int
 		live[i] = i
 	}
 	for len(live) > 0 {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
 		var ids []int32
 		var next []int

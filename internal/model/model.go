@@ -133,16 +133,22 @@ func fingerprint(d *tensorfile.Dir) string {
 // EmbeddingRow is the embedding of a token, D values, as the soft prompt's rows are.
 func (m *Model) EmbeddingRow(id int) []float32 {
 	row := make([]float32, m.Hidden)
+	m.readEmbedding(row, id)
+	return row
+}
+
+func (m *Model) readEmbedding(row []float32, id int) {
 	t := m.embed.Tokens
 	kernels.ToFloats(row, t.Data[id*t.Stride*t.DType.Size():], t.DType)
-	return row
 }
 
 // EmbeddingRMS is the root mean square of all values of the embedding.
 func (m *Model) EmbeddingRMS() float64 {
 	var s float64
+	row := make([]float32, m.Hidden)
 	for id := range m.Vocab {
-		for _, v := range m.EmbeddingRow(id) {
+		m.readEmbedding(row, id)
+		for _, v := range row {
 			s += float64(v) * float64(v)
 		}
 	}
