@@ -81,6 +81,9 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	}
 	var missed []error
 	for _, j := range jobs {
+		if note := j.set.Shortened(); note != "" {
+			fmt.Fprintf(s.err, "ptune: warning: %s\n", note)
+		}
 		res := evalResult{Prompt: j.path, Data: j.set.Path}
 		if res.Result, err = eval.Run(ctx, b, j.values, evalRows(j.set), evalOptions(j.choices, j.eos, j.rows, o.maxTokens)); err != nil {
 			return err
@@ -110,7 +113,13 @@ type evalJob struct {
 	set     *data.Set
 	choices []data.Choice
 	eos     int32
+
+	maxTokens int // of a row, as in training
+	onTooLong string
 }
+
+// noLimit is for the base alone: its positions are the limit.
+const noLimit = 1 << 30
 
 func evalJobs(o evalFlags, b *base, prompts []namedPrompt) ([]evalJob, error) {
 	if len(prompts) == 0 {
@@ -121,7 +130,7 @@ func evalJobs(o evalFlags, b *base, prompts []namedPrompt) ([]evalJob, error) {
 		if err != nil {
 			return nil, err
 		}
-		j := evalJob{eos: eos}
+		j := evalJob{eos: eos, maxTokens: noLimit, onTooLong: data.TooLongIsError}
 		err = j.load(b, o.data, o.input, o.target, parseLabels(o.labels))
 		return []evalJob{j}, err
 	}
@@ -148,7 +157,7 @@ func evalJobs(o evalFlags, b *base, prompts []namedPrompt) ([]evalJob, error) {
 			}
 		}
 		for _, file := range files {
-			j := evalJob{path: p.path, values: p.Values, rows: p.Rows, eos: p.Meta.EOS}
+			j := evalJob{path: p.path, values: p.Values, rows: p.Rows, eos: p.Meta.EOS, maxTokens: p.Meta.MaxTokens, onTooLong: p.Meta.OnTooLong}
 			if err := j.load(b, file, p.Meta.Input, p.Meta.Target, labels); err != nil {
 				return nil, err
 			}
@@ -167,11 +176,11 @@ func (j *evalJob) load(b *base, file, input, target string, labels []data.Label)
 	if j.choices, err = f.Choices(b.tok); err != nil {
 		return err
 	}
-	limit := 1 << 20
-	if b.MaxPositions > 0 {
-		limit = b.MaxPositions - j.rows
+	limits, err := rowLimits(b, j.rows, j.maxTokens, j.onTooLong, j.eos)
+	if err != nil {
+		return err
 	}
-	j.set, err = data.Load("data", file, f, b.tok, data.Options{MaxTokens: limit, OnTooLong: data.TooLongIsError, EOS: j.eos})
+	j.set, err = data.Load("data", file, f, b.tok, limits)
 	return err
 }
 

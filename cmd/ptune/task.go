@@ -57,11 +57,9 @@ func loadRows(task *config.Task, b *base) (*taskRows, error) {
 	if r.choices, err = r.format.Choices(b.tok); err != nil {
 		return nil, fmt.Errorf("data.labels: %w", err)
 	}
-	o := data.Options{MaxTokens: task.Data.MaxTokens, OnTooLong: task.Data.OnTooLong, EOS: eos}
-	if room := b.MaxPositions - task.Prompt.Tokens; b.MaxPositions > 0 && o.MaxTokens > room {
-		if o.MaxTokens = room; room < 2 {
-			return nil, fmt.Errorf("prompt.tokens is %d, but %s has %d positions for prompt and text together", task.Prompt.Tokens, b.Name, b.MaxPositions)
-		}
+	o, err := rowLimits(b, task.Prompt.Tokens, task.Data.MaxTokens, task.Data.OnTooLong, eos)
+	if err != nil {
+		return nil, err
 	}
 	var errs []error
 	if r.train, err = data.Load("train", task.Data.Train, r.format, b.tok, o); err != nil {
@@ -73,6 +71,29 @@ func loadRows(task *config.Task, b *base) (*taskRows, error) {
 		r.valid = append(r.valid, set)
 	}
 	return r, errors.Join(errs...)
+}
+
+// rowLimits is how long rows may be behind a prompt: what the task says, or what the model's positions leave.
+func rowLimits(b *base, promptRows, maxTokens int, onTooLong string, eos int32) (data.Options, error) {
+	o := data.Options{MaxTokens: maxTokens, Limit: fmt.Sprintf("data.max_tokens is %d", maxTokens), OnTooLong: onTooLong, EOS: eos}
+	if room := b.MaxPositions - promptRows; b.MaxPositions > 0 && o.MaxTokens > room {
+		o.MaxTokens, o.Limit = room, fmt.Sprintf("%s has %d positions and the prompt takes %d", b.Name, b.MaxPositions, promptRows)
+		if room < 2 {
+			return o, fmt.Errorf("prompt.tokens is %d, but %s has %d positions for prompt and text together", promptRows, b.Name, b.MaxPositions)
+		}
+	}
+	return o, nil
+}
+
+// shortened lists what of the rows was dropped or cut.
+func (r *taskRows) shortened() []string {
+	var notes []string
+	for _, set := range append([]*data.Set{r.train}, r.valid...) {
+		if note := set.Shortened(); note != "" {
+			notes = append(notes, note)
+		}
+	}
+	return notes
 }
 
 func (r *taskRows) examples() []batch.Example {
@@ -152,6 +173,7 @@ func startPrompt(task *config.Task, b *base, rows *taskRows) (*prompt.Prompt, er
 	}
 	p.Meta.Base = prompt.Base{Name: b.Name, Path: pathFrom(task.Output.Prompt, task.Model), Fingerprint: b.Fingerprint, Type: b.Type}
 	p.Meta.Tokenizer, p.Meta.EOS, p.Meta.Input, p.Meta.Target = b.tok.Hash, rows.eos, task.Data.Input, task.Data.Target
+	p.Meta.MaxTokens, p.Meta.OnTooLong = task.Data.MaxTokens, task.Data.OnTooLong
 	for _, l := range rows.format.Labels {
 		p.Meta.Labels = append(p.Meta.Labels, prompt.Label(l))
 	}

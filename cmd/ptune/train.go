@@ -81,6 +81,9 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if !o.quiet {
 		tell = report.All(tell, report.Text(s.err, 2*time.Second))
 	}
+	for _, note := range rows.shortened() {
+		fmt.Fprintf(s.err, "ptune: warning: %s\n", note)
+	}
 	c := runConfig(task, b, rows)
 	tell(report.Start{Model: b.Name, Rows: len(rows.train.Rows), Steps: c.Steps, BatchSize: c.BatchSize, VirtualTokens: p.Rows,
 		Parameters: len(p.Values), LearningRate: c.LearningRate, Optimizer: c.Optimizer.Name, Seed: task.Train.Seed})

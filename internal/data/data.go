@@ -20,7 +20,8 @@ const (
 
 // Options are the limits and the end token of a set.
 type Options struct {
-	MaxTokens int // of input, target and end token
+	MaxTokens int    // of input, target and end token
+	Limit     string // where that comes from, for messages: "data.max_tokens is 512"
 	OnTooLong string
 	EOS       int32
 }
@@ -79,7 +80,7 @@ func Load(name, path string, f *Format, enc Encoder, o Options) (*Set, error) {
 		return nil, errors.Join(errs...)
 	}
 	if len(s.Rows) == 0 {
-		return nil, fmt.Errorf("%s: all %d rows are longer than %d tokens and were dropped", path, s.Dropped, o.MaxTokens)
+		return nil, fmt.Errorf("%s: all %d rows are too long (%s) and were dropped", path, s.Dropped, o.Limit)
 	}
 	return s, nil
 }
@@ -128,11 +129,23 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 			}
 			s.Cut++
 		default:
-			return fmt.Errorf("the row is %d tokens, but data.max_tokens is %d (data.on_too_long: drop or cut_input would go on)", n, o.MaxTokens)
+			return fmt.Errorf("the row is %d tokens, but %s (data.on_too_long: drop or cut_input would go on)", n, o.Limit)
 		}
 	}
 	s.Rows = append(s.Rows, row)
 	return nil
+}
+
+// Shortened says what was dropped or cut, empty if nothing was.
+func (s *Set) Shortened() string {
+	all := len(s.Rows) + s.Dropped
+	switch {
+	case s.Dropped > 0:
+		return fmt.Sprintf("%s: %d of %d rows were too long and were dropped", s.Path, s.Dropped, all)
+	case s.Cut > 0:
+		return fmt.Sprintf("%s: %d of %d rows were too long and had the end of their longest field cut", s.Path, s.Cut, all)
+	}
+	return ""
 }
 
 // Order is the order of n rows in an epoch: that of the file, or a shuffle that depends on the seed and the epoch alone.

@@ -30,7 +30,7 @@ func (letters) Encode(s string) (ids []int32, err error) {
 	return ids, nil
 }
 
-var options = data.Options{MaxTokens: 20, OnTooLong: data.TooLongIsError, EOS: 2}
+var options = data.Options{MaxTokens: 20, Limit: "data.max_tokens is 20", OnTooLong: data.TooLongIsError, EOS: 2}
 
 func load(t *testing.T, rows string, f *data.Format, o data.Options) (*data.Set, error) {
 	t.Helper()
@@ -111,16 +111,16 @@ func TestLongRowsAreCutOrDroppedOnlyWhenAsked(t *testing.T) {
 	o := options
 	o.OnTooLong = data.TooLongDrop
 	s, err := load(t, rows, f, o)
-	if err != nil || len(s.Rows) != 1 || s.Dropped != 1 {
+	if err != nil || len(s.Rows) != 1 || s.Dropped != 1 || !strings.HasSuffix(s.Shortened(), "rows.jsonl: 1 of 2 rows were too long and were dropped") {
 		t.Errorf("drop: %+v (%v)", s, err)
 	}
 	o.OnTooLong = data.TooLongCutInput
 	s, err = load(t, rows, f, o)
-	if err != nil || s.Cut != 1 || len(s.Rows[0].Input)+len(s.Rows[0].Target) != 20 || !slices.Equal(s.Rows[0].Target, []int32{'Y', 'Z', 2}) || s.Rows[0].Text != "abcdefghijklmno:" {
+	if err != nil || s.Cut != 1 || !strings.HasSuffix(s.Shortened(), "rows.jsonl: 1 of 2 rows were too long and had the end of their longest field cut") || len(s.Rows[0].Input)+len(s.Rows[0].Target) != 20 || !slices.Equal(s.Rows[0].Target, []int32{'Y', 'Z', 2}) || s.Rows[0].Text != "abcdefghijklmno:" {
 		t.Errorf("cut: %+v (%v)", s, err)
 	}
 	o.MaxTokens = 3
-	if _, err = load(t, rows, f, o); err == nil || !strings.Contains(err.Error(), "0 are left for the input") {
+	if _, err = load(t, rows, f, o); err == nil || !strings.Contains(err.Error(), "0 tokens are left for the input") {
 		t.Errorf("a target that fills everything: %v", err)
 	}
 	o.OnTooLong = data.TooLongDrop

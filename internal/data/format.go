@@ -118,7 +118,7 @@ func (f *Format) cut(values map[string]string, enc Encoder, room int) (text stri
 			return "", nil, fmt.Errorf("input: %w", err)
 		}
 	}
-	return "", nil, fmt.Errorf("the target and the template alone are more tokens than data.max_tokens allows: %d are left for the input", room)
+	return "", nil, fmt.Errorf("the target and the template alone are too long: %d tokens are left for the input", room)
 }
 
 // label finds the label of a row's value.

@@ -101,13 +101,16 @@ static inline void *at(const void *w, int dtype, long i) { return (char *)w + i 
 void K(pack)(const float *x, long ldx, int m, int k, int b0, int b1, float *ap) {
   for (int b = b0; b < b1; b++) {
     float *p = ap + (long)b * MR * k;
-    for (int i = 0; i < MR; i++) {
-      const float *row = x + (long)(b * MR + i) * ldx;
-      if (b * MR + i < m)
-        for (int j = 0; j < k; j++) p[j * MR + i] = row[j];
-      else
-        for (int j = 0; j < k; j++) p[j * MR + i] = 0;
+    const float *rows = x + (long)b * MR * ldx;
+    int n = m - b * MR < MR ? m - b * MR : MR, j = 0;
+    for (; j + VL <= k; j += VL) { // VL columns at a time, through a transposed block
+      float t[VL][VL] __attribute__((aligned(64))) = {}, c[VL][VL] __attribute__((aligned(64)));
+      for (int i = 0; i < n; i++) *(V *)t[i] = load(rows + i * ldx + j);
+      transpose(t, c[0], VL);
+      for (int i = 0; i < VL; i++) memcpy(p + (long)(j + i) * MR, c[i], sizeof(float) * MR);
     }
+    for (; j < k; j++)
+      for (int i = 0; i < MR; i++) p[(long)j * MR + i] = i < n ? rows[i * ldx + j] : 0;
   }
 }
 

@@ -6,7 +6,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 )
 
@@ -286,5 +288,28 @@ func BenchmarkProduct(b *testing.B) {
 				b.ReportMetric(2*312*576*1536*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 			})
 		}
+	}
+}
+
+func TestEveryShareIsDoneOnceWhetherThreadsSleepOrNot(t *testing.T) {
+	for threads := 1; threads <= 4; threads++ {
+		p, err := New(threads, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for round := range 3000 {
+			n := round % 9
+			did := make([]atomic.Int32, n)
+			p.Each(n, func(_, i int) { did[i].Add(1) })
+			for i := range did {
+				if did[i].Load() != 1 {
+					t.Fatalf("%d threads: share %d of %d was done %d times", threads, i, n, did[i].Load())
+				}
+			}
+			if round%500 == 0 {
+				time.Sleep(2 * time.Millisecond) // the threads fall asleep
+			}
+		}
+		p.Close()
 	}
 }

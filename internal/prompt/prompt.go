@@ -21,7 +21,9 @@ type Meta struct {
 	Input     string    `json:"input"`     // templates of the task
 	Target    string    `json:"target"`
 	Labels    []Label   `json:"labels,omitempty"`
-	EOS       int32     `json:"eos"` // ends a target
+	EOS       int32     `json:"eos"`        // ends a target
+	MaxTokens int       `json:"max_tokens"` // of a row, and what is done with longer ones
+	OnTooLong string    `json:"on_too_long"`
 	Init      Init      `json:"init"`
 	Valid     []Set     `json:"valid,omitempty"` // what it was validated on
 	Training  *Training `json:"training,omitempty"`
