@@ -13,6 +13,13 @@
 #define half(p) ((V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
 #define half1(h) _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)))
 
+static inline float sum8(__m256 v) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+#define sum(v) sum8((__m256)(v))
+
 // out[c][r] = t[r][c]; the compiler keeps the 8 x 8 block in the first-level cache
 static inline void transpose(float t[8][8], float *out, long ld) {
   for (int c = 0; c < 8; c++)

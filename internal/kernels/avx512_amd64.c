@@ -11,6 +11,7 @@
 #define VL 16
 #define MR 12
 #define half(p) ((V)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p))))
+#define sum(v) _mm512_reduce_add_ps((__m512)(v))
 #define half1(h) _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)))
 
 // out[c][r] = t[r][c] for a 16 x 16 block: interleave pairs, then quarters, then swap 128-bit lanes twice

@@ -1,5 +1,6 @@
 // The kernels, written once with vector extensions. A file that includes this one has chosen an instruction set and defined
-// K(name) (the function's name for that set), VL (floats in a vector), MR (rows of a tile) and half(p) (VL halfs as floats).
+// K(name) (the function's name for that set), VL (floats in a vector), MR (rows of a tile), half(p) (VL halfs as floats), half1(h)
+// (one), sum(v) (of a vector's floats) and transpose (of a block).
 // Every function is the loop in its comment; its plain twin in Go is the oracle of the tests. No function allocates or fails.
 
 #include <math.h>
@@ -33,12 +34,6 @@ static inline void put(float *p, V v, int n) { // the first n floats of v
     store(p, v);
   else
     memcpy(p, &v, sizeof(float) * n);
-}
-
-static inline float sum(V v) {
-  float s = 0;
-  for (int i = 0; i < VL; i++) s += v[i];
-  return s;
 }
 
 // e^x to about 1e-7 relative: x = n ln2 + r, |r| <= ln2/2, and a polynomial in r (Cephes' expf).
@@ -182,7 +177,19 @@ void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_
 
 // c[m][n] (+)= sum over k of x[m][k] w[n][k]: few rows, so each weight is read once and packed nowhere
 void K(few)(const float *x, long ldx, int m, int k, const void *w, int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
-  for (int n = n0; n < n1; n++) {
+  int n = n0;
+  for (; m == 1 && n + 4 <= n1; n += 4) { // four sums at a time: one would wait for itself
+    V s[4] = {{}, {}, {}, {}};
+    int j = 0;
+    for (; j + VL <= k; j += VL)
+      for (int i = 0; i < 4; i++) s[i] += load(x + j) * vector(w, dtype, (long)(n + i) * ld + j);
+    for (int i = 0; i < 4; i++) {
+      float r = sum(s[i]);
+      for (int t = j; t < k; t++) r += x[t] * scalar(w, dtype, (long)(n + i) * ld + t);
+      c[n + i] = (add ? c[n + i] : 0) + r;
+    }
+  }
+  for (; n < n1; n++) {
     V s[4] = {{}, {}, {}, {}};
     int j = 0;
     for (; j + VL <= k; j += VL) {
