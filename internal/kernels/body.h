@@ -283,6 +283,34 @@ void K(attend_back)(const float *q, long ldq, const float *kv, long ldkv, int vo
   }
 }
 
+// ---- norms and rotary positions ------------------------------------------------------------------------------------------
+
+// o = w x r, r = 1 / sqrt(mean(x^2) + eps)
+void K(rms_norm)(const float *x, const float *w, float eps, float *o, int n) {
+  float r = 1.f / sqrtf(dot(x, x, n) / n + eps);
+  for (int i = 0; i < n; i += VL) put(o + i, some(w + i, n - i) * (some(x + i, n - i) * r), n - i);
+}
+
+// dx = r (w d - x mean(w d x) r^2); dx may lie on d
+void K(rms_norm_back)(const float *d, const float *x, const float *w, float eps, float *dx, int n) {
+  float r = 1.f / sqrtf(dot(x, x, n) / n + eps);
+  V s = {};
+  for (int i = 0; i < n; i += VL) s += some(w + i, n - i) * some(d + i, n - i) * some(x + i, n - i);
+  float m = sum(s) / n * r * r;
+  for (int i = 0; i < n; i += VL) put(dx + i, r * (some(w + i, n - i) * some(d + i, n - i) - some(x + i, n - i) * m), n - i);
+}
+
+// in each head of 2 half values: (a, b) becomes (a cos - b sign sin, b cos + a sign sin)
+void K(rotate)(float *x, int heads, int half, const float *cos, const float *sin, float sign) {
+  for (int h = 0; h < heads; h++, x += 2 * half)
+    for (int i = 0; i < half; i += VL) {
+      int n = half - i;
+      V c = some(cos + i, n), s = sign * some(sin + i, n), a = some(x + i, n), b = some(x + half + i, n);
+      put(x + i, a * c - b * s, n);
+      put(x + half + i, b * c + a * s, n);
+    }
+}
+
 // ---- activations and loss -----------------------------------------------------------------------------------------------
 
 // out = silu(gate) up, silu(x) = x / (1 + e^-x)

@@ -98,11 +98,15 @@ type set struct {
 	gelu         func(x, out []float32)
 	geluBack     func(x, d, dx []float32)
 	crossEntropy func(l []float32, target int, scale float32) float32
+	rmsNorm      func(o, x, w []float32, eps float32)
+	rmsNormBack  func(o, d, x, w []float32, eps float32)
+	rotate       func(x, cos, sin []float32, sign float32)
 }
 
 func plainSet() set {
 	return set{name: "plain", attend: plainAttend, attendBack: plainAttendBack, swiglu: plainSwiGLU, swigluBack: plainSwiGLUBack,
-		gelu: plainGELU, geluBack: plainGELUBack, crossEntropy: plainCrossEntropy}
+		gelu: plainGELU, geluBack: plainGELUBack, crossEntropy: plainCrossEntropy,
+		rmsNorm: plainRMSNorm, rmsNormBack: plainRMSNormBack, rotate: plainRotate}
 }
 
 // Names lists the kernel sets this program has on this CPU, the slowest first.

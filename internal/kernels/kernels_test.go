@@ -232,6 +232,35 @@ func TestActivationsAndLossEqualThePlainLoops(t *testing.T) {
 	})
 }
 
+func TestNormsAndRotationsEqualThePlainLoops(t *testing.T) {
+	each(t, func(t *testing.T, p, plain *Pool) {
+		s := newSource(7)
+		for _, n := range []int{3, 7, 16, 17, 40, 576} { // of one value the gradient is nothing but cancellation
+			x, d, w := s.matrix(3, n), s.matrix(3, n), s.floats(n)
+			got, want := s.matrix(3, n), NewMatrix(3, n)
+			edge := got.clone()
+			p.RMSNorm(got, x, w, 1e-5)
+			plain.RMSNorm(want, x, w, 1e-5)
+			closeTo(t, "norm", got.values(), want.values(), 1e-6)
+			p.RMSNormBack(got, d, x, w, 1e-5)
+			plain.RMSNormBack(want, d, x, w, 1e-5)
+			closeTo(t, "norm back", got.values(), want.values(), 2e-6)
+			gaps(t, "norm back", got, edge)
+		}
+		for _, half := range []int{1, 4, 16, 21, 32} {
+			x := s.matrix(3, 5*2*half+3) // five heads, and three values that stay
+			want, edge := x.clone(), x.clone()
+			for _, back := range []bool{false, true} {
+				p.Rotate(x, 5, NewRotary(2*half, 100), []int32{9, 0, 700}, back)
+				plain.Rotate(want, 5, NewRotary(2*half, 100), []int32{9, 0, 700}, back)
+				closeTo(t, "rotate", x.values(), want.values(), 1e-6)
+				gaps(t, "rotate", x, edge)
+			}
+			closeTo(t, "there and back", x.values(), edge.values(), 1e-6)
+		}
+	})
+}
+
 func TestResultsDoNotDependOnTheNumberOfThreads(t *testing.T) {
 	for _, name := range Names() {
 		var want []float32

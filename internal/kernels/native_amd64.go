@@ -16,7 +16,10 @@ package kernels
   void P##swiglu_back(const float*, const float*, const float*, float*, float*, int); \
   void P##gelu(const float*, float*, int); \
   void P##gelu_back(const float*, const float*, float*, int); \
-  float P##cross_entropy(float*, int, int, float);
+  float P##cross_entropy(float*, int, int, float); \
+  void P##rms_norm(const float*, const float*, float, float*, int); \
+  void P##rms_norm_back(const float*, const float*, const float*, float, float*, int); \
+  void P##rotate(float*, int, int, const float*, const float*, float);
 DECLARE(ptune_avx2_)
 DECLARE(ptune_avx512_)
 
@@ -39,6 +42,9 @@ static void swiglu(int wide, const float *g, const float *u, float *o, int n) { 
 static void swiglu_back(int wide, const float *g, const float *u, const float *d, float *dg, float *du, int n) { BOTH(wide, swiglu_back, g, u, d, dg, du, n); }
 static void gelu(int wide, const float *x, float *o, int n) { BOTH(wide, gelu, x, o, n); }
 static void gelu_back(int wide, const float *x, const float *d, float *dx, int n) { BOTH(wide, gelu_back, x, d, dx, n); }
+static void rms_norm(int wide, const float *x, const float *w, float eps, float *o, int n) { BOTH(wide, rms_norm, x, w, eps, o, n); }
+static void rms_norm_back(int wide, const float *d, const float *x, const float *w, float eps, float *dx, int n) { BOTH(wide, rms_norm_back, d, x, w, eps, dx, n); }
+static void rotate(int wide, float *x, int heads, int half, const float *c, const float *s, float sign) { BOTH(wide, rotate, x, heads, half, c, s, sign); }
 static float cross_entropy(int wide, float *l, int n, int t, float s) { return BOTH(wide, cross_entropy, l, n, t, s); }
 */
 import "C"
@@ -97,6 +103,15 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 		},
 		gelu:     func(x, out []float32) { C.gelu(wide, ptr(x), ptr(out), C.int(len(x))) },
 		geluBack: func(x, d, dx []float32) { C.gelu_back(wide, ptr(x), ptr(d), ptr(dx), C.int(len(x))) },
+		rmsNorm: func(o, x, w []float32, eps float32) {
+			C.rms_norm(wide, ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
+		},
+		rmsNormBack: func(o, d, x, w []float32, eps float32) {
+			C.rms_norm_back(wide, ptr(d), ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
+		},
+		rotate: func(x, cos, sin []float32, sign float32) {
+			C.rotate(wide, ptr(x), C.int(len(x)/2/len(cos)), C.int(len(cos)), ptr(cos), ptr(sin), C.float(sign))
+		},
 		crossEntropy: func(l []float32, target int, scale float32) float32 {
 			return float32(C.cross_entropy(wide, ptr(l), C.int(len(l)), C.int(target), C.float(scale)))
 		},

@@ -4,34 +4,40 @@ import "math"
 
 // RMSNorm writes x w / √(mean(x²) + eps) to out [T, D], row by row.
 func (p *Pool) RMSNorm(out, x Matrix, w []float32, eps float32) {
-	p.rows(out.Rows, 3*out.Cols, func(from, to int) {
+	p.rows(out.Rows, 2*out.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
-			o, v := out.Row(i), x.Row(i)
-			r := rms(v, eps)
-			for j := range o {
-				o[j] = w[j] * (v[j] * r)
-			}
+			p.set.rmsNorm(out.Row(i), x.Row(i), w, eps)
 		}
 	})
+}
+
+func plainRMSNorm(o, x, w []float32, eps float32) {
+	r := rms(x, eps)
+	for j := range o {
+		o[j] = w[j] * (x[j] * r)
+	}
 }
 
 // RMSNormBack writes the gradient of x, given d, that of RMSNorm's out:
 // dx = r (w d − x̂ mean(w d x̂)), x̂ = r x, r = 1/√(mean(x²) + eps). dx may lie on d.
 func (p *Pool) RMSNormBack(dx, d, x Matrix, w []float32, eps float32) {
-	p.rows(dx.Rows, 6*dx.Cols, func(from, to int) {
+	p.rows(dx.Rows, 4*dx.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
-			o, g, v := dx.Row(i), d.Row(i), x.Row(i)
-			r := rms(v, eps)
-			var s float64
-			for j := range v {
-				s += float64(w[j] * g[j] * v[j])
-			}
-			m := float32(s) / float32(len(v)) * r * r
-			for j := range o {
-				o[j] = r * (w[j]*g[j] - v[j]*m)
-			}
+			p.set.rmsNormBack(dx.Row(i), d.Row(i), x.Row(i), w, eps)
 		}
 	})
+}
+
+func plainRMSNormBack(o, d, x, w []float32, eps float32) {
+	r := rms(x, eps)
+	var s float64
+	for j := range x {
+		s += float64(w[j] * d[j] * x[j])
+	}
+	m := float32(s) / float32(len(x)) * r * r
+	for j := range o {
+		o[j] = r * (w[j]*d[j] - x[j]*m)
+	}
 }
 
 func rms(x []float32, eps float32) float32 {

@@ -1,43 +1,63 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
-// Rotary is the table of a rotary position embedding (Su et al. 2021): Inv[i] is the angle a position adds to pair i.
+// Rotary is a rotary position embedding (Su et al. 2021). Its table of angles grows with the positions that are asked for.
 type Rotary struct {
-	Inv []float64 // half as many as a head has values
+	inv      []float64 // the angle a position adds to each pair; half as many as a head has values
+	cos, sin []float32 // [positions, len(inv)]
 }
 
 // NewRotary has the angles theta^(-2i/dim) of Llama's checkpoints.
-func NewRotary(dim int, theta float64) Rotary {
-	inv := make([]float64, dim/2)
-	for i := range inv {
-		inv[i] = math.Pow(theta, -2*float64(i)/float64(dim))
+func NewRotary(dim int, theta float64) *Rotary {
+	r := &Rotary{inv: make([]float64, dim/2)}
+	for i := range r.inv {
+		r.inv[i] = math.Pow(theta, -2*float64(i)/float64(dim))
 	}
-	return Rotary{inv}
+	return r
 }
 
-// Rotate turns, in place, the pairs (i, i+dim/2) of the first heads of each row by that row's position times Inv
+// reach grows the table to hold position pos. transformers rounds the angle to f32 before it takes the cosine.
+func (r *Rotary) reach(pos int32) {
+	for p := len(r.cos) / len(r.inv); p <= int(pos); p++ {
+		for _, inv := range r.inv {
+			s, c := math.Sincos(float64(float32(float64(p) * inv)))
+			r.cos, r.sin = append(r.cos, float32(c)), append(r.sin, float32(s))
+		}
+	}
+}
+
+// Rotate turns, in place, the pairs (i, i+dim/2) of the first heads of each row by that row's position times its angle
 // (transformers' rotate_half); back turns them the other way, which is the gradient.
-func (p *Pool) Rotate(x Matrix, heads int, r Rotary, pos []int32, back bool) {
-	half := len(r.Inv)
-	p.rows(x.Rows, 60*half+6*heads*half, func(from, to int) {
-		cos, sin := make([]float32, half), make([]float32, half)
+func (p *Pool) Rotate(x Matrix, heads int, r *Rotary, pos []int32, back bool) {
+	if x.Rows == 0 {
+		return
+	}
+	r.reach(slices.Max(pos[:x.Rows]))
+	half := len(r.inv)
+	sign := float32(1)
+	if back {
+		sign = -1
+	}
+	p.rows(x.Rows, 2*heads*half, func(from, to int) {
 		for i := from; i < to; i++ {
-			for k, inv := range r.Inv {
-				s, c := math.Sincos(float64(float32(float64(pos[i]) * inv)))
-				if back {
-					s = -s
-				}
-				cos[k], sin[k] = float32(c), float32(s)
-			}
-			row := x.Row(i)
-			for h := range heads {
-				a, b := row[2*h*half:(2*h+1)*half], row[(2*h+1)*half:(2*h+2)*half]
-				for k, u := range a {
-					v := b[k]
-					a[k], b[k] = u*cos[k]-v*sin[k], v*cos[k]+u*sin[k]
-				}
-			}
+			at := int(pos[i]) * half
+			p.set.rotate(x.Row(i)[:2*heads*half], r.cos[at:at+half], r.sin[at:at+half], sign)
 		}
 	})
+}
+
+// plainRotate turns the heads that lie in x.
+func plainRotate(x, cos, sin []float32, sign float32) {
+	half := len(cos)
+	for ; len(x) > 0; x = x[2*half:] {
+		a, b := x[:half], x[half:2*half]
+		for k, u := range a {
+			v, s := b[k], sign*sin[k]
+			a[k], b[k] = u*cos[k]-v*s, v*cos[k]+u*s
+		}
+	}
 }

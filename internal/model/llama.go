@@ -67,7 +67,7 @@ func loadLlama(m *Model, c *Config, w *reader) error {
 			Name:           n,
 			InputLayernorm: norm(n + "input_layernorm"),
 			SelfAttn: ops.Attention{
-				Name: n + "self_attn", Layer: i, Heads: heads, Rotary: &rotary,
+				Name: n + "self_attn", Layer: i, Heads: heads, Rotary: rotary,
 				Q: w.linear(n+"self_attn.q_proj", heads.QCols(), d, c.AttentionBias),
 				K: w.linear(n+"self_attn.k_proj", heads.KVCols()/2, d, c.AttentionBias),
 				V: w.linear(n+"self_attn.v_proj", heads.KVCols()/2, d, c.AttentionBias),

@@ -134,8 +134,8 @@ func (g *Graph) rotate(qkv *G.Node, a *Attention, back bool) *G.Node {
 					pos[i] = g.Layout.Pos[g.Layout.TargetRows[i]]
 				}
 			}
-			g.Pool.Rotate(q, a.Heads.Q, *a.Rotary, pos, back)
-			g.Pool.Rotate(kv, a.Heads.KV, *a.Rotary, g.Layout.Pos, back)
+			g.Pool.Rotate(q, a.Heads.Q, a.Rotary, pos, back)
+			g.Pool.Rotate(kv, a.Heads.KV, a.Rotary, g.Layout.Pos, back)
 		},
 		back: func(_ G.Nodes, dout *G.Node) G.Nodes { return G.Nodes{g.rotate(dout, a, true)} },
 	}, qkv)

@@ -85,8 +85,7 @@ type block struct {
 
 func attention(r *rand.Rand, targets bool, want ops.Rows) *ops.Attention {
 	h := kernels.Heads{Q: 4, KV: 2, Dim: 6, Scale: 0.5}
-	rot := kernels.NewRotary(6, 100)
-	return &ops.Attention{Name: "attn", Heads: h, Rotary: &rot, Targets: targets, Want: want,
+	return &ops.Attention{Name: "attn", Heads: h, Rotary: kernels.NewRotary(6, 100), Targets: targets, Want: want,
 		Q: ops.Linear{Weight: weight(r, "q", h.QCols(), width, false), Bias: vector(r, h.QCols(), 0)},
 		K: ops.Linear{Weight: weight(r, "k", h.KVCols()/2, width, true)},
 		V: ops.Linear{Weight: weight(r, "v", h.KVCols()/2, width, false)}}
