@@ -1,6 +1,9 @@
 package ops
 
-import "slices"
+import (
+	"runtime/debug"
+	"slices"
+)
 
 // Arena hands out buffers and takes them back. A run takes and gives in the same order every time, so after the first run of
 // a size nothing is allocated.
@@ -12,29 +15,34 @@ type Arena struct {
 
 // headroom is what the room for rows is rounded up to: batches differ by a few rows, and each new largest one would
 // otherwise want all buffers anew.
-const headroom = 64
+const headroom = 16
 
-// expect prepares for a run of that many packed rows: when they are more than ever, the smaller buffers are left to the
-// garbage collector, so that they do not lie beside the larger ones for good.
+// expect prepares for a run of that many packed rows: when they are more than ever, the smaller buffers are given up, and
+// collected before the larger ones are made, for together they would be the peak of the whole run.
 func (a *Arena) expect(rows int) {
 	if a.rows = max(1, rows); rows > a.capacity {
-		a.capacity, a.free = (rows+headroom-1)/headroom*headroom, nil
+		a.capacity = (rows + headroom - 1) / headroom * headroom
+		if a.free != nil {
+			a.free = nil
+			debug.FreeOSMemory()
+		}
 	}
 }
 
-// take returns a buffer of n values, of any content: the smallest free one that holds them, unless it is far too large.
+// take returns a buffer of n values, of any content. It has room for as many at the arena's capacity, so that whatever the
+// batch, a value of so many columns finds the buffers that such values had before.
 func (a *Arena) take(n int) []float32 {
-	i, _ := slices.BinarySearchFunc(a.free, n, func(b []float32, n int) int { return cap(b) - n })
-	if i < len(a.free) && cap(a.free[i]) <= 2*n+1024 {
+	room := n
+	if a.capacity < 8*a.rows { // not for the few rows of a generation's step
+		room = n*a.capacity/a.rows + 1
+	}
+	i, _ := slices.BinarySearchFunc(a.free, room, func(b []float32, n int) int { return cap(b) - n })
+	if i < len(a.free) && cap(a.free[i]) <= 2*room+1024 {
 		b := a.free[i]
 		a.free = slices.Delete(a.free, i, i+1)
 		return b[:n]
 	}
-	room := n
-	if a.capacity < 2*a.rows { // not for the few rows of a generation's step
-		room = n * a.capacity / a.rows
-	}
-	return make([]float32, n, room+1)
+	return make([]float32, n, room)
 }
 
 func (a *Arena) give(b []float32) {
