@@ -45,6 +45,7 @@ const (
 	StopPatience    = "patience"
 	StopInterrupted = "interrupted"
 	StopDiverged    = "diverged"
+	StopFailed      = "failed"
 )
 
 // Result is what a run found.
@@ -65,7 +66,7 @@ func Run(ctx context.Context, c Config, obj Objective, values []float32, example
 	if err != nil {
 		return nil, err
 	}
-	r := &Result{StopReason: StopSteps, Best: slices.Clone(values)}
+	r := &Result{StopReason: StopFailed, Best: slices.Clone(values)}
 	keep := keeper{c: c, r: r, evaluate: evaluate, tell: tell, lowest: math.Inf(1)}
 	if _, err := keep.check(ctx, values, 0); err != nil {
 		return r, interrupted(ctx, r, err)
@@ -112,10 +113,11 @@ func Run(ctx context.Context, c Config, obj Objective, values []float32, example
 			}
 			if stop {
 				r.StopReason = StopPatience
-				break
+				return r, nil
 			}
 		}
 	}
+	r.StopReason = StopSteps
 	return r, nil
 }
 

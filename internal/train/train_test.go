@@ -140,6 +140,20 @@ func TestALossThatIsNoNumberEndsTheRunWithTheBestSoFar(t *testing.T) {
 	}
 }
 
+func TestAFailedRunSaysSoAndKeepsItsBest(t *testing.T) {
+	broken, n := errors.New("the file is gone"), 0
+	evaluate := func(context.Context, []float32) ([]report.Eval, error) {
+		if n++; n == 3 {
+			return nil, broken
+		}
+		return []report.Eval{{Loss: report.Number(9 - n)}}, nil
+	}
+	r, err := Run(context.Background(), config(), &bowl{}, []float32{3}, examples(10), evaluate, (&events{}).tell)
+	if !errors.Is(err, broken) || r.StopReason != StopFailed || r.Steps != 20 || r.BestStep != 10 {
+		t.Errorf("result is %+v (%v)", r, err)
+	}
+}
+
 func TestAnInterruptedRunKeepsItsBest(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r, err := Run(ctx, config(), &bowl{}, []float32{3}, examples(10), nil, func(e report.Event) {
