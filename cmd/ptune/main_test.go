@@ -64,16 +64,17 @@ func repository(t *testing.T) string {
 	return dir
 }
 
-// shell runs a command line in dir.
+// shell runs a command line in dir and returns its stdout.
 func shell(t *testing.T, dir, line string) string {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", line)
 	cmd.Dir = dir
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", line, err, out)
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s%s", line, err, stdout.String(), stderr.String())
 	}
-	return string(out)
+	return stdout.String()
 }
 
 func TestTheExamplesOfEveryCommandAndTheReadmeRun(t *testing.T) {
