@@ -20,7 +20,7 @@ type Segment struct {
 type Target struct {
 	Row int
 	ID  int32
-	Of  int // the example it belongs to, as numbered by Add
+	Of  int // the example it belongs to, as Pack was given them
 }
 
 // Forest is a batch of B examples in T rows.
@@ -29,7 +29,6 @@ type Forest struct {
 	IDs      []int32 // the token of each row; NoToken at the rows of soft prompts
 	Segments []Segment
 	Targets  []Target // by example, then by place in it
-	Examples int
 }
 
 // NoToken stands where a row holds no token.
@@ -52,7 +51,7 @@ const minShared = 4
 // with the same prompt share become segments; targets keep the order of the examples. The last token of an example is only
 // ever predicted: nothing follows from it, so it has no row.
 func Pack(prompts []int, examples []Example) *Forest {
-	f := &Forest{Examples: len(examples)}
+	f := &Forest{}
 	for _, n := range prompts {
 		f.Segments = append(f.Segments, Segment{Parent: -1, Row: f.Rows(), Len: n})
 		for range n {

@@ -88,8 +88,6 @@ static inline V vector(const void *w, int dtype, long i) {
   return half((const uint16_t *)w + i);
 }
 
-static inline void *at(const void *w, int dtype, long i) { return (char *)w + i * (dtype == F32 ? 4 : 2); }
-
 // ---- products -----------------------------------------------------------------------------------------------------------
 
 // ap[b][k][i] = x[b*MR+i][k] for the blocks b0 <= b < b1 of MR rows; rows beyond m are zero

@@ -28,7 +28,6 @@ type Config struct {
 	AttentionBias         bool            `json:"attention_bias"`
 	MLPBias               bool            `json:"mlp_bias"`
 	TieWordEmbeddings     *bool           `json:"tie_word_embeddings"`
-	BOSTokenID            ids             `json:"bos_token_id"`
 	EOSTokenID            ids             `json:"eos_token_id"`
 	Quantization          json.RawMessage `json:"quantization_config"`
 

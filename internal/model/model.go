@@ -28,7 +28,7 @@ type Model struct {
 	Hidden       int    // D
 	Vocab        int    // V, rows of the embedding
 	MaxPositions int    // soft prompt and text together
-	BOS, EOS     []int32
+	EOS          []int32
 	Fingerprint  string // tells bases apart: a hash of names, shapes and samples of all weights
 
 	arch   architecture
@@ -90,7 +90,7 @@ func LoadFS(name string, dir fs.FS, pool *kernels.Pool) (*Model, error) {
 }
 
 func load(name, path string, c *Config, weights *tensorfile.Dir, pool *kernels.Pool) (*Model, error) {
-	m := &Model{Name: name, Type: c.ModelType, Vocab: c.VocabSize, BOS: c.BOSTokenID, EOS: c.EOSTokenID,
+	m := &Model{Name: name, Type: c.ModelType, Vocab: c.VocabSize, EOS: c.EOSTokenID,
 		dir: weights, pool: pool, arena: &ops.Arena{}, graphs: map[graphKey]*graph{}}
 	w := &reader{dir: weights}
 	var err error
@@ -153,18 +153,4 @@ func (m *Model) EmbeddingRMS() float64 {
 		}
 	}
 	return math.Sqrt(s / float64(m.Vocab) / float64(m.Hidden))
-}
-
-// Parameters is the number of weights in the checkpoint.
-func (m *Model) Parameters() int {
-	n := 0
-	for _, name := range m.dir.Names() {
-		t, _ := m.dir.Tensor(name)
-		k := 1
-		for _, s := range t.Shape {
-			k *= s
-		}
-		n += k
-	}
-	return n
 }

@@ -3,6 +3,8 @@ package ops
 import (
 	"runtime/debug"
 	"slices"
+
+	"ptune/internal/kernels"
 )
 
 // Arena hands out buffers and takes them back. A run takes and gives in the same order every time, so after the first run of
@@ -48,4 +50,14 @@ func (a *Arena) take(n int) []float32 {
 func (a *Arena) give(b []float32) {
 	i, _ := slices.BinarySearchFunc(a.free, cap(b), func(f []float32, n int) int { return cap(f) - n })
 	a.free = slices.Insert(a.free, i, b[:cap(b)])
+}
+
+// grown makes m a [rows, cols] matrix of any content, in its own memory if that is enough: what an operator keeps for itself
+// from its way forward to its way back.
+func grown(m *Matrix, rows, cols int) Matrix {
+	if cap(m.Data) < rows*cols {
+		m.Data = make([]float32, rows*cols)
+	}
+	*m = kernels.View(m.Data[:cap(m.Data)], rows, cols)
+	return *m
 }

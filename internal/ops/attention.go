@@ -59,13 +59,6 @@ func (g *Graph) Attend(h *G.Node, a *Attention) *G.Node {
 func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 	half := a.Heads.KVCols() / 2
 	var few Matrix // the target rows of h, or of its gradient
-	room := func(cols int) Matrix {
-		n := len(g.Layout.TargetRows)
-		if cap(few.Data) < n*cols {
-			few = kernels.NewMatrix(n, cols)
-		}
-		return kernels.View(few.Data[:cap(few.Data)], n, cols)
-	}
 	return g.apply(&operator{
 		name: a.Name + ".qkv", diff: []bool{true},
 		size: a.flat(a.forwardSize, g),
@@ -75,20 +68,14 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 			q, kv := a.split(out, nq, nk)
 			asking := x
 			if a.Targets {
-				asking = room(x.Cols)
+				asking = grown(&few, len(g.Layout.TargetRows), x.Cols)
 				for i, r := range g.Layout.TargetRows {
 					copy(asking.Row(i), x.Row(int(r)))
 				}
 			}
-			linear := func(y, x Matrix, l Linear) {
-				g.Pool.Product(y, x, l.Weight, false)
-				if l.Bias != nil {
-					g.Pool.AddRow(y, l.Bias)
-				}
-			}
-			linear(q, asking, a.Q)
-			linear(kv.Columns(0, half), x, a.K)
-			linear(kv.Columns(half, half), x, a.V)
+			a.Q.forward(g.Pool, q, asking)
+			a.K.forward(g.Pool, kv.Columns(0, half), x)
+			a.V.forward(g.Pool, kv.Columns(half, half), x)
 		},
 		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
 			return G.Nodes{g.apply(&operator{
@@ -103,7 +90,7 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 						g.Pool.ProductBack(out, dq, a.Q.Weight, true)
 						return
 					}
-					d := room(out.Cols)
+					d := grown(&few, len(g.Layout.TargetRows), out.Cols)
 					g.Pool.ProductBack(d, dq, a.Q.Weight, false)
 					for i, r := range g.Layout.TargetRows {
 						addRow(out.Row(int(r)), d.Row(i))
@@ -156,10 +143,7 @@ func (g *Graph) attend(qkv *G.Node, a *Attention) *G.Node {
 		run: func(out Matrix, in []Matrix) {
 			nq, nk := a.forwardSize(g)
 			q, kv := a.split(in[0], nq, nk)
-			if cap(lse.Data) < nq*a.Heads.Q {
-				lse = kernels.NewMatrix(nq, a.Heads.Q)
-			}
-			lse = kernels.View(lse.Data[:cap(lse.Data)], nq, a.Heads.Q)
+			grown(&lse, nq, a.Heads.Q)
 			if g.Cache != nil {
 				for i, r := range g.Layout.CacheRows {
 					copy(g.Cache[a.Layer].Row(int(r)), kv.Row(i))

@@ -94,8 +94,7 @@ func Value(n *G.Node) Matrix { return n.Op().(*operator).out }
 // operator is a gorgonia operator over matrices; the files of this package fill in what it does.
 type operator struct {
 	graph   *Graph
-	name    string // with the weight it belongs to: unique in the graph, for gorgonia merges nodes that hash alike
-	arity   int
+	name    string                                 // with the weight it belongs to: unique in the graph, for gorgonia merges nodes that hash alike
 	scalar  bool                                   // the output is one number
 	size    func(in []Matrix) (rows, cols int)     // of the output
 	run     func(out Matrix, in []Matrix)          // the work
@@ -127,7 +126,7 @@ func (v *value) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "%s %v", v.of.name,
 
 // apply adds an operator to the graph.
 func (g *Graph) apply(o *operator, in ...*G.Node) *G.Node {
-	o.graph, o.arity, o.value.of = g, len(in), o
+	o.graph, o.value.of = g, o
 	o.args, o.in = make([]*operator, len(in)), make([]Matrix, len(in))
 	for i, n := range in {
 		if p, ok := n.Op().(*operator); ok {
@@ -197,7 +196,7 @@ func (o *operator) surrender() []float32 {
 	return b
 }
 
-func (o *operator) Arity() int { return o.arity }
+func (o *operator) Arity() int { return len(o.args) }
 
 func (o *operator) Type() hm.Type {
 	m := G.TensorType{Dims: 2, Of: G.Float32}

@@ -20,11 +20,8 @@ func (g *Graph) HeadLoss(h *G.Node, head Linear) *G.Node {
 		name: "loss", scalar: true, diff: []bool{true},
 		run: func(out Matrix, in []Matrix) {
 			x, v := in[0], head.Weight.Out
-			if cap(logits.Data) < min(chunk, x.Rows)*v {
-				logits = kernels.NewMatrix(min(chunk, x.Rows), v)
-			}
-			if g.Layout.Scale != 0 && cap(dh.Data) < x.Rows*x.Cols {
-				dh = kernels.NewMatrix(x.Rows, x.Cols)
+			if g.Layout.Scale != 0 {
+				grown(&dh, x.Rows, x.Cols)
 			}
 			if cap(g.NLL) < x.Rows {
 				g.NLL = make([]float32, x.Rows)
@@ -34,11 +31,11 @@ func (g *Graph) HeadLoss(h *G.Node, head Linear) *G.Node {
 			for from := 0; from < x.Rows; from += chunk {
 				n := min(chunk, x.Rows-from)
 				part := kernels.View(x.Data[from*x.Cols:], n, x.Cols)
-				l := kernels.View(logits.Data[:cap(logits.Data)], n, v)
-				g.logits(l, part, head)
+				l := grown(&logits, n, v)
+				head.forward(g.Pool, l, part)
 				g.Pool.CrossEntropy(g.NLL[from:], l, g.Layout.TargetIDs[from:], g.Layout.Scale)
 				if g.Layout.Scale != 0 {
-					g.Pool.ProductBack(kernels.View(dh.Data[from*x.Cols:cap(dh.Data)], n, x.Cols), l, head.Weight, false)
+					g.Pool.ProductBack(kernels.View(dh.Data[from*x.Cols:], n, x.Cols), l, head.Weight, false)
 				}
 			}
 			for _, nll := range g.NLL {
@@ -50,7 +47,7 @@ func (g *Graph) HeadLoss(h *G.Node, head Linear) *G.Node {
 			return G.Nodes{g.apply(&operator{
 				name: "loss'",
 				size: func([]Matrix) (int, int) { return len(g.Layout.TargetRows), head.Weight.In },
-				run:  func(out Matrix, _ []Matrix) { copy(out.Data, dh.Data[:len(out.Data)]) },
+				run:  func(out Matrix, _ []Matrix) { copy(out.Data, dh.Data) },
 			}, loss)}
 		},
 	}, h)
@@ -62,13 +59,6 @@ func (g *Graph) Logits(h *G.Node, head Linear) *G.Node {
 	return g.apply(&operator{
 		name: "logits",
 		size: func(in []Matrix) (int, int) { return in[0].Rows, head.Weight.Out },
-		run:  func(out Matrix, in []Matrix) { g.logits(out, in[0], head) },
+		run:  func(out Matrix, in []Matrix) { head.forward(g.Pool, out, in[0]) },
 	}, h)
-}
-
-func (g *Graph) logits(out, x Matrix, head Linear) {
-	g.Pool.Product(out, x, head.Weight, false)
-	if head.Bias != nil {
-		g.Pool.AddRow(out, head.Bias)
-	}
 }

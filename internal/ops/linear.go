@@ -12,6 +12,14 @@ type Linear struct {
 	Bias   []float32      // [Out]; nil: none
 }
 
+// forward writes x Wᵀ + b to out.
+func (l Linear) forward(p *kernels.Pool, out, x Matrix) {
+	p.Product(out, x, l.Weight, false)
+	if l.Bias != nil {
+		p.AddRow(out, l.Bias)
+	}
+}
+
 // Linear is x [T, In] times one frozen matrix or, side by side, several: [T, ΣOut]. Being frozen they have no gradient, so
 // nothing is kept for the way back, which is dx = d W.
 func (g *Graph) Linear(x *G.Node, parts ...Linear) *G.Node {
@@ -26,11 +34,7 @@ func (g *Graph) Linear(x *G.Node, parts ...Linear) *G.Node {
 		run: func(out Matrix, in []Matrix) {
 			at := 0
 			for _, l := range parts {
-				y := out.Columns(at, l.Weight.Out)
-				g.Pool.Product(y, in[0], l.Weight, false)
-				if l.Bias != nil {
-					g.Pool.AddRow(y, l.Bias)
-				}
+				l.forward(g.Pool, out.Columns(at, l.Weight.Out), in[0])
 				at += l.Weight.Out
 			}
 		},

@@ -33,7 +33,7 @@ func New(rows, dim int, init Init, s Source) (*Prompt, error) {
 	case "text":
 		err = p.fromText(s)
 	case "vocab":
-		err = p.fromVocab(rows, s, r)
+		err = p.fromVocab(s, r)
 	case "labels":
 		err = p.fromLabels(s, r)
 	case "random":
@@ -60,8 +60,8 @@ func (p *Prompt) fromText(s Source) error {
 	return nil
 }
 
-// fromVocab takes the embeddings of n ordinary tokens, each at most once while there are enough.
-func (p *Prompt) fromVocab(n int, s Source, r *rand.Rand) error {
+// fromVocab fills the prompt with the embeddings of ordinary tokens, each at most once while there are enough.
+func (p *Prompt) fromVocab(s Source, r *rand.Rand) error {
 	var ids []int
 	for id := range s.Vocab {
 		if s.Ordinary(int32(id)) {
@@ -71,9 +71,10 @@ func (p *Prompt) fromVocab(n int, s Source, r *rand.Rand) error {
 	if len(ids) == 0 {
 		return errors.New("the vocabulary has no ordinary token")
 	}
-	for len(p.Values) < n*p.Dim {
+	n := p.Rows * p.Dim
+	for len(p.Values) < n {
 		for _, i := range r.Perm(len(ids)) {
-			if len(p.Values) == n*p.Dim {
+			if len(p.Values) == n {
 				break
 			}
 			p.Values = append(p.Values, s.Row(ids[i])...)
@@ -100,7 +101,7 @@ func (p *Prompt) fromLabels(s Source, r *rand.Rand) error {
 		}
 		p.Values = append(p.Values, row...)
 	}
-	return p.fromVocab(p.Rows, s, r)
+	return p.fromVocab(s, r)
 }
 
 // fromRandom draws each dimension from a normal distribution with the mean and deviation it has over the embedding's rows:

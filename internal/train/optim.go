@@ -5,10 +5,9 @@ import (
 	"math"
 )
 
-// Optimizer changes values by their gradient. State is what it remembers between steps, by name, for a checkpoint.
+// Optimizer changes values by their gradient.
 type Optimizer interface {
 	Step(values, grad []float32, rate float64)
-	State() map[string][]float32
 }
 
 // Optimizers lists the optimizers by the names of the task file.
@@ -52,10 +51,6 @@ func (a *AdamW) Step(values, grad []float32, rate float64) {
 	}
 }
 
-func (a *AdamW) State() map[string][]float32 {
-	return map[string][]float32{"adamw.m": a.m, "adamw.v": a.v, "adamw.t": {float32(a.t)}}
-}
-
 // SGD is p ← p − rate (g + λ p), torch.optim.SGD without momentum.
 type SGD struct{ WeightDecay float64 }
 
@@ -64,5 +59,3 @@ func (s *SGD) Step(values, grad []float32, rate float64) {
 		values[i] -= float32(rate) * (g + float32(s.WeightDecay)*values[i])
 	}
 }
-
-func (s *SGD) State() map[string][]float32 { return nil }
