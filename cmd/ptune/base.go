@@ -89,44 +89,55 @@ type namedPrompt struct {
 	path string
 }
 
-// openPrompts reads prompts and the base all of them were made for: the one given, or the one the first one names.
+// openPrompts reads prompts and the base all of them were made for.
 func openPrompts(paths []string, model string, threads int) ([]namedPrompt, *base, error) {
 	var prompts []namedPrompt
 	for _, path := range paths {
-		p, err := prompt.Load(path)
+		p, err := loadPrompt(path)
 		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				err = wrong{err}
-			}
 			return nil, nil, err
 		}
-		prompts = append(prompts, namedPrompt{p, path})
+		prompts = append(prompts, p)
 	}
+	b, err := openBaseOf(prompts, model, threads)
+	return prompts, b, err
+}
+
+func loadPrompt(path string) (namedPrompt, error) {
+	p, err := prompt.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = wrong{err}
+	}
+	return namedPrompt{p, path}, err
+}
+
+// openBaseOf opens the base that prompts were made for: the one given, or the one the first of them names.
+func openBaseOf(prompts []namedPrompt, model string, threads int) (*base, error) {
 	if model == "" && len(prompts) > 0 {
 		model = pathAt(prompts[0].path, prompts[0].Meta.Base.Path)
 		if model == "" {
-			return nil, nil, wrong{withHint(fmt.Errorf("%s does not say which base it was made for", prompts[0].path), "name the base's directory with --model")}
+			return nil, wrong{withHint(fmt.Errorf("%s does not say which base it was made for", prompts[0].path), "name the base's directory with --model")}
 		}
 	}
 	if model == "" {
-		return nil, nil, wrong{errors.New("there is neither --prompt nor --model")}
+		return nil, wrong{errors.New("there is neither --prompt nor --model")}
 	}
 	b, err := openBase(model, threads)
 	if err != nil {
 		if len(prompts) > 0 && errors.Is(err, fs.ErrNotExist) {
 			err = withHint(wrong{err}, "%s was made for %q; name that base's directory with --model", prompts[0].path, prompts[0].Meta.Base.Name)
 		}
-		return nil, nil, err
+		return nil, err
 	}
 	for _, p := range prompts {
 		if err := p.Fits(b.Name, b.Fingerprint, b.Hidden); err != nil {
 			b.close()
-			return nil, nil, wrong{withHint(fmt.Errorf("%s: %w", p.path, err), "give its own base with --model, or train the prompt again for this one")}
+			return nil, wrong{withHint(fmt.Errorf("%s: %w", p.path, err), "give its own base with --model, or train the prompt again for this one")}
 		}
 		if p.Meta.Tokenizer != "" && p.Meta.Tokenizer != b.tok.Hash {
 			b.close()
-			return nil, nil, wrong{fmt.Errorf("%s: the prompt was made with another tokenizer.json (%.8s) than %q has (%.8s)", p.path, p.Meta.Tokenizer, b.Name, b.tok.Hash)}
+			return nil, wrong{fmt.Errorf("%s: the prompt was made with another tokenizer.json (%.8s) than %q has (%.8s)", p.path, p.Meta.Tokenizer, b.Name, b.tok.Hash)}
 		}
 	}
-	return prompts, b, nil
+	return b, nil
 }

@@ -82,7 +82,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	var missed []error
 	for _, j := range jobs {
 		if note := j.set.Shortened(); note != "" {
-			fmt.Fprintf(s.err, "ptune: warning: %s\n", note)
+			s.warn("%s", note)
 		}
 		res := evalResult{Prompt: j.path, Data: j.set.Path}
 		if res.Result, err = eval.Run(ctx, b, j.values, evalRows(j.set), evalOptions(j.choices, j.eos, j.rows, o.maxTokens)); err != nil {

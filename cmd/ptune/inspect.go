@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 
@@ -64,10 +62,7 @@ type near struct {
 }
 
 func inspectPrompt(o inspectFlags, path string, s streams) error {
-	p, err := prompt.Load(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return wrong{err}
-	}
+	p, err := loadPrompt(path)
 	if err != nil {
 		return err
 	}
@@ -75,15 +70,15 @@ func inspectPrompt(o inspectFlags, path string, s streams) error {
 	for i := range p.Rows {
 		x.Tokens = append(x.Tokens, virtual{Norm: prompt.Norm(p.Row(i))})
 	}
-	_, b, err := openPrompts([]string{path}, o.model, o.threads)
+	b, err := openBaseOf([]namedPrompt{p}, o.model, o.threads)
 	switch {
 	case err == nil:
 		defer b.close()
-		x.nearest(p, b, o.top)
+		x.nearest(p.Prompt, b, o.top)
 	case o.model != "":
 		return err
 	default:
-		fmt.Fprintf(s.err, "ptune: warning: no nearest tokens: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+		s.warn("no nearest tokens: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	if o.json {
 		return json.NewEncoder(s.out).Encode(x)

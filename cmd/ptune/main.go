@@ -39,6 +39,11 @@ type streams struct {
 	out, err io.Writer
 }
 
+// warn tells what the user may want to know and did not ask.
+func (s streams) warn(format string, args ...any) {
+	fmt.Fprintf(s.err, "ptune: warning: "+format+"\n", args...)
+}
+
 func main() {
 	// The heap is a few large buffers that a step uses again and again, with hardly a pointer in them: collecting often costs
 	// next to nothing, and waiting until garbage equals them would double the memory.

@@ -109,11 +109,16 @@ func (r *taskRows) evaluate(b *base, task *config.Task) train.Evaluate {
 	if len(r.valid) == 0 {
 		return nil
 	}
+	options := evalOptions(r.choices, r.eos, task.Prompt.Tokens, task.Train.MicroBatchTokens)
+	rows := make([][]eval.Row, len(r.valid))
+	for i, set := range r.valid {
+		rows[i] = evalRows(set)
+	}
 	return func(ctx context.Context, values []float32) ([]report.Eval, error) {
 		var evals []report.Eval
-		for _, set := range r.valid {
+		for i, set := range r.valid {
 			begin := time.Now()
-			res, err := eval.Run(ctx, b, values, evalRows(set), evalOptions(r.choices, r.eos, task.Prompt.Tokens, task.Train.MicroBatchTokens))
+			res, err := eval.Run(ctx, b, values, rows[i], options)
 			if err != nil {
 				return nil, fmt.Errorf("evaluate %s: %w", set.Path, err)
 			}
@@ -208,15 +213,17 @@ func runConfig(task *config.Task, b *base, rows *taskRows) train.Config {
 
 // trainingMeta is what the prompt's file says of the run. It has no times: the same run makes the same bytes.
 func trainingMeta(task *config.Task, c train.Config, rows *taskRows, r *train.Result) *prompt.Training {
-	m := &prompt.Training{Steps: r.Steps, BestStep: r.BestStep, StopReason: r.StopReason, Optimizer: c.Optimizer.Name,
-		LearningRate: c.LearningRate, BatchSize: c.BatchSize, Rows: len(rows.train.Rows), Version: version}
+	return &prompt.Training{Steps: r.Steps, BestStep: r.BestStep, StopReason: r.StopReason, Optimizer: c.Optimizer.Name,
+		LearningRate: c.LearningRate, BatchSize: c.BatchSize, Rows: len(rows.train.Rows), Valid: qualities(r), Version: version}
+}
+
+// qualities are what the best values were measured at, by validation set.
+func qualities(r *train.Result) map[string]prompt.Quality {
+	valid := map[string]prompt.Quality{}
 	for _, e := range r.Valid {
-		if m.Valid == nil {
-			m.Valid = map[string]prompt.Quality{}
-		}
-		m.Valid[e.Set] = prompt.Quality{Loss: float64(e.Loss), Accuracy: e.Accuracy}
+		valid[e.Set] = prompt.Quality{Loss: float64(e.Loss), Accuracy: e.Accuracy}
 	}
-	return m
+	return valid
 }
 
 // peakMemory is the most memory the process has had, in bytes. Linux says it as VmHWM; rusage's figure, the fallback, counts

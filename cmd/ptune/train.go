@@ -82,7 +82,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		tell = report.All(tell, report.Text(s.err, 2*time.Second))
 	}
 	for _, note := range rows.shortened() {
-		fmt.Fprintf(s.err, "ptune: warning: %s\n", note)
+		s.warn("%s", note)
 	}
 	c := runConfig(task, b, rows)
 	tell(report.Start{Model: b.Name, Rows: len(rows.train.Rows), Steps: c.Steps, BatchSize: c.BatchSize, VirtualTokens: p.Rows,
@@ -118,10 +118,6 @@ func printTrained(s streams, asJSON bool, path string, r *train.Result, took tim
 		_, err := fmt.Fprintln(s.out, path)
 		return err
 	}
-	valid := map[string]prompt.Quality{}
-	for _, e := range r.Valid {
-		valid[e.Set] = prompt.Quality{Loss: float64(e.Loss), Accuracy: e.Accuracy}
-	}
 	return json.NewEncoder(s.out).Encode(struct {
 		Prompt          string                    `json:"prompt"`
 		Steps           int                       `json:"steps"`
@@ -130,5 +126,5 @@ func printTrained(s streams, asJSON bool, path string, r *train.Result, took tim
 		Valid           map[string]prompt.Quality `json:"valid"`
 		Seconds         float64                   `json:"seconds"`
 		PeakMemoryBytes int64                     `json:"peak_memory_bytes"`
-	}{path, r.Steps, r.BestStep, r.StopReason, valid, took.Seconds(), peakMemory()})
+	}{path, r.Steps, r.BestStep, r.StopReason, qualities(r), took.Seconds(), peakMemory()})
 }

@@ -66,17 +66,17 @@ func Run(ctx context.Context, d Decoder, first [][]float32, decode func(text int
 		for k, i := range live {
 			t := texts[i]
 			id, on := t.choose(logits[k], o)
-			piece := t.settle(o, !on)
-			if show != nil && piece != "" {
-				show(i, piece)
-			}
-			if t.result == nil && !d.Full(i) {
-				next, ids = append(next, i), append(ids, id)
-			} else if t.result == nil {
+			if on && d.Full(i) {
 				t.finish(FinishLength)
-				if piece := t.settle(o, true); show != nil && piece != "" {
+				on = false
+			}
+			if !on || show != nil || len(o.Stop) > 0 { // otherwise nobody looks at the text before its end
+				if piece := t.settle(o, !on); show != nil && piece != "" {
 					show(i, piece)
 				}
+			}
+			if t.result == nil {
+				next, ids = append(next, i), append(ids, id)
 			}
 		}
 		if len(next) == 0 {

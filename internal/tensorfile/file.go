@@ -49,47 +49,43 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map tensors %q: %w", path, err)
 	}
-	t := &File{Path: path, mapped: mapped}
-	if err := t.parse(); err != nil {
-		t.Close()
-		return nil, fmt.Errorf("read tensors %q: %w", path, err)
+	t, err := Parse(path, mapped)
+	if err != nil {
+		unix.Munmap(mapped)
+		return nil, err
 	}
+	t.mapped = mapped
 	return t, nil
 }
 
 // Parse reads a safetensors file that lies in memory; path is for messages.
 func Parse(path string, data []byte) (*File, error) {
-	t := &File{Path: path}
-	t.mapped = data
-	if err := t.parse(); err != nil {
+	f := &File{Path: path}
+	if err := f.parse(data); err != nil {
 		return nil, fmt.Errorf("read tensors %q: %w", path, err)
 	}
-	t.mapped = nil
-	return t, nil
+	return f, nil
 }
 
-func (f *File) parse() error {
-	if err := checkHeader(f.mapped); err != nil {
+func (f *File) parse(file []byte) error {
+	if err := checkHeader(file); err != nil {
 		return err
 	}
-	st, err := safetensors.Deserialize(f.mapped)
+	n, meta, err := safetensors.ReadMetadata(file)
 	if err != nil {
 		return errors.New(shorten(err.Error()))
 	}
-	_, meta, err := safetensors.ReadMetadata(f.mapped)
-	if err != nil {
-		return errors.New(shorten(err.Error()))
-	}
-	f.Meta, f.tensors = meta.Metadata(), make(map[string]Tensor, st.Len())
-	for _, t := range st.Tensors() {
-		shape := make([]int, len(t.TensorView.Shape()))
-		for i, n := range t.TensorView.Shape() {
+	data := file[8+n:]
+	f.Meta, f.tensors = meta.Metadata(), map[string]Tensor{}
+	for name, t := range meta.Tensors() {
+		shape := make([]int, len(t.Shape))
+		for i, n := range t.Shape {
 			if n > math.MaxInt32 {
-				return fmt.Errorf("tensor %q has a dimension of %d", t.Name, n)
+				return fmt.Errorf("tensor %q has a dimension of %d", name, n)
 			}
 			shape[i] = int(n)
 		}
-		f.tensors[t.Name] = Tensor{Name: t.Name, DType: t.TensorView.DType().String(), Shape: shape, Data: t.TensorView.Data()}
+		f.tensors[name] = Tensor{Name: name, DType: t.DType.String(), Shape: shape, Data: data[t.DataOffsets[0]:t.DataOffsets[1]]}
 	}
 	return nil
 }

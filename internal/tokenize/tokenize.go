@@ -76,8 +76,9 @@ type file struct {
 		Type   string          `json:"type"`
 		Prefix *string         `json:"continuing_subword_prefix"`
 		Vocab  json.RawMessage `json:"vocab"`
-		Merges json.RawMessage `json:"merges"`
 	} `json:"model"`
+	Truncation any `json:"truncation"`
+	Padding    any `json:"padding"`
 }
 
 // parse checks what would end the process inside the library, and loads the rest there. Truncation and padding that a file
@@ -99,17 +100,13 @@ func parse(data []byte) (*Tokenizer, error) {
 	if err := t.vocabulary(&f); err != nil {
 		return nil, err
 	}
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(data, &all); err != nil {
-		return nil, err
-	}
-	cut := false
-	for _, key := range []string{"truncation", "padding"} {
-		if v, ok := all[key]; ok && string(v) != "null" {
-			all[key], cut = json.RawMessage("null"), true
+	if f.Truncation != nil || f.Padding != nil {
+		var all map[string]json.RawMessage
+		if err := json.Unmarshal(data, &all); err != nil {
+			return nil, err
 		}
-	}
-	if cut {
+		delete(all, "truncation")
+		delete(all, "padding")
 		var err error
 		if data, err = json.Marshal(all); err != nil {
 			return nil, err
