@@ -68,11 +68,13 @@ func pathFrom(promptFile, path string) string {
 	if path == demo.Name || filepath.IsAbs(path) {
 		return path
 	}
-	rel, err := filepath.Rel(filepath.Dir(promptFile), path)
-	if err != nil {
-		return path
+	if rel, err := filepath.Rel(filepath.Dir(promptFile), path); err == nil {
+		return filepath.ToSlash(rel)
 	}
-	return filepath.ToSlash(rel)
+	if abs, err := filepath.Abs(path); err == nil { // the prompt's own path is absolute
+		return abs
+	}
+	return path
 }
 
 // pathAt is the place of a path that a prompt's file keeps.
