@@ -143,41 +143,36 @@ func eachInput(o generateFlags, args []string, s streams, run func([]input) erro
 	return lines(in, name, o, run)
 }
 
-// maxInputLine is the longest line that is read.
-const maxInputLine = 16 << 20
-
+// lines hands on the lines of a text, or the rows they are.
 func lines(in io.Reader, name string, o generateFlags, run func([]input) error) error {
-	scan := bufio.NewScanner(in)
-	scan.Buffer(nil, maxInputLine)
 	var batch []input
+	var ran error // of run; what Lines itself says is about the text
 	found := false
-	for n := 1; scan.Scan(); n++ {
-		text := strings.TrimSuffix(scan.Text(), "\r")
-		if strings.TrimSpace(text) == "" {
-			continue
-		}
+	err := data.Lines(in, name, func(n int, line string) error {
 		found = true
-		x := input{text: text, where: fmt.Sprintf("%s:%d", name, n)}
+		x := input{text: line, where: fmt.Sprintf("%s:%d", name, n)}
 		if o.jsonl != "" {
 			var err error
-			if x.fields, err = data.ParseObject([]byte(strings.TrimSpace(strings.TrimPrefix(text, "\ufeff")))); err != nil {
-				return wrong{fmt.Errorf("%s: %w", x.where, err)}
+			if x.fields, err = data.ParseObject([]byte(line)); err != nil {
+				return fmt.Errorf("%s: %w", x.where, err)
 			}
 		}
-		if batch = append(batch, x); len(batch) == o.batch {
-			if err := run(batch); err != nil {
-				return err
-			}
-			batch = nil
+		if batch = append(batch, x); len(batch) < o.batch {
+			return nil
 		}
-	}
-	if err := scan.Err(); err != nil {
-		return wrong{fmt.Errorf("read %s: %w", name, err)}
-	}
-	if !found {
+		full := batch
+		batch = nil
+		ran = run(full)
+		return ran
+	})
+	switch {
+	case ran != nil:
+		return ran
+	case err != nil:
+		return wrong{err}
+	case !found:
 		return wrong{withHint(fmt.Errorf("there is no text in %s", name), "give texts as arguments, or lines on standard input")}
-	}
-	if len(batch) == 0 {
+	case len(batch) == 0:
 		return nil
 	}
 	return run(batch)

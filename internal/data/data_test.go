@@ -98,6 +98,13 @@ func TestEveryBrokenRowIsReportedWithItsLine(t *testing.T) {
 	}
 }
 
+func TestALineThatIsTooLongIsNamedByItsNumber(t *testing.T) {
+	_, err := load(t, "\n\n{\"a\":\"x\",\"b\":\"y\"}\n\n"+strings.Repeat("x", 17<<20), format(t, "{a}", "{b}"), options)
+	if err == nil || !strings.Contains(err.Error(), "rows.jsonl:5: the line is longer than 16 MB") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestTwentyBrokenRowsAreEnough(t *testing.T) {
 	_, err := load(t, strings.Repeat("{\n", 50), format(t, "{a}", "{b}"), options)
 	if err == nil || strings.Count(err.Error(), "\n") != 20 || !strings.Contains(err.Error(), "and 30 more rows") {

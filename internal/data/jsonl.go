@@ -21,7 +21,7 @@ type record struct {
 
 const maxLine = 16 << 20
 
-// readJSONL reads a file of JSON objects, one a line. Blank lines are passed over, a byte order mark and CRLF are taken off.
+// readJSONL reads a file of JSON objects, one a line.
 func readJSONL(path string) ([]record, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -29,25 +29,39 @@ func readJSONL(path string) ([]record, error) {
 	}
 	defer f.Close()
 	var records []record
-	in := bufio.NewScanner(f)
+	err = Lines(f, path, func(n int, line string) error {
+		values, err := ParseObject([]byte(line))
+		records = append(records, record{n, values, err})
+		return nil
+	})
+	return records, err
+}
+
+// Lines calls f with each line of a text and its number. Blank lines are passed over; a byte order mark and the carriage
+// returns of CRLF are taken off. name is for messages.
+func Lines(r io.Reader, name string, f func(n int, line string) error) error {
+	in := bufio.NewScanner(r)
 	in.Buffer(nil, maxLine)
-	for n := 1; in.Scan(); n++ {
-		line := in.Bytes()
+	n := 0
+	for in.Scan() {
+		n++
+		line := strings.TrimSuffix(in.Text(), "\r")
 		if n == 1 {
-			line = bytes.TrimPrefix(line, []byte("\ufeff"))
+			line = strings.TrimPrefix(line, "\ufeff")
 		}
-		if line = bytes.TrimSpace(line); len(line) == 0 {
+		if strings.TrimSpace(line) == "" {
 			continue
 		}
-		values, err := ParseObject(line)
-		records = append(records, record{n, values, err})
+		if err := f(n, line); err != nil {
+			return err
+		}
 	}
 	if err := in.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return nil, fmt.Errorf("%s:%d: the line is longer than %d MB", path, len(records)+1, maxLine>>20)
+		return fmt.Errorf("%s:%d: the line is longer than %d MB", name, n+1, maxLine>>20)
 	} else if err != nil {
-		return nil, fmt.Errorf("read rows %q: %w", path, err)
+		return fmt.Errorf("read %s: %w", name, err)
 	}
-	return records, nil
+	return nil
 }
 
 // ParseObject reads a JSON object into its fields' texts: strings as they are, numbers and booleans as they are written.
