@@ -41,7 +41,7 @@ var onlyIn = map[string]string{
 	"go.yaml.in/yaml/v4":                "internal/config",
 	"github.com/daulet/tokenizers":      "internal/tokenize",
 	"github.com/nlpodyssey/safetensors": "internal/tensorfile",
-	"golang.org/x/sys/unix":             "internal/tensorfile",
+	"golang.org/x/sys/unix":             "internal/kernels internal/tensorfile",
 	"golang.org/x/sys/cpu":              "internal/kernels",
 }
 

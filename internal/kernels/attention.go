@@ -18,11 +18,33 @@ type Group struct {
 	Spans  []int32
 }
 
-// seen is the number of key rows that the last row of the group sees.
-func (g Group) seen() int {
-	n := g.N
-	for i := 0; i < len(g.Spans); i += 2 {
-		n += int(g.Spans[i+1] - g.Spans[i])
+// unit is a piece of work: the rows first … first+n-1 of a group, for one key head.
+type unit struct {
+	Group
+	first, n int
+}
+
+// unitRows is how many rows a unit has at most: their scores against all they see fill the second-level cache, not more.
+const unitRows = 48
+
+func units(groups []Group) []unit {
+	var list []unit
+	for _, g := range groups {
+		for first := 0; first < g.N; first += unitRows {
+			list = append(list, unit{g, first, min(unitRows, g.N-first)})
+		}
+	}
+	return list
+}
+
+// row is the unit's first row.
+func (u unit) row() int { return u.Row + u.first }
+
+// seen is the number of key rows that the last row of the unit sees.
+func (u unit) seen() int {
+	n := u.first + u.n
+	for i := 0; i < len(u.Spans); i += 2 {
+		n += int(u.Spans[i+1] - u.Spans[i])
 	}
 	return n
 }
@@ -34,49 +56,92 @@ type attention struct {
 	dq, dkv    Matrix // the way back's results
 }
 
+// share is the number of query heads that share a key head.
+func (h Heads) share() int { return h.Q / h.KV }
+
+// room is the floats of scratch that units need, with so many turned copies of keys and tables of scores.
+func (a *attention) room(units []unit, copies int) int {
+	n := 0
+	for _, u := range units {
+		n = max(n, (u.seen()+64)*(1+copies*(a.Dim+u.n)))
+	}
+	return n
+}
+
 // Attend writes softmax(scale q kᵀ) v for the rows of the groups to out [rows, QCols], and to lse [rows, Q] what the way
 // back needs of it. q is [rows, QCols], kv [key rows, KVCols].
 func (p *Pool) Attend(out, lse, q, kv Matrix, heads Heads, groups []Group) {
-	a := &attention{Heads: heads, q: q, kv: kv, out: out, lse: lse}
-	seen := longest(groups)
-	p.Each(heads.Q*len(groups), func(thread, i int) {
-		p.set.attend(a, i%heads.Q, groups[i/heads.Q], p.room(thread, seen))
+	a, list := &attention{Heads: heads, q: q, kv: kv, out: out, lse: lse}, units(groups)
+	room := a.room(list, 1)
+	p.Each(heads.KV*len(list), func(thread, i int) {
+		p.set.attend(a, i%heads.KV, list[i/heads.KV], p.room(thread, room))
 	})
 }
 
 // AttendBack writes the gradients of q and kv to dq and dkv, given dout, the gradient of Attend's out. dq and dkv may have
 // fewer rows than q and kv: the gradients of the other rows are left out.
 func (p *Pool) AttendBack(dq, dkv, dout, lse, q, kv Matrix, heads Heads, groups []Group) {
-	a := &attention{Heads: heads, q: q, kv: kv, out: dout, lse: lse, dq: dq, dkv: dkv}
-	seen := longest(groups)
-	for i := range dkv.Rows {
-		clear(dkv.Row(i))
-	}
-	p.Each(heads.KV, func(thread, kvHead int) { // a key head's gradient has one writer, whatever the number of threads
-		each := heads.Q / heads.KV
-		for h := kvHead * each; h < (kvHead+1)*each; h++ {
-			for _, g := range groups {
-				p.set.attendBack(a, h, g, p.room(thread, 2*seen))
+	a, list := &attention{Heads: heads, q: q, kv: kv, out: dout, lse: lse, dq: dq, dkv: dkv}, units(groups)
+	room := a.room(list, 2)
+	// Units share keys, so their gradients of keys are summed: a few parts of the list, as many whatever the threads, each for
+	// itself, then the parts.
+	parts := split(list, (8+heads.KV-1)/heads.KV)
+	sums := make([]Matrix, len(parts))
+	for i := range sums {
+		if sums[i] = dkv; i > 0 {
+			sums[i] = p.sum(i-1, dkv.Rows, dkv.Cols)
+		}
+		p.rows(dkv.Rows, dkv.Cols, func(from, to int) {
+			for r := from; r < to; r++ {
+				clear(sums[i].Row(r))
 			}
+		})
+	}
+	p.Each(heads.KV*len(parts), func(thread, i int) {
+		for _, u := range parts[i/heads.KV] {
+			p.set.attendBack(a, i%heads.KV, u, sums[i/heads.KV], p.room(thread, room))
 		}
 	})
+	for _, s := range sums[1:] {
+		p.Add(dkv, dkv, s)
+	}
 }
 
-func longest(groups []Group) int {
-	n := 0
-	for _, g := range groups {
-		n = max(n, g.seen())
+// sum is a matrix of the pool's own for the i-th of several sums.
+func (p *Pool) sum(i, rows, cols int) Matrix {
+	if i == len(p.sums) {
+		p.sums = append(p.sums, nil)
 	}
-	return n
+	if cap(p.sums[i]) < rows*cols {
+		p.sums[i] = make([]float32, rows*cols)
+	}
+	return View(p.sums[i][:rows*cols], rows, cols)
+}
+
+// split cuts a list into at most n parts of about the same work, which is the pairs of rows and keys.
+func split(list []unit, n int) [][]unit {
+	all := 0
+	for _, u := range list {
+		all += u.n * u.seen()
+	}
+	var parts [][]unit
+	from, done := 0, 0
+	for i, u := range list {
+		if done += u.n * u.seen(); done*n >= all*(len(parts)+1) || i == len(list)-1 {
+			parts = append(parts, list[from:i+1])
+			from = i + 1
+		}
+	}
+	return parts
 }
 
 // key and value are row j's key and value for query head h.
 func (a *attention) key(h, j int) []float32 {
-	c := h / (a.Q / a.KV) * a.Dim
+	c := h / a.share() * a.Dim
 	return a.kv.Row(j)[c : c+a.Dim]
 }
 
 func (a *attention) value(h, j int) []float32 {
-	c := (a.KV + h/(a.Q/a.KV)) * a.Dim
+	c := (a.KV + h/a.share()) * a.Dim
 	return a.kv.Row(j)[c : c+a.Dim]
 }

@@ -5,7 +5,7 @@
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c,prefer-vector-width=512")
 #endif
-#include <immintrin.h>
+#include "transpose512.h"
 
 #define K(name) ptune_avx512_##name
 #define VL 16
@@ -13,31 +13,6 @@
 #define half(p) ((V)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p))))
 #define sum(v) _mm512_reduce_add_ps((__m512)(v))
 #define half1(h) _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)))
-
-// out[c][r] = t[r][c] for a 16 x 16 block: interleave pairs, then quarters, then swap 128-bit lanes twice
-static inline void transpose(float t[16][16], float *out, long ld) {
-  __m512 a[16], b[16];
-  for (int i = 0; i < 16; i += 2) {
-    __m512 x = _mm512_load_ps(t[i]), y = _mm512_load_ps(t[i + 1]);
-    a[i] = _mm512_unpacklo_ps(x, y);
-    a[i + 1] = _mm512_unpackhi_ps(x, y);
-  }
-  for (int i = 0; i < 16; i += 4)
-    for (int h = 0; h < 2; h++) {
-      __m512d x = _mm512_castps_pd(a[i + h]), y = _mm512_castps_pd(a[i + 2 + h]);
-      b[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
-      b[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
-    }
-  // b[4g+c] holds, in lane l, column 4l+c of rows 4g..4g+3
-  for (int c = 0; c < 4; c++) {
-    __m512 lo = _mm512_shuffle_f32x4(b[c], b[4 + c], 0x44), hi = _mm512_shuffle_f32x4(b[c], b[4 + c], 0xee);
-    __m512 lo2 = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0x44), hi2 = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0xee);
-    _mm512_storeu_ps(out + c * ld, _mm512_shuffle_f32x4(lo, lo2, 0x88));
-    _mm512_storeu_ps(out + (4 + c) * ld, _mm512_shuffle_f32x4(lo, lo2, 0xdd));
-    _mm512_storeu_ps(out + (8 + c) * ld, _mm512_shuffle_f32x4(hi, hi2, 0x88));
-    _mm512_storeu_ps(out + (12 + c) * ld, _mm512_shuffle_f32x4(hi, hi2, 0xdd));
-  }
-}
 
 #include "body.h"
 #ifdef __clang__

@@ -63,12 +63,6 @@ static inline float dot(const float *a, const float *b, int n) {
   return r;
 }
 
-static inline void axpy(float a, const float *x, float *y, int n) { // y += a x
-  int i = 0;
-  for (; i + VL <= n; i += VL) store(y + i, load(y + i) + a * load(x + i));
-  for (; i < n; i++) y[i] += a * x[i];
-}
-
 enum { F32, BF16, F16 };
 
 static inline float scalar(const void *w, int dtype, long i) {
@@ -202,84 +196,7 @@ void K(few)(const float *x, long ldx, int m, int k, const void *w, int dtype, lo
   }
 }
 
-// ---- attention over a forest --------------------------------------------------------------------------------------------
-// A group is n query rows that follow each other; all of them see the key rows of spans [from, to) and row i sees own..own+i.
-// Key row j has its key at kv + j*ldkv and its value voff floats behind.
-
-// s[j] = scale q.k[j] over the visible rows; returns their number
-static int scores(const float *q, const float *kv, long ldkv, int hd, float scale, const int *spans, int nspans, int own, int i, float *s) {
-  int n = 0;
-  for (int a = 0; a < nspans; a++)
-    for (int j = spans[2 * a]; j < spans[2 * a + 1]; j++) s[n++] = scale * dot(q, kv + j * ldkv, hd);
-  for (int j = own; j <= own + i; j++) s[n++] = scale * dot(q, kv + j * ldkv, hd);
-  return n;
-}
-
-// s = e^(s-c), returns its sum
-static float exps(float *s, int n, float c) {
-  V z = {};
-  int i = 0;
-  for (; i + VL <= n; i += VL) {
-    V e = vexp(load(s + i) - c);
-    store(s + i, e);
-    z += e;
-  }
-  float r = sum(z);
-  if (i < n) {
-    V t = splat(-1e30f);
-    memcpy(&t, s + i, sizeof(float) * (n - i));
-    t = vexp(t - c);
-    memcpy(s + i, &t, sizeof(float) * (n - i));
-    for (int j = 0; i + j < n; j++) r += t[j];
-  }
-  return r;
-}
-
-// o[i] = sum over j of softmax_j(scale q[i].k[j]) v[j], lse[i] = log of the softmax's denominator
-void K(attend)(const float *q, long ldq, const float *kv, long ldkv, int voff, int hd, float scale, const int *spans, int nspans, int own, int n, float *o, long ldo, float *lse, long ldl, float *s) {
-  for (int i = 0; i < n; i++, q += ldq, o += ldo, lse += ldl) {
-    int L = scores(q, kv, ldkv, hd, scale, spans, nspans, own, i, s), t = 0;
-    float m = s[0];
-    for (int j = 1; j < L; j++) m = s[j] > m ? s[j] : m;
-    float z = exps(s, L, m);
-    memset(o, 0, sizeof(float) * hd);
-    for (int a = 0; a < nspans; a++)
-      for (int j = spans[2 * a]; j < spans[2 * a + 1]; j++) axpy(s[t++] / z, kv + j * ldkv + voff, o, hd);
-    for (int j = own; j <= own + i; j++) axpy(s[t++] / z, kv + j * ldkv + voff, o, hd);
-    *lse = m + logf(z);
-  }
-}
-
-// The way back: dq[i] = sum_j ds k[j], dk[j] += ds q[i], dv[j] += p do[i], where p = e^(s-lse), ds = scale p (do.v[j] - sum_j p do.v[j]).
-// dq is written for the query rows i < nq only, dkv for the key rows < nk only.
-void K(attend_back)(const float *q, long ldq, const float *kv, long ldkv, int voff, int hd, float scale, const int *spans, int nspans, int own, int n, const float *dout, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, long lddkv, int nk, float *s, float *dp) {
-  for (int i = 0; i < n; i++, q += ldq, dout += ldo, lse += ldl) {
-    int L = scores(q, kv, ldkv, hd, scale, spans, nspans, own, i, s), t = 0;
-    exps(s, L, *lse);
-    float d = 0;
-    for (int a = 0; a <= nspans; a++) {
-      int from = a < nspans ? spans[2 * a] : own, to = a < nspans ? spans[2 * a + 1] : own + i + 1;
-      for (int j = from; j < to; j++, t++) {
-        dp[t] = dot(dout, kv + j * ldkv + voff, hd);
-        d += s[t] * dp[t];
-      }
-    }
-    float *dqi = i < nq ? dq + i * lddq : 0;
-    if (dqi) memset(dqi, 0, sizeof(float) * hd);
-    t = 0;
-    for (int a = 0; a <= nspans; a++) {
-      int from = a < nspans ? spans[2 * a] : own, to = a < nspans ? spans[2 * a + 1] : own + i + 1;
-      for (int j = from; j < to; j++, t++) {
-        float ds = scale * s[t] * (dp[t] - d);
-        if (dqi) axpy(ds, kv + j * ldkv, dqi, hd);
-        if (j < nk) {
-          axpy(ds, q, dkv + j * lddkv, hd);
-          axpy(s[t], dout, dkv + j * lddkv + voff, hd);
-        }
-      }
-    }
-  }
-}
+#include "attention.h"
 
 // ---- norms and rotary positions ------------------------------------------------------------------------------------------
 

@@ -87,12 +87,15 @@ func (w Weight) OutRange(from, n int) Weight {
 // set is the kernels of one instruction set.
 type set struct {
 	name         string
-	mr, nr, kb   int // rows and columns of a tile, depth of a panel; 0: product is the plain loop
-	pack         func(x Matrix, b0, b1 int, ap []float32)
-	product      func(ap []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix, add bool, bp []float32)
+	mr, nr       int                                                  // rows that pack takes at a time, columns of a panel
+	block        func(k int) int                                      // floats of mr packed rows of k values
+	group        int                                                  // panels of a share of work, at most
+	panel        int                                                  // floats of the room for panels of weights
+	pack         func(x Matrix, inOut bool, b0, b1 int, ap []float32) // nil: product is the plain loop
+	product      func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, next int, out Matrix, add bool, bp []float32)
 	few          func(x Matrix, w Weight, n0, n1 int, out Matrix, add bool)
-	attend       func(a *attention, h int, g Group, s []float32)
-	attendBack   func(a *attention, h int, g Group, s []float32)
+	attend       func(a *attention, head int, u unit, room []float32)
+	attendBack   func(a *attention, head int, u unit, dkv Matrix, room []float32)
 	swiglu       func(gate, up, out []float32)
 	swigluBack   func(gate, up, d, dgate, dup []float32)
 	gelu         func(x, out []float32)

@@ -178,23 +178,37 @@ func forest() []Group {
 		{Row: 5, N: 5, Own: 5, Spans: []int32{0, 3, 3, 5}}, {Row: 10, N: 4, Own: 10, Spans: []int32{0, 3, 3, 5}}}
 }
 
+// longForest is a prompt of 3 rows, a text of 70 and two leaves of 101 and 2: several units of work, and keys that many share.
+func longForest() []Group {
+	return []Group{{Row: 0, N: 3, Own: 0}, {Row: 3, N: 70, Own: 3, Spans: []int32{0, 3}},
+		{Row: 73, N: 101, Own: 73, Spans: []int32{0, 3, 3, 73}}, {Row: 174, N: 2, Own: 174, Spans: []int32{0, 3, 3, 73}}}
+}
+
 func TestAttentionEqualsThePlainLoop(t *testing.T) {
 	each(t, func(t *testing.T, p, plain *Pool) {
 		s := newSource(3)
-		for _, dim := range []int{1, 8, 20, 33} {
-			h := Heads{Q: 6, KV: 2, Dim: dim, Scale: 0.3}
-			q, kv, d := s.matrix(14, h.QCols()), s.matrix(14, h.KVCols()), s.matrix(14, h.QCols())
-			got, want, lse, lse2 := s.matrix(14, h.QCols()), NewMatrix(14, h.QCols()), NewMatrix(14, 6), NewMatrix(14, 6)
-			p.Attend(got, lse, q, kv, h, forest())
-			plain.Attend(want, lse2, q, kv, h, forest())
+		for _, c := range []struct {
+			dim, rows int
+			groups    []Group
+		}{{1, 14, forest()}, {8, 14, forest()}, {20, 14, forest()}, {33, 14, forest()}, {64, 14, forest()}, {64, 176, longForest()}, {20, 176, longForest()}} {
+			h := Heads{Q: 6, KV: 2, Dim: c.dim, Scale: 0.3}
+			q, kv, d := s.matrix(c.rows, h.QCols()), s.matrix(c.rows, h.KVCols()), s.matrix(c.rows, h.QCols())
+			got, want, lse, lse2 := s.matrix(c.rows, h.QCols()), NewMatrix(c.rows, h.QCols()), NewMatrix(c.rows, 6), NewMatrix(c.rows, 6)
+			edge := got.clone()
+			p.Attend(got, lse, q, kv, h, c.groups)
+			plain.Attend(want, lse2, q, kv, h, c.groups)
 			closeTo(t, "out", got.values(), want.values(), 1e-5)
 			closeTo(t, "lse", lse.values(), lse2.values(), 1e-5)
-			for _, rows := range []int{14, 3} {
+			gaps(t, "out", got, edge)
+			for _, rows := range []int{c.rows, 3} {
 				dq, dkv, wq, wkv := s.matrix(rows, h.QCols()), s.matrix(rows, h.KVCols()), NewMatrix(rows, h.QCols()), NewMatrix(rows, h.KVCols())
-				p.AttendBack(dq, dkv, d, lse, q, kv, h, forest())
-				plain.AttendBack(wq, wkv, d, lse2, q, kv, h, forest())
+				edgeQ, edgeKV := dq.clone(), dkv.clone()
+				p.AttendBack(dq, dkv, d, lse, q, kv, h, c.groups)
+				plain.AttendBack(wq, wkv, d, lse2, q, kv, h, c.groups)
 				closeTo(t, "dq", dq.values(), wq.values(), 1e-5)
 				closeTo(t, "dkv", dkv.values(), wkv.values(), 1e-5)
+				gaps(t, "dq", dq, edgeQ)
+				gaps(t, "dkv", dkv, edgeKV)
 			}
 		}
 	})
@@ -298,24 +312,26 @@ func TestUnknownKernelsAreRefusedByName(t *testing.T) {
 
 func BenchmarkProduct(b *testing.B) {
 	for _, name := range Names() {
-		for _, back := range []bool{false, true} {
-			b.Run(fmt.Sprintf("%s/back=%v", name, back), func(b *testing.B) {
-				p, err := New(0, name)
-				if err != nil {
-					b.Fatal(err)
-				}
-				defer p.Close()
-				s := newSource(6)
-				w, x, y := s.weight(1536, 576, BF16, false), NewMatrix(312, 576), NewMatrix(312, 1536)
-				for b.Loop() {
-					if back {
-						p.ProductBack(x, y, w, false)
-					} else {
-						p.Product(y, x, w, false)
+		for _, typ := range []DType{F32, BF16} {
+			for _, back := range []bool{false, true} {
+				b.Run(fmt.Sprintf("%s/%v/back=%v", name, typ, back), func(b *testing.B) {
+					p, err := New(0, name)
+					if err != nil {
+						b.Fatal(err)
 					}
-				}
-				b.ReportMetric(2*312*576*1536*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-			})
+					defer p.Close()
+					s := newSource(6)
+					w, x, y := s.weight(1536, 576, typ, false), View(s.floats(312*576), 312, 576), View(s.floats(312*1536), 312, 1536)
+					for b.Loop() {
+						if back {
+							p.ProductBack(x, y, w, false)
+						} else {
+							p.Product(y, x, w, false)
+						}
+					}
+					b.ReportMetric(2*312*576*1536*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+				})
+			}
 		}
 	}
 }

@@ -10,8 +10,8 @@ package kernels
   void P##pack(const float*, long, int, int, int, int, float*); \
   void P##product(const float*, int, int, const void*, int, int, long, int, int, float*, long, int, float*); \
   void P##few(const float*, long, int, int, const void*, int, long, int, int, float*, long, int); \
-  void P##attend(const float*, long, const float*, long, int, int, float, const int32_t*, int, int, int, float*, long, float*, long, float*); \
-  void P##attend_back(const float*, long, const float*, long, int, int, float, const int32_t*, int, int, int, const float*, long, const float*, long, float*, long, int, float*, long, int, float*, float*); \
+  void P##attend(const float*, long, const float*, long, int, int, int, float, const int32_t*, int, int, int, int, float*, long, float*, long, float*); \
+  void P##attend_back(const float*, long, const float*, long, int, int, int, float, const int32_t*, int, int, int, int, const float*, long, const float*, long, float*, long, int, float*, long, int, float*); \
   void P##swiglu(const float*, const float*, float*, int); \
   void P##swiglu_back(const float*, const float*, const float*, float*, float*, int); \
   void P##gelu(const float*, float*, int); \
@@ -22,6 +22,9 @@ package kernels
   void P##rotate(float*, int, int, const float*, const float*, float);
 DECLARE(ptune_avx2_)
 DECLARE(ptune_avx512_)
+int ptune_amx_allowed(void);
+void ptune_amx_pack(const float*, long, int, int, int, int, int, int, float*);
+void ptune_amx_product(const float*, int, int, int, const void*, int, int, int, long, int, int, int, int, float*, long, int, float*);
 
 // One call for both sets: wide chooses.
 #define BOTH(wide, name, ...) (wide ? ptune_avx512_##name(__VA_ARGS__) : ptune_avx2_##name(__VA_ARGS__))
@@ -32,11 +35,11 @@ static void product(int wide, const float *ap, int m, int k, const void *w, int 
 static void few(int wide, const float *x, long ldx, int m, int k, const void *w, int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
   BOTH(wide, few, x, ldx, m, k, w, dtype, ld, n0, n1, c, ldc, add);
 }
-static void attend(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int hd, float scale, const int32_t *spans, int nspans, int own, int n, float *o, long ldo, float *lse, long ldl, float *s) {
-  BOTH(wide, attend, q, ldq, kv, ldkv, voff, hd, scale, spans, nspans, own, n, o, ldo, lse, ldl, s);
+static void attend(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int32_t *spans, int nspans, int own, int first, int n, float *o, long ldo, float *lse, long ldl, float *room) {
+  BOTH(wide, attend, q, ldq, kv, ldkv, voff, heads, hd, scale, spans, nspans, own, first, n, o, ldo, lse, ldl, room);
 }
-static void attend_back(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int hd, float scale, const int32_t *spans, int nspans, int own, int n, const float *d, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, long lddkv, int nk, float *s, float *dp) {
-  BOTH(wide, attend_back, q, ldq, kv, ldkv, voff, hd, scale, spans, nspans, own, n, d, ldo, lse, ldl, dq, lddq, nq, dkv, lddkv, nk, s, dp);
+static void attend_back(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int32_t *spans, int nspans, int own, int first, int n, const float *d, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, long lddkv, int nk, float *room) {
+  BOTH(wide, attend_back, q, ldq, kv, ldkv, voff, heads, hd, scale, spans, nspans, own, first, n, d, ldo, lse, ldl, dq, lddq, nq, dkv, lddkv, nk, room);
 }
 static void swiglu(int wide, const float *g, const float *u, float *o, int n) { BOTH(wide, swiglu, g, u, o, n); }
 static void swiglu_back(int wide, const float *g, const float *u, const float *d, float *dg, float *du, int n) { BOTH(wide, swiglu_back, g, u, d, dg, du, n); }
@@ -63,17 +66,38 @@ func nativeSets() []set {
 	}
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL {
 		sets = append(sets, nativeSet("avx512", 1, 12, 16))
+		if cpu.X86.HasAMXTile && cpu.X86.HasAMXBF16 && C.ptune_amx_allowed() != 0 {
+			sets = append(sets, amxSet(sets[len(sets)-1]))
+		}
 	}
 	return sets
 }
 
+// amxSet is the AVX-512 kernels with products on the matrix unit, where an f32 is the sum of three bf16.
+func amxSet(s set) set {
+	const parts, side, depth, steps, group = 3, 32, 32, 18, 4 // as in amx_amd64.c
+	s.name, s.mr, s.nr = "amx", side, side
+	s.block = func(k int) int { return (k + depth - 1) / depth * depth * side * parts / 2 }
+	s.group, s.panel = group, group*steps*depth*side*parts/2
+	s.pack = func(x Matrix, inOut bool, b0, b1 int, ap []float32) {
+		C.ptune_amx_pack(ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), parts, flag(inOut), C.int(b0), C.int(b1), ptr(ap))
+	}
+	s.product = func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, next int, out Matrix, add bool, bp []float32) {
+		wparts := [...]C.int{F32: parts, BF16: 1, F16: 2}[w.DType]
+		C.ptune_amx_product(ptr(ap), C.int(m), C.int(k), parts, unsafe.Pointer(&w.Data[0]), C.int(w.DType), wparts, flag(inOut), C.long(w.Stride),
+			C.int(n0), C.int(n1), C.int(next), C.int(out.Cols), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
+	}
+	return s
+}
+
 func nativeSet(name string, wide C.int, mr, lanes int) set {
 	return set{
-		name: name, mr: mr, nr: 2 * lanes, kb: 512, // as in body.h
-		pack: func(x Matrix, b0, b1 int, ap []float32) {
+		name: name, mr: mr, nr: 2 * lanes, group: 4, panel: 2 * lanes * 512, // as in body.h
+		block: func(k int) int { return mr * k },
+		pack: func(x Matrix, _ bool, b0, b1 int, ap []float32) {
 			C.pack(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), C.int(b0), C.int(b1), ptr(ap))
 		},
-		product: func(ap []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix, add bool, bp []float32) {
+		product: func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, _ int, out Matrix, add bool, bp []float32) {
 			C.product(wide, ptr(ap), C.int(m), C.int(k), unsafe.Pointer(&w.Data[0]), C.int(w.DType), flag(inOut), C.long(w.Stride),
 				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
 		},
@@ -81,21 +105,20 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 			C.few(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.long(w.Stride),
 				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add))
 		},
-		attend: func(a *attention, h int, g Group, s []float32) {
-			k := h / (a.Q / a.KV) * a.Dim
-			C.attend(wide, at(a.q, g.Row, h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, k), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.Dim), C.float(a.Scale),
-				spans(g), C.int(len(g.Spans)/2), C.int(g.Own), C.int(g.N), at(a.out, g.Row, h*a.Dim), C.long(a.out.Stride), at(a.lse, g.Row, h), C.long(a.lse.Stride), ptr(s))
+		attend: func(a *attention, head int, u unit, room []float32) {
+			h := head * a.share()
+			C.attend(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, head*a.Dim), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.share()), C.int(a.Dim), C.float(a.Scale),
+				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride), ptr(room))
 		},
-		attendBack: func(a *attention, h int, g Group, s []float32) {
-			k, half := h/(a.Q/a.KV)*a.Dim, len(s)/2
-			nq := max(0, min(g.N, a.dq.Rows-g.Row))
+		attendBack: func(a *attention, head int, u unit, dkv Matrix, room []float32) {
+			h, nq := head*a.share(), max(0, min(u.n, a.dq.Rows-u.row()))
 			var dq *C.float
 			if nq > 0 {
-				dq = at(a.dq, g.Row, h*a.Dim)
+				dq = at(a.dq, u.row(), h*a.Dim)
 			}
-			C.attend_back(wide, at(a.q, g.Row, h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, k), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.Dim), C.float(a.Scale),
-				spans(g), C.int(len(g.Spans)/2), C.int(g.Own), C.int(g.N), at(a.out, g.Row, h*a.Dim), C.long(a.out.Stride), at(a.lse, g.Row, h), C.long(a.lse.Stride),
-				dq, C.long(a.dq.Stride), C.int(nq), at(a.dkv, 0, k), C.long(a.dkv.Stride), C.int(a.dkv.Rows), ptr(s), ptr(s[half:]))
+			C.attend_back(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, head*a.Dim), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.share()), C.int(a.Dim), C.float(a.Scale),
+				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride),
+				dq, C.long(a.dq.Stride), C.int(nq), at(dkv, 0, head*a.Dim), C.long(dkv.Stride), C.int(dkv.Rows), ptr(room))
 		},
 		swiglu: func(gate, up, out []float32) { C.swiglu(wide, ptr(gate), ptr(up), ptr(out), C.int(len(gate))) },
 		swigluBack: func(gate, up, d, dgate, dup []float32) {

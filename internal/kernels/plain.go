@@ -84,62 +84,66 @@ func (g Group) visible(i int, f func(j int)) {
 	}
 }
 
-func plainAttend(a *attention, h int, g Group, s []float32) {
-	for i := range g.N {
-		r := g.Row + i
-		q, o := a.q.Row(r)[h*a.Dim:(h+1)*a.Dim], a.out.Row(r)[h*a.Dim:(h+1)*a.Dim]
-		n, top := 0, float32(math.Inf(-1))
-		g.visible(i, func(j int) {
-			s[n] = a.Scale * dot(q, a.key(h, j))
-			top = max(top, s[n])
-			n++
-		})
-		var z float64
-		for t := range n {
-			s[t] = float32(math.Exp(float64(s[t] - top)))
-			z += float64(s[t])
+func plainAttend(a *attention, head int, u unit, s []float32) {
+	for h := head * a.share(); h < (head+1)*a.share(); h++ {
+		for i := u.first; i < u.first+u.n; i++ {
+			r := u.Row + i
+			q, o := a.q.Row(r)[h*a.Dim:(h+1)*a.Dim], a.out.Row(r)[h*a.Dim:(h+1)*a.Dim]
+			n, top := 0, float32(math.Inf(-1))
+			u.visible(i, func(j int) {
+				s[n] = a.Scale * dot(q, a.key(h, j))
+				top = max(top, s[n])
+				n++
+			})
+			var z float64
+			for t := range n {
+				s[t] = float32(math.Exp(float64(s[t] - top)))
+				z += float64(s[t])
+			}
+			clear(o)
+			t := 0
+			u.visible(i, func(j int) {
+				axpy(s[t]/float32(z), a.value(h, j), o)
+				t++
+			})
+			a.lse.Row(r)[h] = top + float32(math.Log(z))
 		}
-		clear(o)
-		t := 0
-		g.visible(i, func(j int) {
-			axpy(s[t]/float32(z), a.value(h, j), o)
-			t++
-		})
-		a.lse.Row(r)[h] = top + float32(math.Log(z))
 	}
 }
 
-func plainAttendBack(a *attention, h int, g Group, s []float32) {
-	kc := h / (a.Q / a.KV) * a.Dim
+func plainAttendBack(a *attention, head int, u unit, dkv Matrix, s []float32) {
+	kc := head * a.Dim
 	vc := kc + a.KV*a.Dim
 	p, dp := s[:len(s)/2], s[len(s)/2:]
-	for i := range g.N {
-		r := g.Row + i
-		q, do, lse := a.q.Row(r)[h*a.Dim:(h+1)*a.Dim], a.out.Row(r)[h*a.Dim:(h+1)*a.Dim], a.lse.Row(r)[h]
-		n, d := 0, float32(0)
-		g.visible(i, func(j int) {
-			p[n] = float32(math.Exp(float64(a.Scale*dot(q, a.key(h, j)) - lse)))
-			dp[n] = dot(do, a.value(h, j))
-			d += p[n] * dp[n]
-			n++
-		})
-		var dq []float32
-		if r < a.dq.Rows {
-			dq = a.dq.Row(r)[h*a.Dim : (h+1)*a.Dim]
-			clear(dq)
+	for h := head * a.share(); h < (head+1)*a.share(); h++ {
+		for i := u.first; i < u.first+u.n; i++ {
+			r := u.Row + i
+			q, do, lse := a.q.Row(r)[h*a.Dim:(h+1)*a.Dim], a.out.Row(r)[h*a.Dim:(h+1)*a.Dim], a.lse.Row(r)[h]
+			n, d := 0, float32(0)
+			u.visible(i, func(j int) {
+				p[n] = float32(math.Exp(float64(a.Scale*dot(q, a.key(h, j)) - lse)))
+				dp[n] = dot(do, a.value(h, j))
+				d += p[n] * dp[n]
+				n++
+			})
+			var dq []float32
+			if r < a.dq.Rows {
+				dq = a.dq.Row(r)[h*a.Dim : (h+1)*a.Dim]
+				clear(dq)
+			}
+			n = 0
+			u.visible(i, func(j int) {
+				ds := a.Scale * p[n] * (dp[n] - d)
+				if dq != nil {
+					axpy(ds, a.key(h, j), dq)
+				}
+				if j < dkv.Rows {
+					axpy(ds, q, dkv.Row(j)[kc:kc+a.Dim])
+					axpy(p[n], do, dkv.Row(j)[vc:vc+a.Dim])
+				}
+				n++
+			})
 		}
-		n = 0
-		g.visible(i, func(j int) {
-			ds := a.Scale * p[n] * (dp[n] - d)
-			if dq != nil {
-				axpy(ds, a.key(h, j), dq)
-			}
-			if j < a.dkv.Rows {
-				axpy(ds, q, a.dkv.Row(j)[kc:kc+a.Dim])
-				axpy(p[n], do, a.dkv.Row(j)[vc:vc+a.Dim])
-			}
-			n++
-		})
 	}
 }
 

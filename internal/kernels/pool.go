@@ -9,10 +9,57 @@ import (
 // Pool runs kernels on a fixed number of threads. A Pool works on one call at a time.
 type Pool struct {
 	set     set
-	work    []chan func()
-	workers sync.WaitGroup
+	workers []*worker
+	ended   sync.WaitGroup
 	packed  []float32   // x in tiles, of the product that runs
 	scratch [][]float32 // one for each thread
+	sums    [][]float32 // of gradients of keys, for the parts of an attention's way back
+}
+
+// worker is a thread beside the caller's. Calls follow each other within microseconds, far less than waking a thread takes, so
+// it looks out for the next one a while before it sleeps.
+type worker struct {
+	work   atomic.Pointer[func()] // what to do, nil when it is done
+	asleep atomic.Bool
+	wake   chan struct{} // closed when the pool is
+}
+
+// patience is how many looks a worker takes before it sleeps, about a tenth of a millisecond.
+const patience = 1 << 12
+
+func (w *worker) loop() {
+	for idle := 0; ; idle++ {
+		if f := w.work.Load(); f != nil {
+			(*f)()
+			w.work.Store(nil)
+			idle = 0
+		}
+		if idle < patience {
+			if idle%64 == 63 {
+				runtime.Gosched() // others may have more to do on this processor
+			}
+			continue
+		}
+		w.asleep.Store(true)
+		if w.work.Load() == nil {
+			if _, open := <-w.wake; !open {
+				return
+			}
+		}
+		w.asleep.Store(false)
+		idle = 0
+	}
+}
+
+// do hands f over. The worker has nothing else to do.
+func (w *worker) do(f *func()) {
+	w.work.Store(f)
+	if w.asleep.Load() {
+		select {
+		case w.wake <- struct{}{}:
+		default: // awake already
+		}
+	}
 }
 
 // New makes a pool of that many threads (0: one for each CPU that the scheduler may use) with the kernels of that name
@@ -27,26 +74,20 @@ func New(threads int, kernels string) (*Pool, error) {
 	}
 	p := &Pool{set: s, scratch: make([][]float32, threads)}
 	for range threads - 1 { // the caller is the last thread
-		c := make(chan func())
-		p.work = append(p.work, c)
-		p.workers.Add(1)
-		go func() {
-			defer p.workers.Done()
-			for f := range c {
-				f()
-			}
-		}()
+		w := &worker{wake: make(chan struct{}, 1)}
+		p.workers = append(p.workers, w)
+		p.ended.Go(w.loop)
 	}
 	return p, nil
 }
 
 // Close ends the threads of the pool.
 func (p *Pool) Close() {
-	for _, c := range p.work {
-		close(c)
+	for _, w := range p.workers {
+		close(w.wake)
 	}
-	p.work = nil
-	p.workers.Wait()
+	p.workers = nil
+	p.ended.Wait()
 }
 
 // Threads is the number of threads.
@@ -72,13 +113,19 @@ func (p *Pool) Each(n int, f func(thread, i int)) {
 			f(thread, int(i))
 		}
 	}
-	var done sync.WaitGroup
-	for t := range min(n-1, len(p.work)) {
-		done.Add(1)
-		p.work[t] <- func() { loop(t + 1); done.Done() }
+	helpers := p.workers[:min(n-1, len(p.workers))]
+	for t, w := range helpers {
+		f := func() { loop(t + 1) }
+		w.do(&f)
 	}
 	loop(0)
-	done.Wait()
+	for _, w := range helpers {
+		for look := 1; w.work.Load() != nil; look++ {
+			if look%64 == 0 {
+				runtime.Gosched()
+			}
+		}
+	}
 	if r := broken.Load(); r != nil {
 		panic(*r)
 	}
@@ -93,7 +140,7 @@ func (p *Pool) rows(n, cost int, f func(from, to int)) {
 // room is scratch of n floats that belongs to one thread.
 func (p *Pool) room(thread, n int) []float32 {
 	if cap(p.scratch[thread]) < n {
-		p.scratch[thread] = make([]float32, n)
+		p.scratch[thread] = Floats(n)
 	}
 	return p.scratch[thread][:n]
 }

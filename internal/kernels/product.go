@@ -26,23 +26,22 @@ func (p *Pool) product(out, x Matrix, w Weight, inOut bool, n, k int, add bool) 
 		p.rows(n, m*k, func(n0, n1 int) { plainProduct(out, x, w, inOut, n0, n1, add) })
 		return
 	}
-	step := s.nr
-	for step*2*p.Threads()*4 <= n { // at least four pieces a thread
-		step *= 2
-	}
-	pieces := (n + step - 1) / step
+	// Shares of work are groups of panels, as many for every thread.
+	panels := (n + s.nr - 1) / s.nr
+	pieces := (panels + s.group*p.Threads() - 1) / (s.group * p.Threads()) * p.Threads()
+	step := (panels + pieces - 1) / pieces * s.nr
+	pieces = (n + step - 1) / step
 	if m <= 4 && !inOut {
 		p.Each(pieces, func(_, i int) { s.few(x, w, i*step, min(n, (i+1)*step), out, add) })
 		return
 	}
 	blocks := (m + s.mr - 1) / s.mr
-	if need := blocks * s.mr * k; cap(p.packed) < need {
-		p.packed = make([]float32, need)
+	if need := blocks * s.block(k); cap(p.packed) < need {
+		p.packed = Floats(need)
 	}
-	ap := p.packed[:blocks*s.mr*k]
-	const share = 4
-	p.Each((blocks+share-1)/share, func(_, i int) { s.pack(x, i*share, min(blocks, (i+1)*share), ap) })
+	share := max(1, 32/s.mr)
+	p.Each((blocks+share-1)/share, func(_, i int) { s.pack(x, inOut, i*share, min(blocks, (i+1)*share), p.packed) })
 	p.Each(pieces, func(thread, i int) {
-		s.product(ap, m, k, w, inOut, i*step, min(n, (i+1)*step), out, add, p.room(thread, s.nr*s.kb))
+		s.product(p.packed, m, k, w, inOut, i*step, min(n, (i+1)*step), (i+p.Threads())*step, out, add, p.room(thread, s.panel))
 	})
 }

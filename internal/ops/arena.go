@@ -1,55 +1,73 @@
 package ops
 
 import (
-	"runtime/debug"
 	"slices"
+	"unsafe"
 
 	"ptune/internal/kernels"
 )
 
-// Arena hands out buffers and takes them back. A run takes and gives in the same order every time, so after the first run of
-// a size nothing is allocated.
+// Arena is the memory of the values of a run: slabs that are cut into buffers, from the front, and put together again as
+// buffers come back. A run takes and gives in the same order every time, so a second run of a size takes no new memory, and
+// one of another size fits into the same slabs.
 type Arena struct {
-	free     [][]float32 // by capacity
-	rows     int         // packed rows of this run
-	capacity int         // the most packed rows that buffers have room for
+	slabs []slab
 }
 
-// headroom is what the room for rows is rounded up to: batches differ by a few rows, and each new largest one would
-// otherwise want all buffers anew.
-const headroom = 16
+// slab is one piece of memory and what of it is free, by place; neighbours are joined.
+type slab struct {
+	data []float32
+	free []piece
+}
 
-// expect prepares for a run of that many packed rows: when they are more than ever, the smaller buffers are given up, and
-// collected before the larger ones are made, for together they would be the peak of the whole run.
-func (a *Arena) expect(rows int) {
-	if a.rows = max(1, rows); rows > a.capacity {
-		a.capacity = (rows + headroom - 1) / headroom * headroom
-		if a.free != nil {
-			a.free = nil
-			debug.FreeOSMemory()
+type piece struct{ from, to int }
+
+const (
+	slabFloats = 8 << 20 // 32 MiB, untouched until used
+	grain      = 16      // buffers begin at a multiple of 64 bytes
+)
+
+// take returns a buffer of n values, of any content.
+func (a *Arena) take(n int) []float32 {
+	need := (max(n, 1) + grain - 1) / grain * grain
+	for i := range a.slabs {
+		s := &a.slabs[i]
+		for k := range s.free {
+			if f := &s.free[k]; f.to-f.from >= need {
+				b := s.data[f.from : f.from+n : f.from+need]
+				if f.from += need; f.from == f.to {
+					s.free = slices.Delete(s.free, k, k+1)
+				}
+				return b
+			}
 		}
 	}
+	size := max(slabFloats, need)
+	a.slabs = append(a.slabs, slab{data: kernels.Floats(size), free: []piece{{0, size}}})
+	return a.take(n)
 }
 
-// take returns a buffer of n values, of any content. It has room for as many at the arena's capacity, so that whatever the
-// batch, a value of so many columns finds the buffers that such values had before.
-func (a *Arena) take(n int) []float32 {
-	room := n
-	if a.capacity < 8*a.rows { // not for the few rows of a generation's step
-		room = n*a.capacity/a.rows + 1
-	}
-	i, _ := slices.BinarySearchFunc(a.free, room, func(b []float32, n int) int { return cap(b) - n })
-	if i < len(a.free) && cap(a.free[i]) <= 2*room+1024 {
-		b := a.free[i]
-		a.free = slices.Delete(a.free, i, i+1)
-		return b[:n]
-	}
-	return make([]float32, n, room)
-}
-
+// give takes back a buffer that take returned.
 func (a *Arena) give(b []float32) {
-	i, _ := slices.BinarySearchFunc(a.free, cap(b), func(f []float32, n int) int { return cap(f) - n })
-	a.free = slices.Insert(a.free, i, b[:cap(b)])
+	for i := range a.slabs {
+		s := &a.slabs[i]
+		at := int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))-uintptr(unsafe.Pointer(unsafe.SliceData(s.data)))) / 4
+		if at < 0 || at >= len(s.data) {
+			continue
+		}
+		k, _ := slices.BinarySearchFunc(s.free, at, func(f piece, at int) int { return f.from - at })
+		s.free = slices.Insert(s.free, k, piece{at, at + cap(b)})
+		if k+1 < len(s.free) && s.free[k].to == s.free[k+1].from {
+			s.free[k].to = s.free[k+1].to
+			s.free = slices.Delete(s.free, k+1, k+2)
+		}
+		if k > 0 && s.free[k-1].to == s.free[k].from {
+			s.free[k-1].to = s.free[k].to
+			s.free = slices.Delete(s.free, k, k+1)
+		}
+		return
+	}
+	panic("ops: a buffer came back that is not the arena's")
 }
 
 // grown makes m a [rows, cols] matrix of any content, in its own memory if that is enough: what an operator keeps for itself

@@ -14,7 +14,7 @@ const chunk = 48
 // head's [V, D] matrix. Logits exist for a chunk of rows only: each chunk's gradient of h is made while its logits are
 // there, and the way back hands it on.
 func (g *Graph) HeadLoss(h *G.Node, head Linear) *G.Node {
-	var logits, dh Matrix
+	var dh Matrix
 	var loss *G.Node
 	loss = g.apply(&operator{
 		name: "loss", scalar: true, diff: []bool{true},
@@ -27,11 +27,13 @@ func (g *Graph) HeadLoss(h *G.Node, head Linear) *G.Node {
 				g.NLL = make([]float32, x.Rows)
 			}
 			g.NLL = g.NLL[:x.Rows]
+			logits := g.arena.take(min(chunk, x.Rows) * v)
+			defer g.arena.give(logits)
 			var sum float64
 			for from := 0; from < x.Rows; from += chunk {
 				n := min(chunk, x.Rows-from)
 				part := kernels.View(x.Data[from*x.Cols:], n, x.Cols)
-				l := grown(&logits, n, v)
+				l := kernels.View(logits, n, v)
 				head.forward(g.Pool, l, part)
 				g.Pool.CrossEntropy(g.NLL[from:], l, g.Layout.TargetIDs[from:], g.Layout.Scale)
 				if g.Layout.Scale != 0 {
