@@ -23,6 +23,7 @@ enum {
   TILE = 1024, // bytes of a tile: 16 rows of 16 pairs
   STEPS = 18,  // tiles of depth in a panel, at most
   GROUP = 4,   // panels that are made at a time
+  AHEAD = 1024, // bytes that are asked for before they are read
 };
 
 // The kernel hands out the tiles' registers on request only.
@@ -63,57 +64,82 @@ static inline int exact(int dtype, int parts) { return parts == 3 || dtype == BF
 // A block is [step][part][tile][16 rows of 16 pairs]. As the left factor a tile's rows are those of the matrix and its pairs are
 // the values (p, p+16) of the step's depth; as the right factor its rows are those pairs, its columns those of the matrix.
 
-// x[i][k] for i < n, k0 <= k < k1 of a matrix with rows along k
-static inline __attribute__((always_inline)) void along(const void *x, int dtype, int parts, long ld, int n, int k0, int k1, int left, char *out) {
+// x[i][k] for i < n, k0 <= k < k1 of a matrix with rows along k, as the left factor: row by row, as they lie in memory
+static inline __attribute__((always_inline)) void along(const void *x, int dtype, int parts, long ld, int n, int k0, int k1, char *out) {
+  for (int i = 0; i < n; i++) {
+    char *to = out + i / 16 * TILE + i % 16 * 64;
+    for (int k = k0; k < k1; k += DEPTH, to += parts * 2 * TILE) {
+      __m512i p[3];
+      long at = i * ld + k;
+      if (dtype == F32) _mm_prefetch((const float *)x + at + AHEAD / 4, _MM_HINT_T0), _mm_prefetch((const float *)x + at + AHEAD / 4 + 16, _MM_HINT_T0);
+      if (dtype != F32) _mm_prefetch((const uint16_t *)x + at + AHEAD / 2, _MM_HINT_T0);
+      split(load(x, dtype, at, first(k1 - k)), load(x, dtype, at + 16, first(k1 - k - 16)), parts, exact(dtype, parts), p);
+      for (int c = 0; c < parts; c++) _mm512_store_si512(to + c * 2 * TILE, p[c]);
+    }
+  }
+}
+
+// the same as the right factor
+static inline __attribute__((always_inline)) void turned(const void *x, int dtype, int parts, long ld, int n, int k0, int k1, char *out) {
   for (int k = k0; k < k1; k += DEPTH, out += parts * 2 * TILE)
     for (int tile = 0; tile < 2 && tile * 16 < n; tile++) {
       float t[3][16][16] __attribute__((aligned(64)));
-      int rows = n - tile * 16 < 16 ? n - tile * 16 : 16;
       for (int i = 0; i < 16; i++) {
         __m512i p[3];
         long at = (tile * 16 + i) * ld + k;
-        __mmask16 here = i < rows ? 0xffff : 0;
+        __mmask16 here = tile * 16 + i < n ? 0xffff : 0;
         split(load(x, dtype, at, here & first(k1 - k)), load(x, dtype, at + 16, here & first(k1 - k - 16)), parts, exact(dtype, parts), p);
-        for (int c = 0; c < parts; c++) _mm512_store_si512(left ? out + (c * 2 + tile) * TILE + i * 64 : (char *)t[c][i], p[c]);
+        for (int c = 0; c < parts; c++) _mm512_store_si512(t[c][i], p[c]);
       }
-      for (int c = 0; c < parts && !left; c++) transpose(t[c], (float *)(out + (c * 2 + tile) * TILE), 16);
+      for (int c = 0; c < parts; c++) transpose(t[c], (float *)(out + (c * 2 + tile) * TILE), 16);
     }
 }
 
-// x[k][j] for j < n, k0 <= k < k1 of a matrix with rows across k, always the right factor
-static inline __attribute__((always_inline)) void across(const void *x, int dtype, int parts, long ld, int n, int k0, int k1, char *out) {
+// x[k][j] for j < n, k0 <= k < k1 of a matrix with rows across k, always the right factor, one panel for every SIDE columns
+static inline __attribute__((always_inline)) void across(const void *x, int dtype, int parts, long ld, int n, int k0, int k1, char *out, long panel) {
   for (int k = k0; k < k1; k += DEPTH, out += parts * 2 * TILE)
-    for (int pair = 0; pair < 16; pair++)
-      for (int tile = 0; tile < 2; tile++) {
+    for (int pair = 0; pair < 16; pair++) {
+      const char *row = (const char *)x + (k + pair + DEPTH) * ld * (dtype == F32 ? 4 : 2), *other = row + 16 * ld * (dtype == F32 ? 4 : 2);
+      for (int j = 0; j < n; j += 16) {
         __m512i p[3];
-        __mmask16 cols = first(n - tile * 16);
-        long at = (long)(k + pair) * ld + tile * 16;
+        __mmask16 cols = first(n - j);
+        long at = (long)(k + pair) * ld + j;
+        if (dtype == F32 || j % 32 == 0) _mm_prefetch(row + j * (dtype == F32 ? 4 : 2), _MM_HINT_T0), _mm_prefetch(other + j * (dtype == F32 ? 4 : 2), _MM_HINT_T0);
         split(load(x, dtype, at, k + pair < k1 ? cols : 0), load(x, dtype, at + 16 * ld, k + pair + 16 < k1 ? cols : 0), parts, exact(dtype, parts), p);
-        for (int c = 0; c < parts; c++) _mm512_store_si512(out + (c * 2 + tile) * TILE + pair * 64, p[c]);
+        char *to = out + j / SIDE * panel + j % SIDE / 16 * TILE + pair * 64;
+        for (int c = 0; c < parts; c++) _mm512_store_si512(to + c * 2 * TILE, p[c]);
       }
+    }
 }
 
 static int steps(int k) { return (k + DEPTH - 1) / DEPTH; }
 
 // the blocks b0 <= b < b1 of the m rows of x
 void ptune_amx_pack(const float *x, long ldx, int m, int k, int parts, int left, int b0, int b1, char *xp) {
-  for (int b = b0; b < b1; b++)
-    along(x + (long)b * SIDE * ldx, F32, parts, ldx, m - b * SIDE < SIDE ? m - b * SIDE : SIDE, 0, k, left, xp + (long)b * steps(k) * parts * 2 * TILE);
+  for (int b = b0; b < b1; b++) {
+    const float *rows = x + (long)b * SIDE * ldx;
+    char *to = xp + (long)b * steps(k) * parts * 2 * TILE;
+    int n = m - b * SIDE < SIDE ? m - b * SIDE : SIDE;
+    if (left)
+      along(rows, F32, parts, ldx, n, 0, k, to);
+    else
+      turned(rows, F32, parts, ldx, n, 0, k, to);
+  }
 }
 
-static __attribute__((noinline)) void weights(const void *w, int dtype, int parts, int in_out, long ld, int n, int nb, int k0, int k1, char *wp) {
-  long size = dtype == F32 ? 4 : 2;
-#define PANEL(dtype, parts) \
+// the panels of n columns
+static __attribute__((noinline)) void weights(const void *w, int dtype, int parts, int in_out, long ld, int n, int k0, int k1, char *wp, long panel) {
+#define PANELS(dtype, size, parts) \
   if (in_out) \
-    across((const char *)w + n * size, dtype, parts, ld, nb, k0, k1, wp + 0); \
+    across(w, dtype, parts, ld, n, k0, k1, wp, panel); \
   else \
-    along((const char *)w + n * ld * size, dtype, parts, ld, nb, k0, k1, 1, wp)
-  if (dtype == F32 && parts == 3) { PANEL(F32, 3); }
-  else if (dtype == BF16) { PANEL(BF16, 1); }
-  else if (parts == 2) { PANEL(F16, 2); }
-  else if (dtype == F32) { PANEL(F32, 1); }
-  else { PANEL(F16, 1); }
-#undef PANEL
+    for (int j = 0; j < n; j += SIDE) along((const char *)w + j * ld * size, dtype, parts, ld, n - j < SIDE ? n - j : SIDE, k0, k1, wp + j / SIDE * panel)
+  if (dtype == F32 && parts == 3) { PANELS(F32, 4, 3); }
+  else if (dtype == F32) { PANELS(F32, 4, 1); }
+  else if (dtype == BF16) { PANELS(BF16, 2, 1); }
+  else if (parts == 2) { PANELS(F16, 2, 2); }
+  else { PANELS(F16, 2, 1); }
+#undef PANELS
 }
 
 // asks for the two tiles of a part that the next step reads
@@ -212,7 +238,7 @@ void ptune_amx_product(const char *xp, int m, int k, int xparts, const void *w, 
   for (int k0 = 0; k0 < k; k0 += depth) {
     int k1 = k - k0 < depth ? k : k0 + depth;
     long panel = (long)steps(k1 - k0) * wparts * 2 * TILE;
-    for (int p = 0; p < panels; p++) weights(w, dtype, wparts, in_out, ld, n0 + p * SIDE, n1 - n0 - p * SIDE < SIDE ? n1 - n0 - p * SIDE : SIDE, k0, k1, wp + p * panel);
+    weights((const char *)w + size * (in_out ? n0 : n0 * ld), dtype, wparts, in_out, ld, n1 - n0, k0, k1, wp, panel);
     for (int j = 0; j <= blocks * panels; j++) { // a block's sums are written while the next one's are made
       if (j < blocks * panels) {
         int b = j / panels, p = j % panels;
