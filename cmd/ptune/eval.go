@@ -24,8 +24,8 @@ type evalFlags struct {
 	failUnder  []string
 	noBaseline bool
 	maxTokens  int
-	threads    int
-	json       bool
+	computeOptions
+	json bool
 }
 
 func newEval(s streams) *cobra.Command {
@@ -52,7 +52,7 @@ With --model and no --prompt the base alone is measured; --input and --target th
 	f.StringArrayVar(&o.failUnder, "fail-under", nil, "exit with 3 if a metric is lower, as in accuracy=0.9 (accuracy, macro_f1; repeatable)")
 	f.BoolVar(&o.noBaseline, "no-baseline", false, "do not measure the base without the prompt")
 	f.IntVar(&o.maxTokens, "max-tokens", 4096, "tokens of text computed at a time")
-	f.IntVar(&o.threads, "threads", 0, "threads to compute on (0: one for each CPU)")
+	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print the result as JSON, one object a prompt")
 	return cmd
 }
@@ -70,7 +70,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	if err != nil {
 		return wrong{err}
 	}
-	prompts, b, err := openPrompts(o.prompts, o.model, o.threads)
+	prompts, b, err := openPrompts(o.prompts, o.model, o.computeOptions)
 	if err != nil {
 		return err
 	}

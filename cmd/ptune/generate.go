@@ -25,8 +25,8 @@ type generateFlags struct {
 	maxTokens int
 	stop      []string
 	batch     int
-	threads   int
-	json      bool
+	computeOptions
+	json bool
 }
 
 func newGenerate(s streams) *cobra.Command {
@@ -58,7 +58,7 @@ As text, a continuation is shown without the white space it begins with; --json 
 	f.Uint64Var(&o.sampling.Seed, "seed", 0, "seed of the sampling")
 	f.StringArrayVar(&o.stop, "stop", nil, "end a text before this string (repeatable)")
 	f.IntVar(&o.batch, "batch", 16, "texts computed at a time")
-	f.IntVar(&o.threads, "threads", 0, "threads to compute on (0: one for each CPU)")
+	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print one JSON object a text")
 	return cmd
 }
@@ -91,7 +91,7 @@ func generateTexts(ctx context.Context, o generateFlags, args []string, s stream
 	if o.jsonl != "" && len(args) > 0 {
 		return wrong{errors.New("texts are given both as arguments and with --jsonl")}
 	}
-	prompts, b, err := openPrompts(o.prompts, o.model, o.threads)
+	prompts, b, err := openPrompts(o.prompts, o.model, o.computeOptions)
 	if err != nil {
 		return err
 	}

@@ -13,10 +13,10 @@ import (
 )
 
 type inspectFlags struct {
-	model   string
-	top     int
-	threads int
-	json    bool
+	model string
+	top   int
+	computeOptions
+	json bool
 }
 
 func newInspect(s streams) *cobra.Command {
@@ -33,7 +33,7 @@ embeddings point most nearly the same way (cosine). Where the base is not to be 
 	f := cmd.Flags()
 	f.StringVar(&o.model, "model", "", "the base's directory, if not where the prompt's file says")
 	f.IntVar(&o.top, "top", 5, "nearest tokens to show for each virtual token")
-	f.IntVar(&o.threads, "threads", 0, "threads to compute on (0: one for each CPU)")
+	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print as JSON")
 	return cmd
 }
@@ -70,7 +70,7 @@ func inspectPrompt(o inspectFlags, path string, s streams) error {
 	for i := range p.Rows {
 		x.Tokens = append(x.Tokens, virtual{Norm: prompt.Norm(p.Row(i))})
 	}
-	b, err := openBaseOf([]namedPrompt{p}, o.model, o.threads)
+	b, err := openBaseOf([]namedPrompt{p}, o.model, o.computeOptions)
 	switch {
 	case err == nil:
 		defer b.close()

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"ptune/internal/kernels"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"ptune": main}) }
@@ -23,6 +26,12 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Condition: func(c string) (bool, error) {
+			if c != "bf16" {
+				return false, fmt.Errorf("unknown condition %q", c)
+			}
+			return len(kernels.Names(kernels.BF16)) > 0, nil
+		},
 		Setup: func(e *testscript.Env) error {
 			root, err := filepath.Abs("../..")
 			e.Setenv("ROOT", root)

@@ -18,11 +18,11 @@ import (
 )
 
 type trainOptions struct {
-	config  string
-	set     []string
-	threads int
-	json    bool
-	quiet   bool
+	config string
+	set    []string
+	computeOptions
+	json  bool
+	quiet bool
 }
 
 func newTrain(s streams) *cobra.Command {
@@ -41,7 +41,7 @@ with their defaults; those marked ● have none:
 	}
 	cmd.Flags().StringVar(&o.config, "config", "", "the task file")
 	cmd.Flags().StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in train.steps=100 (repeatable)")
-	cmd.Flags().IntVar(&o.threads, "threads", 0, "threads to compute on (0: one for each CPU)")
+	o.computeOptions.flags(cmd)
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the result as JSON")
 	cmd.Flags().BoolVar(&o.quiet, "quiet", false, "tell nothing on stderr but errors")
 	cmd.MarkFlagRequired("config")
@@ -58,7 +58,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if err := prepareOutput(task); err != nil {
 		return err
 	}
-	b, err := openBase(task.Model, o.threads)
+	b, err := openBase(task.Model, o.computeOptions)
 	if err != nil {
 		return err
 	}
@@ -71,6 +71,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if err != nil {
 		return wrong{err}
 	}
+	b.closeText()
 	events, err := os.Create(filepath.Join(task.Output.Dir, "events.jsonl"))
 	if err != nil {
 		return fmt.Errorf("write events: %w", err)

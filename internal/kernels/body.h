@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define NR (2 * VL) // columns of a tile: two vectors
-#define KB 512      // depth of a panel: NR*KB floats stay in the second-level cache
+#define KB (8192 / NR) // depth of a panel, at most: its 32 KB stay in the first-level cache
 
 typedef float V __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 typedef int32_t I __attribute__((vector_size(VL * 4), aligned(4), may_alias));
@@ -102,7 +102,7 @@ void K(pack)(const float *x, long ldx, int m, int k, int b0, int b1, float *ap) 
 }
 
 // bp[k][j] = w[n+j][k0+k] (weights stored [out, in]); columns beyond nb are zero
-static void panel_out_in(const void *w, int dtype, long ld, int n, int nb, int k0, int kb, float *bp) {
+static __attribute__((noinline)) void panel_out_in(const void *w, int dtype, long ld, int n, int nb, int k0, int kb, float *bp) {
   if (nb < NR) memset(bp, 0, sizeof(float) * NR * kb);
   for (int j = 0; j < nb; j += VL) {
     int jn = nb - j < VL ? nb - j : VL;
@@ -122,7 +122,7 @@ static void panel_out_in(const void *w, int dtype, long ld, int n, int nb, int k
 }
 
 // bp[k][j] = w[k0+k][n+j] (weights stored [in, out]); columns beyond nb are zero
-static void panel_in_out(const void *w, int dtype, long ld, int n, int nb, int k0, int kb, float *bp) {
+static __attribute__((noinline)) void panel_in_out(const void *w, int dtype, long ld, int n, int nb, int k0, int kb, float *bp) {
   for (int k = 0; k < kb; k++, bp += NR) {
     long row = (long)(k0 + k) * ld + n;
     if (nb == NR) {
@@ -134,9 +134,13 @@ static void panel_in_out(const void *w, int dtype, long ld, int n, int nb, int k
 }
 
 // c[i][j] (+)= sum over k of ap[k][i] bp[k][j], for i < mb, j < nb
-static void tile(int kb, const float *ap, const float *bp, float *c, long ldc, int mb, int nb, int add) {
+static __attribute__((noinline)) void tile(int kb, const float *ap, const float *bp, float *c, long ldc, int mb, int nb, int add) {
   V r[MR][2];
   for (int i = 0; i < MR; i++) r[i][0] = r[i][1] = (V){};
+  for (int i = 0; i < MR && i < mb; i++) {
+    __builtin_prefetch(c + i * ldc, 1);
+    __builtin_prefetch(c + i * ldc + nb - 1, 1);
+  }
   for (int k = 0; k < kb; k++, ap += MR, bp += NR) {
     V b0 = load(bp), b1 = load(bp + VL);
 #pragma GCC unroll 16
@@ -155,14 +159,31 @@ static void tile(int kb, const float *ap, const float *bp, float *c, long ldc, i
   }
 }
 
+// asks for share i of n of the weights of a panel
+static void fetch(const char *w, long size, int in_out, long ld, int n, int nb, int k0, int kb, int i, int of) {
+  int rows = in_out ? kb : nb;
+  long bytes = (in_out ? nb : kb) * size;
+  w += size * (in_out ? (long)k0 * ld + n : (long)n * ld + k0);
+  for (long r = (long)rows * i / of; r < (long)rows * (i + 1) / of; r++)
+    for (long at = 0; at < bytes; at += 64) __builtin_prefetch(w + r * ld * size + at, 0, 2);
+}
+
 // c[m][n] (+)= sum over k of x[m][k] w(k, n) for the columns n0 <= n < n1; ap is x packed, bp room for one panel
 void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, float *bp) {
-  for (int n = n0; n < n1; n += NR) {
-    int nb = n1 - n < NR ? n1 - n : NR;
-    for (int k0 = 0; k0 < k; k0 += KB) {
-      int kb = k - k0 < KB ? k - k0 : KB;
+  const int blocks = (m + MR - 1) / MR, slices = (k + KB - 1) / KB, depth = (k + slices - 1) / slices;
+  const long size = dtype == F32 ? 4 : 2;
+  for (int k0 = 0; k0 < k; k0 += depth) {
+    int kb = k - k0 < depth ? k - k0 : depth;
+    for (int n = n0; n < n1; n += NR) {
+      int nb = n1 - n < NR ? n1 - n : NR;
       (in_out ? panel_in_out : panel_out_in)(w, dtype, ld, n, nb, k0, kb, bp);
-      for (int i = 0; i < m; i += MR) tile(kb, ap + (long)i * k + (long)k0 * MR, bp, c + (long)i * ldc + n, ldc, m - i, nb, add || k0 > 0);
+      for (int b = 0; b < blocks; b++) { // the next panel's weights arrive meanwhile
+        if (n + NR < n1)
+          fetch(w, size, in_out, ld, n + NR, n1 - n - NR < NR ? n1 - n - NR : NR, k0, kb, b, blocks);
+        else if (k0 + kb < k)
+          fetch(w, size, in_out, ld, n0, n1 - n0 < NR ? n1 - n0 : NR, k0 + kb, k - k0 - kb < depth ? k - k0 - kb : depth, b, blocks);
+        tile(kb, ap + (long)b * MR * k + (long)k0 * MR, bp, c + (long)b * MR * ldc + n, ldc, m - b * MR, nb, add || k0 > 0);
+      }
     }
   }
 }

@@ -6,15 +6,19 @@ import "unsafe"
 // touch is a fault and every row is another page.
 const hugePage = 2 << 20
 
-// Floats is memory for n values, all zero, on large pages where the system has them. What is not touched costs nothing.
+// Floats is memory for n values, all zero, that begins at a multiple of 64 bytes, on large pages where the system has them and
+// n is worth it. What is not touched costs nothing.
 func Floats(n int) []float32 {
-	if n < hugePage/4 {
-		return make([]float32, n)
+	align := 64
+	if n >= hugePage/4 {
+		align = hugePage
 	}
-	b := make([]float32, n+hugePage/4) // with room to begin at a page
-	if rest := uintptr(unsafe.Pointer(&b[0])) % hugePage; rest != 0 {
-		b = b[(hugePage-rest)/4:]
+	b := make([]float32, n+align/4)
+	if rest := int(uintptr(unsafe.Pointer(&b[0])) % uintptr(align)); rest != 0 {
+		b = b[(align-rest)/4:]
 	}
-	adviseHuge(unsafe.Slice((*byte)(unsafe.Pointer(&b[0])), n*4/hugePage*hugePage))
+	if align == hugePage {
+		adviseHuge(unsafe.Slice((*byte)(unsafe.Pointer(&b[0])), n*4/hugePage*hugePage))
+	}
 	return b[:n]
 }

@@ -112,25 +112,39 @@ func plainSet() set {
 		rmsNorm: plainRMSNorm, rmsNormBack: plainRMSNormBack, rotate: plainRotate}
 }
 
-// Names lists the kernel sets this program has on this CPU, the slowest first.
-func Names() []string {
-	names := []string{"plain"}
-	for _, s := range nativeSets() {
+// Names lists the kernel sets this program has on this CPU for products of that type, the slowest first.
+func Names(compute DType) []string {
+	var names []string
+	for _, s := range sets(compute) {
 		names = append(names, s.name)
 	}
 	return names
 }
 
-// choose finds the set of that name; the empty name means the fastest.
-func choose(name string) (set, error) {
-	sets := append([]set{plainSet()}, nativeSets()...)
-	if name == "" {
-		return sets[len(sets)-1], nil
+func sets(compute DType) []set {
+	if compute == F32 {
+		return append([]set{plainSet()}, nativeSets(compute)...)
 	}
-	for _, s := range sets {
+	return nativeSets(compute)
+}
+
+// choose finds the set of that name; the empty name means the fastest.
+func choose(name string, compute DType) (set, error) {
+	all := sets(compute)
+	if len(all) == 0 {
+		return set{}, fmt.Errorf("this CPU has no products of %v", compute)
+	}
+	if name == "" {
+		return all[len(all)-1], nil
+	}
+	for _, s := range all {
 		if s.name == name {
 			return s, nil
 		}
 	}
-	return set{}, fmt.Errorf("kernels %q are not to be had on this CPU; it has: %s", name, strings.Join(Names(), ", "))
+	what := "kernels"
+	if compute != F32 {
+		what = fmt.Sprintf("kernels with products of %v", compute)
+	}
+	return set{}, fmt.Errorf("%s %q are not to be had on this CPU; it has: %s", what, name, strings.Join(Names(compute), ", "))
 }

@@ -96,15 +96,15 @@ func closeTo(t *testing.T, what string, got, want []float32, tol float64) {
 
 // each runs f with every kernel set and one or three threads, and with the plain loops.
 func each(t *testing.T, f func(t *testing.T, p, plain *Pool)) {
-	plain, err := New(1, "plain")
+	plain, err := New(Options{Threads: 1, Kernels: "plain"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer plain.Close()
-	for _, name := range Names() {
+	for _, name := range Names(F32) {
 		for _, threads := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s/%d", name, threads), func(t *testing.T) {
-				p, err := New(threads, name)
+				p, err := New(Options{Threads: threads, Kernels: name})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -155,6 +155,51 @@ func gaps(t *testing.T, what string, got, before Matrix) {
 	}
 	if !guarded(got.Data) {
 		t.Fatalf("%s: a guard value was overwritten", what)
+	}
+}
+
+func TestProductsInBF16RoundTheirInputsAndNothingElse(t *testing.T) {
+	plain, err := New(Options{Threads: 1, Kernels: "plain"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	names := Names(BF16)
+	if len(names) == 0 {
+		if _, err := New(Options{Compute: BF16}); err == nil {
+			t.Fatal("a pool for bf16 on a CPU without it")
+		}
+		t.Log("this CPU has no products of bf16")
+	}
+	for _, name := range names {
+		p, err := New(Options{Threads: 2, Kernels: name, Compute: BF16})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		s := newSource(8)
+		for _, c := range []struct{ m, n, k int }{{5, 7, 9}, {17, 33, 64}, {40, 129, 700}, {70, 300, 31}} {
+			for _, typ := range []DType{F32, BF16, F16} {
+				for _, inOut := range []bool{false, true} {
+					w, x, got, want := s.weight(c.n, c.k, typ, inOut), s.matrix(c.m, c.k), s.matrix(c.m, c.n), NewMatrix(c.m, c.n)
+					edge := got.clone()
+					p.Product(got, x, w, false)
+					rounded := w // both factors to the nearest bf16, then the plain loop
+					rounded.DType, rounded.Data = BF16, nil
+					for i := range c.n * c.k {
+						rounded.Data = binary.LittleEndian.AppendUint16(rounded.Data, uint16((math.Float32bits(Float(w.Data, typ, i))+0x8000)>>16))
+					}
+					near := x.clone()
+					for i, v := range near.Data {
+						near.Data[i] = math.Float32frombits((math.Float32bits(v) + 0x8000) &^ 0xffff)
+					}
+					plain.Product(want, near, rounded, false)
+					what := fmt.Sprintf("%s: m %d n %d k %d %v inOut %v", name, c.m, c.n, c.k, typ, inOut)
+					closeTo(t, what, got.values(), want.values(), 1e-5)
+					gaps(t, what, got, edge)
+				}
+			}
+		}
 	}
 }
 
@@ -276,10 +321,10 @@ func TestNormsAndRotationsEqualThePlainLoops(t *testing.T) {
 }
 
 func TestResultsDoNotDependOnTheNumberOfThreads(t *testing.T) {
-	for _, name := range Names() {
+	for _, name := range Names(F32) {
 		var want []float32
 		for threads := 1; threads <= 5; threads++ {
-			p, err := New(threads, name)
+			p, err := New(Options{Threads: threads, Kernels: name})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -305,32 +350,34 @@ func TestResultsDoNotDependOnTheNumberOfThreads(t *testing.T) {
 }
 
 func TestUnknownKernelsAreRefusedByName(t *testing.T) {
-	if _, err := New(1, "sse9"); err == nil || err.Error() == "" {
+	if _, err := New(Options{Kernels: "sse9"}); err == nil || err.Error() == "" {
 		t.Fatalf("New(1, sse9) = %v, want an error that names the sets", err)
 	}
 }
 
 func BenchmarkProduct(b *testing.B) {
-	for _, name := range Names() {
-		for _, typ := range []DType{F32, BF16} {
-			for _, back := range []bool{false, true} {
-				b.Run(fmt.Sprintf("%s/%v/back=%v", name, typ, back), func(b *testing.B) {
-					p, err := New(0, name)
-					if err != nil {
-						b.Fatal(err)
-					}
-					defer p.Close()
-					s := newSource(6)
-					w, x, y := s.weight(1536, 576, typ, false), View(s.floats(312*576), 312, 576), View(s.floats(312*1536), 312, 1536)
-					for b.Loop() {
-						if back {
-							p.ProductBack(x, y, w, false)
-						} else {
-							p.Product(y, x, w, false)
+	for _, compute := range []DType{F32, BF16} {
+		for _, name := range Names(compute) {
+			for _, typ := range []DType{F32, BF16} {
+				for _, back := range []bool{false, true} {
+					b.Run(fmt.Sprintf("%v/%s/weights=%v/back=%v", compute, name, typ, back), func(b *testing.B) {
+						p, err := New(Options{Kernels: name, Compute: compute})
+						if err != nil {
+							b.Fatal(err)
 						}
-					}
-					b.ReportMetric(2*312*576*1536*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-				})
+						defer p.Close()
+						s := newSource(6)
+						w, x, y := s.weight(1536, 576, typ, false), View(s.floats(312*576), 312, 576), View(s.floats(312*1536), 312, 1536)
+						for b.Loop() {
+							if back {
+								p.ProductBack(x, y, w, false)
+							} else {
+								p.Product(y, x, w, false)
+							}
+						}
+						b.ReportMetric(2*312*576*1536*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+					})
+				}
 			}
 		}
 	}
@@ -338,7 +385,7 @@ func BenchmarkProduct(b *testing.B) {
 
 func TestEveryShareIsDoneOnceWhetherThreadsSleepOrNot(t *testing.T) {
 	for threads := 1; threads <= 4; threads++ {
-		p, err := New(threads, "")
+		p, err := New(Options{Threads: threads})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,8 +23,18 @@ package kernels
 DECLARE(ptune_avx2_)
 DECLARE(ptune_avx512_)
 int ptune_amx_allowed(void);
-void ptune_amx_pack(const float*, long, int, int, int, int, int, int, float*);
-void ptune_amx_product(const float*, int, int, int, const void*, int, int, int, long, int, int, int, int, float*, long, int, float*);
+#define DECLARE_BF16(P) \
+  void P##pack(const float*, long, int, int, int, int, int, int, float*); \
+  void P##product(const float*, int, int, int, const void*, int, int, int, long, int, int, int, int, float*, long, int, float*);
+DECLARE_BF16(ptune_bf16_)
+DECLARE_BF16(ptune_amx_)
+
+static void bf16_pack(int tiles, const float *x, long ldx, int m, int k, int parts, int left, int b0, int b1, float *xp) {
+  (tiles ? ptune_amx_pack : ptune_bf16_pack)(x, ldx, m, k, parts, left, b0, b1, xp);
+}
+static void bf16_product(int tiles, const float *xp, int m, int k, int xparts, const void *w, int dtype, int wparts, int in_out, long ld, int n0, int n1, int next, int n, float *c, long ldc, int add, float *wp) {
+  (tiles ? ptune_amx_product : ptune_bf16_product)(xp, m, k, xparts, w, dtype, wparts, in_out, ld, n0, n1, next, n, c, ldc, add, wp);
+}
 
 // One call for both sets: wide chooses.
 #define BOTH(wide, name, ...) (wide ? ptune_avx512_##name(__VA_ARGS__) : ptune_avx2_##name(__VA_ARGS__))
@@ -58,33 +68,45 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// nativeSets are the C kernels this CPU can run, the slower first.
-func nativeSets() []set {
+// nativeSets are the C kernels that this CPU can run with products of that type, the slower first.
+func nativeSets(compute DType) []set {
 	var sets []set
-	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
+	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && compute == F32 {
 		sets = append(sets, nativeSet("avx2", 0, 6, 8))
 	}
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL {
-		sets = append(sets, nativeSet("avx512", 1, 12, 16))
+		s := nativeSet("avx512", 1, 12, 16)
+		switch {
+		case compute == F32:
+			sets = append(sets, s)
+		case cpu.X86.HasAVX512BF16:
+			sets = append(sets, bf16Set(s, 0, 1))
+		}
 		if cpu.X86.HasAMXTile && cpu.X86.HasAMXBF16 && C.ptune_amx_allowed() != 0 {
-			sets = append(sets, amxSet(sets[len(sets)-1]))
+			s.name = "amx"
+			if compute == F32 {
+				sets = append(sets, bf16Set(s, 1, 3))
+			} else {
+				sets = append(sets, bf16Set(s, 1, 1))
+			}
 		}
 	}
 	return sets
 }
 
-// amxSet is the AVX-512 kernels with products on the matrix unit, where an f32 is the sum of three bf16.
-func amxSet(s set) set {
-	const parts, side, depth, steps, group = 3, 32, 32, 18, 4 // as in amx_amd64.c
-	s.name, s.mr, s.nr = "amx", side, side
+// bf16Set is the kernels of s with products in bf16, on AMX's tiles or with AVX-512's dot products, where an activation is the
+// sum of that many bf16.
+func bf16Set(s set, tiles C.int, parts int) set {
+	const side, depth, steps, group = 32, 32, 18, 4 // as in bf16.h
+	s.mr, s.nr = side, side
 	s.block = func(k int) int { return (k + depth - 1) / depth * depth * side * parts / 2 }
 	s.group, s.panel = group, group*steps*depth*side*parts/2
 	s.pack = func(x Matrix, inOut bool, b0, b1 int, ap []float32) {
-		C.ptune_amx_pack(ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), parts, flag(inOut), C.int(b0), C.int(b1), ptr(ap))
+		C.bf16_pack(tiles, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), C.int(parts), flag(inOut), C.int(b0), C.int(b1), ptr(ap))
 	}
 	s.product = func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, next int, out Matrix, add bool, bp []float32) {
-		wparts := [...]C.int{F32: parts, BF16: 1, F16: 2}[w.DType]
-		C.ptune_amx_product(ptr(ap), C.int(m), C.int(k), parts, unsafe.Pointer(&w.Data[0]), C.int(w.DType), wparts, flag(inOut), C.long(w.Stride),
+		wparts := min(parts, [...]int{F32: 3, BF16: 1, F16: 2}[w.DType])
+		C.bf16_product(tiles, ptr(ap), C.int(m), C.int(k), C.int(parts), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.int(wparts), flag(inOut), C.long(w.Stride),
 			C.int(n0), C.int(n1), C.int(next), C.int(out.Cols), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
 	}
 	return s
@@ -92,7 +114,7 @@ func amxSet(s set) set {
 
 func nativeSet(name string, wide C.int, mr, lanes int) set {
 	return set{
-		name: name, mr: mr, nr: 2 * lanes, group: 4, panel: 2 * lanes * 512, // as in body.h
+		name: name, mr: mr, nr: 2 * lanes, group: 4, panel: 8192, // as in body.h
 		block: func(k int) int { return mr * k },
 		pack: func(x Matrix, _ bool, b0, b1 int, ap []float32) {
 			C.pack(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), C.int(b0), C.int(b1), ptr(ap))

@@ -3,4 +3,4 @@
 package kernels
 
 // nativeSets is empty where there are no C kernels.
-func nativeSets() []set { return nil }
+func nativeSets(DType) []set { return nil }

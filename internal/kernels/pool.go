@@ -62,13 +62,20 @@ func (w *worker) do(f *func()) {
 	}
 }
 
-// New makes a pool of that many threads (0: one for each CPU that the scheduler may use) with the kernels of that name
-// (empty: the fastest here). Close ends its threads.
-func New(threads int, kernels string) (*Pool, error) {
-	s, err := choose(kernels)
+// Options say how a pool works.
+type Options struct {
+	Threads int    // 0: one for each CPU that the scheduler may use
+	Kernels string // a set of Names; empty: the fastest here
+	Compute DType  // of products: F32, or BF16 to round their inputs to it
+}
+
+// New makes a pool. Close ends its threads.
+func New(o Options) (*Pool, error) {
+	s, err := choose(o.Kernels, o.Compute)
 	if err != nil {
 		return nil, err
 	}
+	threads := o.Threads
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}

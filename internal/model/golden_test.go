@@ -70,9 +70,9 @@ func eachGolden(t *testing.T, f func(t *testing.T, m *model.Model, g *golden)) {
 	}
 	for _, path := range dirs {
 		dir := filepath.Dir(path)
-		for _, kernelSet := range kernels.Names() {
+		for _, kernelSet := range kernels.Names(kernels.F32) {
 			t.Run(filepath.Base(dir)+"/"+kernelSet, func(t *testing.T) {
-				pool, err := kernels.New(2, kernelSet)
+				pool, err := kernels.New(kernels.Options{Threads: 2, Kernels: kernelSet})
 				if err != nil {
 					t.Fatal(err)
 				}

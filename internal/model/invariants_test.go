@@ -20,7 +20,7 @@ const sameNumbers = 2e-5
 
 func load(t *testing.T, name string, threads int) *model.Model {
 	t.Helper()
-	pool, err := kernels.New(threads, "")
+	pool, err := kernels.New(kernels.Options{Threads: threads})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestCheckpointsThatDoNotFitAreRefusedByName(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			pool, err := kernels.New(1, "")
+			pool, err := kernels.New(kernels.Options{Threads: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -287,7 +287,7 @@ func TestCheckpointsThatDoNotFitAreRefusedByName(t *testing.T) {
 }
 
 func BenchmarkStep(b *testing.B) {
-	pool, err := kernels.New(0, "")
+	pool, err := kernels.New(kernels.Options{Threads: 0})
 	if err != nil {
 		b.Fatal(err)
 	}

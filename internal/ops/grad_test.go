@@ -159,10 +159,10 @@ func machine(t *testing.T, p *kernels.Pool, b block) func(values []float32, l *o
 }
 
 func TestEveryWayBackEqualsFiniteDifferences(t *testing.T) {
-	for _, name := range kernels.Names() {
+	for _, name := range kernels.Names(kernels.F32) {
 		for _, b := range blocks() {
 			t.Run(b.name+"/"+name, func(t *testing.T) {
-				p, err := kernels.New(2, name)
+				p, err := kernels.New(kernels.Options{Threads: 2, Kernels: name})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -197,7 +197,7 @@ func TestEveryWayBackEqualsFiniteDifferences(t *testing.T) {
 }
 
 func TestLossInChunksEqualsTheLossOfEachRowAlone(t *testing.T) {
-	p, err := kernels.New(1, "")
+	p, err := kernels.New(kernels.Options{Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestLossInChunksEqualsTheLossOfEachRowAlone(t *testing.T) {
 }
 
 func TestAPanicInAnOperatorIsAnErrorThatNamesIt(t *testing.T) {
-	p, err := kernels.New(3, "")
+	p, err := kernels.New(kernels.Options{Threads: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

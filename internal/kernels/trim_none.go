@@ -1,0 +1,8 @@
+//go:build !cgo
+
+package kernels
+
+import "runtime/debug"
+
+// FreeMemory gives the system what Go has collected.
+func FreeMemory() { debug.FreeOSMemory() }
