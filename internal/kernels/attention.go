@@ -63,7 +63,7 @@ func (h Heads) share() int { return h.Q / h.KV }
 func (a *attention) room(units []unit, copies int) int {
 	n := 0
 	for _, u := range units {
-		n = max(n, (u.seen()+64)*(1+copies*(a.Dim+u.n)))
+		n = max(n, (u.seen()+64)*(1+max(a.share(), copies*(a.Dim+u.n))))
 	}
 	return n
 }

@@ -115,12 +115,35 @@ static float largest(const float *s, int n) {
   return t;
 }
 
+// one query row: a key at a time, for all heads that share it
+static void one(const float *q, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int *list, int L, float *o, float *lse, float *s, int lds) {
+  for (int j = 0; j < L; j++)
+    for (int h = 0; h < heads; h++) s[h * lds + j] = dot(q + h * hd, kv + list[j] * ldkv, hd);
+  for (int h = 0; h < heads; h++) {
+    float m = scale * largest(s + h * lds, L), z = exps(s + h * lds, L, scale, m);
+    for (int j = 0; j < L; j += VL) store(s + h * lds + j, load(s + h * lds + j) / z);
+    lse[h] = m + logf(z);
+  }
+  for (int h = 0; h < heads; h++, s += lds, o += hd)
+    for (int d = 0; d < hd; d += 4 * VL) {
+      V sums[4] = {{}, {}, {}, {}};
+      for (int j = 0; j < L; j++) {
+        const float *v = kv + list[j] * ldkv + voff + d;
+        for (int c = 0; c < 4; c++)
+          if (d + c * VL < hd) sums[c] += s[j] * some(v + c * VL, hd - d - c * VL);
+      }
+      for (int c = 0; c < 4; c++)
+        if (d + c * VL < hd) put(o + d + c * VL, sums[c], hd - d - c * VL);
+    }
+}
+
 // The rows first <= i < first+n of a group: o[i] = sum over j of softmax_j(scale q[i].k[j]) v[j], lse[i] = log of the softmax's
 // denominator, for the heads that share a key/value head; key row j is at kv + j*ldkv, its value voff floats behind. q, o and lse
 // are those of row first and of the first of the heads.
 void K(attend)(const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int *spans, int nspans, int own, int first, int n, float *o, long ldo, float *lse, long ldl, float *room) {
   int *list = (int *)room, L = keys(spans, nspans, own, first + n - 1, list), base = L - n, lds = (L + NR - 1) / NR * NR;
   float *k = room + lds, *s = k + (long)lds * hd;
+  if (n == 1) return one(q, kv, ldkv, voff, heads, hd, scale, list, L, o, lse, room + lds, lds);
   turn(kv, ldkv, list, L, hd, k);
   for (int h = 0; h < heads; h++, q += hd, o += hd, lse++) {
     against(n, hd, q, ldq, k, base, s, lds);

@@ -188,33 +188,47 @@ void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_
   }
 }
 
-// c[m][n] (+)= sum over k of x[m][k] w[n][k]: few rows, so each weight is read once and packed nowhere
-void K(few)(const float *x, long ldx, int m, int k, const void *w, int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
-  int n = n0;
-  for (; m == 1 && n + 4 <= n1; n += 4) { // four sums at a time: one would wait for itself
-    V s[4] = {{}, {}, {}, {}};
+// one pass over the weights' rows for m rows of x; each row of weights is read front to back, and asked for well before
+static inline __attribute__((always_inline)) void rows(const int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
+  enum { APART = 4, AHEAD = 8192 }; // sums kept apart, for one would wait for itself; bytes
+  for (int n = n0; n < n1; n++) {
+    V s[4][APART];
+    for (int i = 0; i < m; i++)
+      for (int a = 0; a < APART; a++) s[i][a] = (V){};
+    long at = (long)n * ld;
+    const char *next = (const char *)w + at * (dtype == F32 ? 4 : 2) + AHEAD;
     int j = 0;
-    for (; j + VL <= k; j += VL)
-      for (int i = 0; i < 4; i++) s[i] += load(x + j) * vector(w, dtype, (long)(n + i) * ld + j);
-    for (int i = 0; i < 4; i++) {
-      float r = sum(s[i]);
-      for (int t = j; t < k; t++) r += x[t] * scalar(w, dtype, (long)(n + i) * ld + t);
-      c[n + i] = (add ? c[n + i] : 0) + r;
+    for (; j + APART * VL <= k; j += APART * VL, at += APART * VL) {
+      for (int line = 0; line < APART * VL * (dtype == F32 ? 4 : 2); line += 64) __builtin_prefetch(next + line, 0, 2);
+      next += APART * VL * (dtype == F32 ? 4 : 2);
+      for (int a = 0; a < APART; a++) {
+        V b = vector(w, dtype, at + a * VL);
+        for (int i = 0; i < m; i++) s[i][a] += load(x + i * ldx + j + a * VL) * b;
+      }
     }
-  }
-  for (; n < n1; n++) {
-    V s[4] = {{}, {}, {}, {}};
-    int j = 0;
-    for (; j + VL <= k; j += VL) {
-      V b = vector(w, dtype, (long)n * ld + j);
-      for (int i = 0; i < m; i++) s[i] += load(x + i * ldx + j) * b;
-    }
+    for (; j + VL <= k; j += VL, at += VL)
+      for (int i = 0; i < m; i++) s[i][0] += load(x + i * ldx + j) * vector(w, dtype, at);
     for (int i = 0; i < m; i++) {
-      float r = sum(s[i]);
-      for (int t = j; t < k; t++) r += x[i * ldx + t] * scalar(w, dtype, (long)n * ld + t);
+      float r = sum((s[i][0] + s[i][1]) + (s[i][2] + s[i][3]));
+      for (int t = j; t < k; t++) r += x[i * ldx + t] * scalar(w, dtype, at + t - j);
       c[i * ldc + n] = (add ? c[i * ldc + n] : 0) + r;
     }
   }
+}
+
+// c[m][n] (+)= sum over k of x[m][k] w[n][k]: few rows, so each weight is read once and packed nowhere
+void K(few)(const float *x, long ldx, int m, int k, const void *w, int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
+#define ROWS(m) \
+  case m: \
+    if (dtype == F32) \
+      rows(m, x, ldx, k, w, F32, ld, n0, n1, c, ldc, add); \
+    else if (dtype == BF16) \
+      rows(m, x, ldx, k, w, BF16, ld, n0, n1, c, ldc, add); \
+    else \
+      rows(m, x, ldx, k, w, F16, ld, n0, n1, c, ldc, add); \
+    break;
+  switch (m) { ROWS(1) ROWS(2) ROWS(3) ROWS(4) }
+#undef ROWS
 }
 
 #include "attention.h"

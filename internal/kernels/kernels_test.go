@@ -127,8 +127,8 @@ func TestProductsEqualThePlainLoop(t *testing.T) {
 				x, got := s.matrix(m, k), s.matrix(m, n)
 				want := got.clone()
 				edge := got.clone()
-				p.Product(got, x, w, add)
-				plain.Product(want, x, w, add)
+				p.product([]Matrix{got}, x, []Weight{w}, inOut, add)
+				plain.product([]Matrix{want}, x, []Weight{w}, inOut, add)
 				closeTo(t, what, got.values(), want.values(), 1e-5)
 				gaps(t, what, got, edge)
 				d, dx := s.matrix(m, n), s.matrix(m, k)
@@ -183,7 +183,7 @@ func TestProductsInBF16RoundTheirInputsAndNothingElse(t *testing.T) {
 				for _, inOut := range []bool{false, true} {
 					w, x, got, want := s.weight(c.n, c.k, typ, inOut), s.matrix(c.m, c.k), s.matrix(c.m, c.n), NewMatrix(c.m, c.n)
 					edge := got.clone()
-					p.Product(got, x, w, false)
+					p.Product(got, x, w)
 					rounded := w // both factors to the nearest bf16, then the plain loop
 					rounded.DType, rounded.Data = BF16, nil
 					for i := range c.n * c.k {
@@ -193,7 +193,7 @@ func TestProductsInBF16RoundTheirInputsAndNothingElse(t *testing.T) {
 					for i, v := range near.Data {
 						near.Data[i] = math.Float32frombits((math.Float32bits(v) + 0x8000) &^ 0xffff)
 					}
-					plain.Product(want, near, rounded, false)
+					plain.Product(want, near, rounded)
 					what := fmt.Sprintf("%s: m %d n %d k %d %v inOut %v", name, c.m, c.n, c.k, typ, inOut)
 					closeTo(t, what, got.values(), want.values(), 1e-5)
 					gaps(t, what, got, edge)
@@ -203,6 +203,26 @@ func TestProductsInBF16RoundTheirInputsAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestProductsOfOneInputEqualThoseOfEachWeight(t *testing.T) {
+	each(t, func(t *testing.T, p, plain *Pool) {
+		s := newSource(9)
+		for _, m := range []int{1, 3, 40} {
+			x := s.matrix(m, 50)
+			ws := []Weight{s.weight(48, 50, F32, false), s.weight(7, 50, BF16, true), s.weight(300, 50, F16, true)}
+			got, want := make([]Matrix, 3), NewMatrix(m, 300)
+			for i, w := range ws {
+				got[i] = s.matrix(m, w.Out)
+			}
+			p.Products(got, x, ws)
+			for i, w := range ws {
+				part := want.Columns(0, w.Out)
+				plain.Product(part, x, w)
+				closeTo(t, fmt.Sprintf("m %d, weight %d", m, i), got[i].values(), part.values(), 1e-5)
+			}
+		}
+	})
+}
+
 func TestPartOfAFusedWeightIsItsColumns(t *testing.T) {
 	each(t, func(t *testing.T, p, plain *Pool) {
 		s := newSource(2)
@@ -210,8 +230,8 @@ func TestPartOfAFusedWeightIsItsColumns(t *testing.T) {
 			w := s.weight(48, 20, BF16, inOut)
 			x := s.matrix(9, 20)
 			whole, part := NewMatrix(9, 48), NewMatrix(9, 16)
-			plain.Product(whole, x, w, false)
-			p.Product(part, x, w.OutRange(32, 16), false)
+			plain.Product(whole, x, w)
+			p.Product(part, x, w.OutRange(32, 16))
 			closeTo(t, "columns 32..48", part.values(), whole.Columns(32, 16).values(), 1e-5)
 		}
 	})
@@ -334,7 +354,7 @@ func TestResultsDoNotDependOnTheNumberOfThreads(t *testing.T) {
 			kv, q := NewMatrix(14, h.KVCols()), s.matrix(14, h.QCols())
 			out, lse := NewMatrix(14, h.QCols()), NewMatrix(14, 6)
 			dq, dkv, dx := NewMatrix(14, h.QCols()), NewMatrix(14, h.KVCols()), NewMatrix(14, 50)
-			p.Product(kv, x, w, false)
+			p.Product(kv, x, w)
 			p.Attend(out, lse, q, kv, h, forest())
 			p.AttendBack(dq, dkv, out, lse, q, kv, h, forest())
 			p.ProductBack(dx, dkv, w, false)
@@ -372,13 +392,37 @@ func BenchmarkProduct(b *testing.B) {
 							if back {
 								p.ProductBack(x, y, w, false)
 							} else {
-								p.Product(y, x, w, false)
+								p.Product(y, x, w)
 							}
 						}
 						b.ReportMetric(2*312*576*1536*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 					})
 				}
 			}
+		}
+	}
+}
+
+// BenchmarkFewRows is a decoding step's product: it reads weights that no cache holds.
+func BenchmarkFewRows(b *testing.B) {
+	for _, typ := range []DType{F32, BF16} {
+		for _, m := range []int{1, 4, 16} {
+			b.Run(fmt.Sprintf("weights=%v/rows=%d", typ, m), func(b *testing.B) {
+				p, err := New(Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer p.Close()
+				const out, in = 160000, 576
+				w, x, y := Weight{Data: make([]byte, out*in*typ.Size()), DType: typ, Out: out, In: in, Stride: in}, NewMatrix(m, in), NewMatrix(m, out)
+				for i := range w.Data {
+					w.Data[i] = 63 // 0.75
+				}
+				for b.Loop() {
+					p.Product(y, x, w)
+				}
+				b.ReportMetric(float64(len(w.Data))*float64(b.N)/b.Elapsed().Seconds()/1e9, "GB/s")
+			})
 		}
 	}
 }

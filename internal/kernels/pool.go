@@ -12,6 +12,7 @@ type Pool struct {
 	workers []*worker
 	ended   sync.WaitGroup
 	packed  []float32   // x in tiles, of the product that runs
+	shares  []share     // of the product that runs
 	scratch [][]float32 // one for each thread
 	sums    [][]float32 // of gradients of keys, for the parts of an attention's way back
 }
@@ -25,7 +26,7 @@ type worker struct {
 }
 
 // patience is how many looks a worker takes before it sleeps, about a tenth of a millisecond.
-const patience = 1 << 12
+const patience = 1 << 15
 
 func (w *worker) loop() {
 	for idle := 0; ; idle++ {
@@ -35,7 +36,7 @@ func (w *worker) loop() {
 			idle = 0
 		}
 		if idle < patience {
-			if idle%64 == 63 {
+			if idle%1024 == 1023 {
 				runtime.Gosched() // others may have more to do on this processor
 			}
 			continue
@@ -128,7 +129,7 @@ func (p *Pool) Each(n int, f func(thread, i int)) {
 	loop(0)
 	for _, w := range helpers {
 		for look := 1; w.work.Load() != nil; look++ {
-			if look%64 == 0 {
+			if look%1024 == 0 {
 				runtime.Gosched()
 			}
 		}

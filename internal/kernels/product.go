@@ -1,47 +1,88 @@
 package kernels
 
-// Product writes, or with add adds, x Wᵀ to out: out[m][o] = Σ_i x[m][i] W[o][i].
-// x is [M, In], out [M, Out].
-func (p *Pool) Product(out, x Matrix, w Weight, add bool) {
-	p.product(out, x, w, w.InOut, w.Out, w.In, add)
+// Product writes x Wᵀ to out: out[m][o] = Σ_i x[m][i] W[o][i]. x is [M, In], out [M, Out].
+func (p *Pool) Product(out, x Matrix, w Weight) {
+	p.Products([]Matrix{out}, x, []Weight{w})
 }
 
-// ProductBack writes or adds d W, the gradient of Product's x: out[m][i] = Σ_o d[m][o] W[o][i].
+// Products writes the products of one x with several weights, each to its own out. Those stored the same way share the passes
+// over x.
+func (p *Pool) Products(outs []Matrix, x Matrix, ws []Weight) {
+	for len(ws) > 0 {
+		n := 1
+		for n < len(ws) && ws[n].InOut == ws[0].InOut {
+			n++
+		}
+		p.product(outs[:n], x, ws[:n], ws[0].InOut, false)
+		outs, ws = outs[n:], ws[n:]
+	}
+}
+
+// ProductBack writes, or with add adds, d W to out, the gradient of Product's x: out[m][i] = Σ_o d[m][o] W[o][i].
 // d is [M, Out], out [M, In].
 func (p *Pool) ProductBack(out, d Matrix, w Weight, add bool) {
-	p.product(out, d, w, !w.InOut, w.In, w.Out, add)
+	p.product([]Matrix{out}, d, []Weight{w}, !w.InOut, add)
 }
 
-// product is out[m][n] (+)= Σ_k x[m][k] w(k, n), with w stored [k, n] if inOut and [n, k] if not.
-func (p *Pool) product(out, x Matrix, w Weight, inOut bool, n, k int, add bool) {
-	if x.Cols != k || out.Cols != n || x.Rows != out.Rows {
-		panic("kernels: product of " + w.Name + ": sizes do not fit")
+// share is a piece of a product's work: the columns n0 <= n < n1 of one weight's outputs. The same thread is likely to go on
+// with those from next.
+type share struct{ of, n0, n1, next int }
+
+// product is out[m][n] (+)= Σ_k x[m][k] w(k, n) for each out and w, with w stored [k, n] if inOut and [n, k] if not.
+func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
+	m, k := x.Rows, x.Cols
+	for i, w := range ws {
+		if n, in := w.sizes(inOut); in != k || outs[i].Cols != n || outs[i].Rows != m {
+			panic("kernels: product of " + w.Name + ": sizes do not fit")
+		}
 	}
-	m := x.Rows
 	if m == 0 {
 		return
 	}
 	s := &p.set
 	if s.product == nil {
-		p.rows(n, m*k, func(n0, n1 int) { plainProduct(out, x, w, inOut, n0, n1, add) })
+		for i, w := range ws {
+			p.rows(outs[i].Cols, m*k, func(n0, n1 int) { plainProduct(outs[i], x, w, inOut, n0, n1, add) })
+		}
 		return
 	}
-	// Shares of work are groups of panels, as many for every thread.
-	panels := (n + s.nr - 1) / s.nr
-	pieces := (panels + s.group*p.Threads() - 1) / (s.group * p.Threads()) * p.Threads()
-	step := (panels + pieces - 1) / pieces * s.nr
-	pieces = (n + step - 1) / step
+	p.share(outs)
 	if m <= 4 && !inOut {
-		p.Each(pieces, func(_, i int) { s.few(x, w, i*step, min(n, (i+1)*step), out, add) })
+		p.Each(len(p.shares), func(_, i int) {
+			c := p.shares[i]
+			s.few(x, ws[c.of], c.n0, c.n1, outs[c.of], add)
+		})
 		return
 	}
 	blocks := (m + s.mr - 1) / s.mr
 	if need := blocks * s.block(k); cap(p.packed) < need {
 		p.packed = Floats(need)
 	}
-	share := max(1, 32/s.mr)
-	p.Each((blocks+share-1)/share, func(_, i int) { s.pack(x, inOut, i*share, min(blocks, (i+1)*share), p.packed) })
-	p.Each(pieces, func(thread, i int) {
-		s.product(p.packed, m, k, w, inOut, i*step, min(n, (i+1)*step), (i+p.Threads())*step, out, add, p.room(thread, s.panel))
+	each := max(1, 32/s.mr)
+	p.Each((blocks+each-1)/each, func(_, i int) { s.pack(x, inOut, i*each, min(blocks, (i+1)*each), p.packed) })
+	p.Each(len(p.shares), func(thread, i int) {
+		c := p.shares[i]
+		s.product(p.packed, m, k, ws[c.of], inOut, c.n0, c.n1, c.next, outs[c.of], add, p.room(thread, s.panel))
 	})
+}
+
+// share cuts the columns of the outputs into groups of panels, of each output as many for every thread.
+func (p *Pool) share(outs []Matrix) {
+	p.shares = p.shares[:0]
+	for of, out := range outs {
+		panels := (out.Cols + p.set.nr - 1) / p.set.nr
+		pieces := (panels + p.set.group*p.Threads() - 1) / (p.set.group * p.Threads()) * p.Threads()
+		step := (panels + pieces - 1) / pieces * p.set.nr
+		for n := 0; n < out.Cols; n += step {
+			p.shares = append(p.shares, share{of, n, min(out.Cols, n+step), n + p.Threads()*step})
+		}
+	}
+}
+
+// sizes are the columns that a product with w makes and the values it sums over.
+func (w Weight) sizes(inOut bool) (n, k int) {
+	if inOut == w.InOut {
+		return w.Out, w.In
+	}
+	return w.In, w.Out
 }

@@ -66,16 +66,17 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 			x := in[0]
 			nq, nk := a.forwardSize(g)
 			q, kv := a.split(out, nq, nk)
-			asking := x
-			if a.Targets {
-				asking = grown(&few, len(g.Layout.TargetRows), x.Cols)
-				for i, r := range g.Layout.TargetRows {
-					copy(asking.Row(i), x.Row(int(r)))
-				}
+			k, v := kv.Columns(0, half), kv.Columns(half, half)
+			if !a.Targets {
+				forward(g.Pool, []Matrix{q, k, v}, x, []Linear{a.Q, a.K, a.V})
+				return
 			}
-			a.Q.forward(g.Pool, q, asking)
-			a.K.forward(g.Pool, kv.Columns(0, half), x)
-			a.V.forward(g.Pool, kv.Columns(half, half), x)
+			asking := grown(&few, len(g.Layout.TargetRows), x.Cols)
+			for i, r := range g.Layout.TargetRows {
+				copy(asking.Row(i), x.Row(int(r)))
+			}
+			forward(g.Pool, []Matrix{q}, asking, []Linear{a.Q})
+			forward(g.Pool, []Matrix{k, v}, x, []Linear{a.K, a.V})
 		},
 		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
 			return G.Nodes{g.apply(&operator{

@@ -34,7 +34,7 @@ func (g *Graph) HeadLoss(h *G.Node, head Linear) *G.Node {
 				n := min(chunk, x.Rows-from)
 				part := kernels.View(x.Data[from*x.Cols:], n, x.Cols)
 				l := kernels.View(logits, n, v)
-				head.forward(g.Pool, l, part)
+				forward(g.Pool, []Matrix{l}, part, []Linear{head})
 				g.Pool.CrossEntropy(g.NLL[from:], l, g.Layout.TargetIDs[from:], g.Layout.Scale)
 				if g.Layout.Scale != 0 {
 					g.Pool.ProductBack(kernels.View(dh.Data[from*x.Cols:], n, x.Cols), l, head.Weight, false)
@@ -61,6 +61,6 @@ func (g *Graph) Logits(h *G.Node, head Linear) *G.Node {
 	return g.apply(&operator{
 		name: "logits",
 		size: func(in []Matrix) (int, int) { return in[0].Rows, head.Weight.Out },
-		run:  func(out Matrix, in []Matrix) { head.forward(g.Pool, out, in[0]) },
+		run:  func(out Matrix, in []Matrix) { forward(g.Pool, []Matrix{out}, in[0], []Linear{head}) },
 	}, h)
 }

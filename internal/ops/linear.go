@@ -12,11 +12,17 @@ type Linear struct {
 	Bias   []float32      // [Out]; nil: none
 }
 
-// forward writes x Wᵀ + b to out.
-func (l Linear) forward(p *kernels.Pool, out, x Matrix) {
-	p.Product(out, x, l.Weight, false)
-	if l.Bias != nil {
-		p.AddRow(out, l.Bias)
+// forward writes x Wᵀ + b to each part's out; the parts share the passes over x.
+func forward(p *kernels.Pool, outs []Matrix, x Matrix, parts []Linear) {
+	ws := make([]kernels.Weight, len(parts))
+	for i, l := range parts {
+		ws[i] = l.Weight
+	}
+	p.Products(outs, x, ws)
+	for i, l := range parts {
+		if l.Bias != nil {
+			p.AddRow(outs[i], l.Bias)
+		}
 	}
 }
 
@@ -32,11 +38,12 @@ func (g *Graph) Linear(x *G.Node, parts ...Linear) *G.Node {
 		name: name, diff: []bool{true},
 		size: func(in []Matrix) (int, int) { return in[0].Rows, cols },
 		run: func(out Matrix, in []Matrix) {
-			at := 0
-			for _, l := range parts {
-				l.forward(g.Pool, out.Columns(at, l.Weight.Out), in[0])
+			outs, at := make([]Matrix, len(parts)), 0
+			for i, l := range parts {
+				outs[i] = out.Columns(at, l.Weight.Out)
 				at += l.Weight.Out
 			}
+			forward(g.Pool, outs, in[0], parts)
 		},
 		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
 			return G.Nodes{g.apply(&operator{
