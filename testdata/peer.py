@@ -14,14 +14,14 @@ RATE, TOKENS = 0.03, 16
 
 
 def peft(a):
-    """The peer's run, in a process of its own; prints JSON."""
+    """The peer's run, in a process of its own; prints JSON. It begins and ends as a script of PEFT's users would."""
     import torch
     from peft import PeftModel, PromptTuningConfig, TaskType, get_peft_model
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM
     torch.set_num_threads(2)
     torch.manual_seed(a.seed)
-    base = AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(a.model, dtype=getattr(torch, a.dtype))
     if a.start:  # only make the adapter that both begin from, at the scale of the embedding
         m = get_peft_model(base, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=TOKENS))
         m.prompt_encoder.default.embedding.weight.data *= base.get_input_embeddings().weight.std()
@@ -47,10 +47,11 @@ def peft(a):
         opt.zero_grad()
         times.append(time.perf_counter() - t)
         losses.append(loss.item())
-    print(json.dumps(dict(losses=losses, seconds=times, peak=int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) << 10, last=prompt.detach().flatten().tolist())))
+    m.save_pretrained(a.adapter + "-trained")
+    print(json.dumps(dict(losses=losses, seconds=times, peak=int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) << 10, last=prompt.detach().float().flatten().tolist())))
 
 
-def ptune(a, work):
+def ptune(a, work, *flags):
     """ptune's run on the same rows from the same adapter."""
     from safetensors.torch import load_file
     task = dict(model=a.model, prompt=dict(tokens=TOKENS, init="file", file=a.adapter),
@@ -59,7 +60,7 @@ def ptune(a, work):
                 output=dict(prompt=work + "/x.st", dir=work + "/run"))
     with open(work + "/task.yaml", "w") as f:
         json.dump(task, f)  # JSON is YAML
-    out = json.loads(subprocess.run([a.ptune, "train", "--config", work + "/task.yaml", "--quiet", "--json", "--threads", "2"], check=True, stdout=subprocess.PIPE).stdout)
+    out = json.loads(subprocess.run([a.ptune, "train", "--config", work + "/task.yaml", "--quiet", "--json", "--threads", "2", *flags], check=True, stdout=subprocess.PIPE).stdout)
     steps = [e for e in map(json.loads, open(work + "/run/events.jsonl")) if e["event"] == "step"]
     return dict(losses=[e["loss"] for e in steps], seconds=[e["seconds"] for e in steps], peak=out["peak_memory_bytes"],
                 last=load_file(work + "/x.st")["prompt_embeddings"].flatten().tolist())
@@ -82,6 +83,7 @@ def main():
     p.add_argument("--batch", type=int, default=16)
     p.add_argument("--rounds", type=int, default=1)
     p.add_argument("--seed", type=int, default=int(time.time()) % 100000)
+    p.add_argument("--dtype", default="float32", help=argparse.SUPPRESS)
     p.add_argument("--adapter", help=argparse.SUPPRESS)
     p.add_argument("--start", help=argparse.SUPPRESS)
     p.add_argument("--peft", action="store_true", help=argparse.SUPPRESS)
@@ -114,4 +116,5 @@ def main():
             sys.exit("the numbers are not equal")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -216,19 +216,104 @@ static inline __attribute__((always_inline)) void rows(const int m, const float 
   }
 }
 
-// c[m][n] (+)= sum over k of x[m][k] w[n][k]: few rows, so each weight is read once and packed nowhere
-void K(few)(const float *x, long ldx, int m, int k, const void *w, int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
-#define ROWS(m) \
-  case m: \
-    if (dtype == F32) \
-      rows(m, x, ldx, k, w, F32, ld, n0, n1, c, ldc, add); \
-    else if (dtype == BF16) \
-      rows(m, x, ldx, k, w, BF16, ld, n0, n1, c, ldc, add); \
-    else \
-      rows(m, x, ldx, k, w, F16, ld, n0, n1, c, ldc, add); \
-    break;
-  switch (m) { ROWS(1) ROWS(2) ROWS(3) ROWS(4) }
-#undef ROWS
+// two of the weights' rows at a time for eight rows of x, whose rest lies in the first-level cache
+static inline __attribute__((always_inline)) void pairs(int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
+  const int AHEAD = 8192, SIZE = dtype == F32 ? 4 : 2;
+  for (int n = n0; n < n1; n += 2)
+    for (int i0 = 0; i0 < m; i0 += 8) {
+      V s[8][2];
+      const float *at[8];
+      long one = (long)n * ld, two = n + 1 < n1 ? one + ld : one;
+      for (int i = 0; i < 8; i++) s[i][0] = s[i][1] = (V){}, at[i] = x + (i0 + i < m ? i0 + i : m - 1) * ldx;
+      int j = 0;
+      for (; j + VL <= k; j += VL) {
+        if (i0 == 0 && j * SIZE % 64 == 0) __builtin_prefetch((const char *)w + (one + j) * SIZE + AHEAD, 0, 2), __builtin_prefetch((const char *)w + (two + j) * SIZE + AHEAD, 0, 2);
+        V a = vector(w, dtype, one + j), b = vector(w, dtype, two + j);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+          V v = load(at[i] + j);
+          s[i][0] += v * a;
+          s[i][1] += v * b;
+        }
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; i++)
+        for (int r = 0; r < 2; r++) {
+          if (i0 + i >= m || n + r >= n1) continue;
+          float v = sum(s[i][r]), *to = c + (i0 + i) * ldc + n + r;
+          for (int t = j; t < k; t++) v += at[i][t] * scalar(w, dtype, (long)(n + r) * ld + t);
+          *to = (add ? *to : 0) + v;
+        }
+    }
+}
+
+// up to four rows of x times weights stored [in, out], some columns of each row at a time
+static inline __attribute__((always_inline)) void columns(const int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
+  const int WIDE = m <= 2 ? 8 : 4, AHEAD = 16, SIZE = dtype == F32 ? 4 : 2; // vectors; rows
+  int n = n0;
+  for (; n + WIDE * VL <= n1; n += WIDE * VL) {
+    V s[4][8];
+    for (int i = 0; i < m; i++)
+      for (int v = 0; v < WIDE; v++) s[i][v] = (V){};
+    for (int t = 0; t < k; t++) {
+      long at = t * ld + n;
+      for (int line = 0; line < WIDE * VL * SIZE; line += 64) __builtin_prefetch((const char *)w + (at + AHEAD * ld) * SIZE + line, 0, 3);
+#pragma GCC unroll 8
+      for (int v = 0; v < WIDE; v++) {
+        V b = vector(w, dtype, at + v * VL);
+        for (int i = 0; i < m; i++) s[i][v] += splat(x[i * ldx + t]) * b;
+      }
+    }
+    for (int i = 0; i < m; i++)
+      for (int v = 0; v < WIDE; v++) {
+        float *to = c + i * ldc + n + v * VL;
+        store(to, s[i][v] + (add ? load(to) : (V){}));
+      }
+  }
+  for (; n < n1; n++)
+    for (int i = 0; i < m; i++) {
+      float r = add ? c[i * ldc + n] : 0;
+      for (int t = 0; t < k; t++) r += x[i * ldx + t] * scalar(w, dtype, t * ld + n);
+      c[i * ldc + n] = r;
+    }
+}
+
+// product for few rows: each weight is read once and packed nowhere
+void K(few)(const float *x, long ldx, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add) {
+#define ACROSS(dtype) \
+  switch (m) { \
+  case 1: columns(1, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
+  case 2: columns(2, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
+  case 3: columns(3, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
+  default: columns(4, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); \
+  }
+  if (in_out) {
+    if (dtype == F32) {
+      ACROSS(F32)
+    } else if (dtype == BF16) {
+      ACROSS(BF16)
+    } else {
+      ACROSS(F16)
+    }
+    return;
+  }
+#undef ACROSS
+#define OF(dtype) \
+  switch (m) { \
+  case 1: rows(1, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
+  case 2: rows(2, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
+  case 3: rows(3, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
+  case 4: rows(4, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
+  default: pairs(m, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); \
+  }
+  if (dtype == F32) {
+    OF(F32)
+  } else if (dtype == BF16) {
+    OF(BF16)
+  } else {
+    OF(F16)
+  }
+#undef OF
 }
 
 #include "attention.h"

@@ -93,7 +93,8 @@ type set struct {
 	panel        int                                                  // floats of the room for panels of weights
 	pack         func(x Matrix, inOut bool, b0, b1 int, ap []float32) // nil: product is the plain loop
 	product      func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, next int, out Matrix, add bool, bp []float32)
-	few          func(x Matrix, w Weight, n0, n1 int, out Matrix, add bool)
+	few          func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool)
+	fewRows      [3]int // up to how many rows few is used for each type of weight, four if stored [In, Out]: making panels would cost more
 	attend       func(a *attention, head int, u unit, room []float32)
 	attendBack   func(a *attention, head int, u unit, dkv Matrix, room []float32)
 	swiglu       func(gate, up, out []float32)

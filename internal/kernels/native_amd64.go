@@ -9,7 +9,7 @@ package kernels
 #define DECLARE(P) \
   void P##pack(const float*, long, int, int, int, int, float*); \
   void P##product(const float*, int, int, const void*, int, int, long, int, int, float*, long, int, float*); \
-  void P##few(const float*, long, int, int, const void*, int, long, int, int, float*, long, int); \
+  void P##few(const float*, long, int, int, const void*, int, int, long, int, int, float*, long, int); \
   void P##attend(const float*, long, const float*, long, int, int, int, float, const int32_t*, int, int, int, int, float*, long, float*, long, float*); \
   void P##attend_back(const float*, long, const float*, long, int, int, int, float, const int32_t*, int, int, int, int, const float*, long, const float*, long, float*, long, int, float*, long, int, float*); \
   void P##swiglu(const float*, const float*, float*, int); \
@@ -42,8 +42,8 @@ static void pack(int wide, const float *x, long ldx, int m, int k, int b0, int b
 static void product(int wide, const float *ap, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, float *bp) {
   BOTH(wide, product, ap, m, k, w, dtype, in_out, ld, n0, n1, c, ldc, add, bp);
 }
-static void few(int wide, const float *x, long ldx, int m, int k, const void *w, int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
-  BOTH(wide, few, x, ldx, m, k, w, dtype, ld, n0, n1, c, ldc, add);
+static void few(int wide, const float *x, long ldx, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add) {
+  BOTH(wide, few, x, ldx, m, k, w, dtype, in_out, ld, n0, n1, c, ldc, add);
 }
 static void attend(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int32_t *spans, int nspans, int own, int first, int n, float *o, long ldo, float *lse, long ldl, float *room) {
   BOTH(wide, attend, q, ldq, kv, ldkv, voff, heads, hd, scale, spans, nspans, own, first, n, o, ldo, lse, ldl, room);
@@ -99,6 +99,10 @@ func nativeSets(compute DType) []set {
 func bf16Set(s set, tiles C.int, parts int) set {
 	const side, depth, steps, group = 32, 32, 18, 4 // as in bf16.h
 	s.mr, s.nr = side, side
+	s.fewRows = [...]int{F32: 4, BF16: 4, F16: 4}
+	if parts == 3 {
+		s.fewRows[F32] = 16
+	}
 	s.block = func(k int) int { return (k + depth - 1) / depth * depth * side * parts / 2 }
 	s.group, s.panel = group, group*steps*depth*side*parts/2
 	s.pack = func(x Matrix, inOut bool, b0, b1 int, ap []float32) {
@@ -123,8 +127,9 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 			C.product(wide, ptr(ap), C.int(m), C.int(k), unsafe.Pointer(&w.Data[0]), C.int(w.DType), flag(inOut), C.long(w.Stride),
 				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
 		},
-		few: func(x Matrix, w Weight, n0, n1 int, out Matrix, add bool) {
-			C.few(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.long(w.Stride),
+		fewRows: [...]int{F32: 16, BF16: 16, F16: 16},
+		few: func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool) {
+			C.few(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), unsafe.Pointer(&w.Data[0]), C.int(w.DType), flag(inOut), C.long(w.Stride),
 				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add))
 		},
 		attend: func(a *attention, head int, u unit, room []float32) {

@@ -47,10 +47,14 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 		return
 	}
 	p.share(outs)
-	if m <= 4 && !inOut {
+	few := s.fewRows[ws[0].DType]
+	if inOut {
+		few = min(few, 4)
+	}
+	if m <= few {
 		p.Each(len(p.shares), func(_, i int) {
 			c := p.shares[i]
-			s.few(x, ws[c.of], c.n0, c.n1, outs[c.of], add)
+			s.few(x, ws[c.of], inOut, c.n0, c.n1, outs[c.of], add)
 		})
 		return
 	}
