@@ -52,10 +52,7 @@ func (p *Pool) CrossEntropy(nll []float32, logits Matrix, targets []int32, scale
 func (p *Pool) Add(out, a, b Matrix) {
 	p.rows(out.Rows, out.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
-			o, x, y := out.Row(i), a.Row(i), b.Row(i)
-			for j := range o {
-				o[j] = x[j] + y[j]
-			}
+			p.set.add(out.Row(i), a.Row(i), b.Row(i))
 		}
 	})
 }
@@ -64,9 +61,13 @@ func (p *Pool) Add(out, a, b Matrix) {
 func (p *Pool) AddRow(x Matrix, b []float32) {
 	p.rows(x.Rows, x.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
-			for j, v := range b {
-				x.Data[i*x.Stride+j] += v
-			}
+			p.set.add(x.Row(i), x.Row(i), b)
 		}
 	})
+}
+
+func plainAdd(o, a, b []float32) {
+	for i := range o {
+		o[i] = a[i] + b[i]
+	}
 }

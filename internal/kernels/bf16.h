@@ -14,7 +14,7 @@ enum {
   DEPTH = 32,  // values of k in a tile
   TILE = 1024, // bytes of a tile: 16 rows of 16 pairs
   STEPS = 18,  // tiles of depth in a panel, at most
-  GROUP = 4,   // panels that are made at a time
+  GROUP = 9,   // panels that are made at a time
   AHEAD = 1024, // bytes that are asked for before they are read
 };
 

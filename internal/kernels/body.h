@@ -335,6 +335,48 @@ void K(rms_norm_back)(const float *d, const float *x, const float *w, float eps,
   for (int i = 0; i < n; i += VL) put(dx + i, r * (some(w + i, n - i) * some(d + i, n - i) - some(x + i, n - i) * m), n - i);
 }
 
+// the mean of x, and 1 / sqrt(variance + eps)
+static void moments(const float *x, float eps, int n, float *mean, float *r) {
+  V s = {}, q = {};
+  for (int i = 0; i < n; i += VL) s += some(x + i, n - i);
+  float m = sum(s) / n;
+  for (int i = 0; i < n; i += VL) {
+    V d = some(x + i, n - i) - m;
+    if (n - i < VL) d = some((const float *)&d, n - i);
+    q += d * d;
+  }
+  *mean = m;
+  *r = 1.f / sqrtf(sum(q) / n + eps);
+}
+
+// o = w (x - mean) r + b
+void K(layer_norm)(const float *x, const float *w, const float *b, float eps, float *o, int n) {
+  float mean, r;
+  moments(x, eps, n, &mean, &r);
+  for (int i = 0; i < n; i += VL) put(o + i, some(w + i, n - i) * ((some(x + i, n - i) - mean) * r) + some(b + i, n - i), n - i);
+}
+
+// dx = r (w d - mean(w d) - y mean(w d y)), y = (x - mean) r; dx may lie on d
+void K(layer_norm_back)(const float *d, const float *x, const float *w, float eps, float *dx, int n) {
+  float mean, r;
+  moments(x, eps, n, &mean, &r);
+  V s = {}, t = {};
+  for (int i = 0; i < n; i += VL) {
+    V g = some(w + i, n - i) * some(d + i, n - i);
+    s += g;
+    t += g * (some(x + i, n - i) - mean);
+  }
+  float ms = sum(s) / n, mt = sum(t) / n * r * r;
+  for (int i = 0; i < n; i += VL) put(dx + i, r * (some(w + i, n - i) * some(d + i, n - i) - ms - (some(x + i, n - i) - mean) * mt), n - i);
+}
+
+// o = a + b; o may lie on either
+void K(add)(const float *a, const float *b, float *o, int n) {
+  int i = 0;
+  for (; i + VL <= n; i += VL) store(o + i, load(a + i) + load(b + i));
+  if (i < n) put(o + i, some(a + i, n - i) + some(b + i, n - i), n - i);
+}
+
 // in each head of 2 half values: (a, b) becomes (a cos - b sign sin, b cos + a sign sin)
 void K(rotate)(float *x, int heads, int half, const float *cos, const float *sin, float sign) {
   for (int h = 0; h < heads; h++, x += 2 * half)

@@ -86,31 +86,35 @@ func (w Weight) OutRange(from, n int) Weight {
 
 // set is the kernels of one instruction set.
 type set struct {
-	name         string
-	mr, nr       int                                                  // rows that pack takes at a time, columns of a panel
-	block        func(k int) int                                      // floats of mr packed rows of k values
-	group        int                                                  // panels of a share of work, at most
-	panel        int                                                  // floats of the room for panels of weights
-	pack         func(x Matrix, inOut bool, b0, b1 int, ap []float32) // nil: product is the plain loop
-	product      func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, next int, out Matrix, add bool, bp []float32)
-	few          func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool)
-	fewRows      [3]int // up to how many rows few is used for each type of weight, four if stored [In, Out]: making panels would cost more
-	attend       func(a *attention, head int, u unit, room []float32)
-	attendBack   func(a *attention, head int, u unit, dkv Matrix, room []float32)
-	swiglu       func(gate, up, out []float32)
-	swigluBack   func(gate, up, d, dgate, dup []float32)
-	gelu         func(x, out []float32)
-	geluBack     func(x, d, dx []float32)
-	crossEntropy func(l []float32, target int, scale float32) float32
-	rmsNorm      func(o, x, w []float32, eps float32)
-	rmsNormBack  func(o, d, x, w []float32, eps float32)
-	rotate       func(x, cos, sin []float32, sign float32)
+	name          string
+	mr, nr        int                                                  // rows that pack takes at a time, columns of a panel
+	block         func(k int) int                                      // floats of mr packed rows of k values
+	group         int                                                  // panels of a share of work, at most
+	panel         int                                                  // floats of the room for panels of weights
+	pack          func(x Matrix, inOut bool, b0, b1 int, ap []float32) // nil: product is the plain loop
+	product       func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, next int, out Matrix, add bool, bp []float32)
+	few           func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool)
+	fewRows       [3]int // up to how many rows few is used for each type of weight, four if stored [In, Out]: making panels would cost more
+	attend        func(a *attention, head int, u unit, room []float32)
+	attendBack    func(a *attention, head int, u unit, dkv Matrix, room []float32)
+	swiglu        func(gate, up, out []float32)
+	swigluBack    func(gate, up, d, dgate, dup []float32)
+	gelu          func(x, out []float32)
+	geluBack      func(x, d, dx []float32)
+	crossEntropy  func(l []float32, target int, scale float32) float32
+	rmsNorm       func(o, x, w []float32, eps float32)
+	rmsNormBack   func(o, d, x, w []float32, eps float32)
+	layerNorm     func(o, x, w, b []float32, eps float32)
+	layerNormBack func(o, d, x, w []float32, eps float32)
+	add           func(o, a, b []float32)
+	rotate        func(x, cos, sin []float32, sign float32)
 }
 
 func plainSet() set {
 	return set{name: "plain", attend: plainAttend, attendBack: plainAttendBack, swiglu: plainSwiGLU, swigluBack: plainSwiGLUBack,
 		gelu: plainGELU, geluBack: plainGELUBack, crossEntropy: plainCrossEntropy,
-		rmsNorm: plainRMSNorm, rmsNormBack: plainRMSNormBack, rotate: plainRotate}
+		rmsNorm: plainRMSNorm, rmsNormBack: plainRMSNormBack, layerNorm: plainLayerNorm, layerNormBack: plainLayerNormBack,
+		add: plainAdd, rotate: plainRotate}
 }
 
 // Names lists the kernel sets this program has on this CPU for products of that type, the slowest first.

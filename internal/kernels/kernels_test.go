@@ -325,6 +325,19 @@ func TestNormsAndRotationsEqualThePlainLoops(t *testing.T) {
 			plain.RMSNormBack(want, d, x, w, 1e-5)
 			closeTo(t, "norm back", got.values(), want.values(), 2e-6)
 			gaps(t, "norm back", got, edge)
+			b := s.floats(n)
+			p.LayerNorm(got, x, w, b, 1e-5)
+			plain.LayerNorm(want, x, w, b, 1e-5)
+			closeTo(t, "layer norm", got.values(), want.values(), 1e-6)
+			p.LayerNormBack(got, d, x, w, 1e-5)
+			plain.LayerNormBack(want, d, x, w, 1e-5)
+			closeTo(t, "layer norm back", got.values(), want.values(), 5e-6)
+			p.Add(got, x, d)
+			plain.Add(want, x, d)
+			p.AddRow(got, b)
+			plain.AddRow(want, b)
+			closeTo(t, "sum", got.values(), want.values(), 0)
+			gaps(t, "layer norm and sum", got, edge)
 		}
 		for _, half := range []int{1, 4, 16, 21, 32} {
 			x := s.matrix(3, 5*2*half+3) // five heads, and three values that stay

@@ -19,6 +19,9 @@ package kernels
   float P##cross_entropy(float*, int, int, float); \
   void P##rms_norm(const float*, const float*, float, float*, int); \
   void P##rms_norm_back(const float*, const float*, const float*, float, float*, int); \
+  void P##layer_norm(const float*, const float*, const float*, float, float*, int); \
+  void P##layer_norm_back(const float*, const float*, const float*, float, float*, int); \
+  void P##add(const float*, const float*, float*, int); \
   void P##rotate(float*, int, int, const float*, const float*, float);
 DECLARE(ptune_avx2_)
 DECLARE(ptune_avx512_)
@@ -57,6 +60,9 @@ static void gelu(int wide, const float *x, float *o, int n) { BOTH(wide, gelu, x
 static void gelu_back(int wide, const float *x, const float *d, float *dx, int n) { BOTH(wide, gelu_back, x, d, dx, n); }
 static void rms_norm(int wide, const float *x, const float *w, float eps, float *o, int n) { BOTH(wide, rms_norm, x, w, eps, o, n); }
 static void rms_norm_back(int wide, const float *d, const float *x, const float *w, float eps, float *dx, int n) { BOTH(wide, rms_norm_back, d, x, w, eps, dx, n); }
+static void layer_norm(int wide, const float *x, const float *w, const float *b, float eps, float *o, int n) { BOTH(wide, layer_norm, x, w, b, eps, o, n); }
+static void layer_norm_back(int wide, const float *d, const float *x, const float *w, float eps, float *dx, int n) { BOTH(wide, layer_norm_back, d, x, w, eps, dx, n); }
+static void add(int wide, const float *a, const float *b, float *o, int n) { BOTH(wide, add, a, b, o, n); }
 static void rotate(int wide, float *x, int heads, int half, const float *c, const float *s, float sign) { BOTH(wide, rotate, x, heads, half, c, s, sign); }
 static float cross_entropy(int wide, float *l, int n, int t, float s) { return BOTH(wide, cross_entropy, l, n, t, s); }
 */
@@ -97,7 +103,7 @@ func nativeSets(compute DType) []set {
 // bf16Set is the kernels of s with products in bf16, on AMX's tiles or with AVX-512's dot products, where an activation is the
 // sum of that many bf16.
 func bf16Set(s set, tiles C.int, parts int) set {
-	const side, depth, steps, group = 32, 32, 18, 4 // as in bf16.h
+	const side, depth, steps, group = 32, 32, 18, 9 // as in bf16.h
 	s.mr, s.nr = side, side
 	s.fewRows = [...]int{F32: 4, BF16: 4, F16: 4}
 	if parts == 3 {
@@ -159,6 +165,13 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 		rmsNormBack: func(o, d, x, w []float32, eps float32) {
 			C.rms_norm_back(wide, ptr(d), ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
 		},
+		layerNorm: func(o, x, w, b []float32, eps float32) {
+			C.layer_norm(wide, ptr(x), ptr(w), ptr(b), C.float(eps), ptr(o), C.int(len(o)))
+		},
+		layerNormBack: func(o, d, x, w []float32, eps float32) {
+			C.layer_norm_back(wide, ptr(d), ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
+		},
+		add: func(o, a, b []float32) { C.add(wide, ptr(a), ptr(b), ptr(o), C.int(len(o))) },
 		rotate: func(x, cos, sin []float32, sign float32) {
 			C.rotate(wide, ptr(x), C.int(len(x)/2/len(cos)), C.int(len(cos)), ptr(cos), ptr(sin), C.float(sign))
 		},

@@ -50,36 +50,42 @@ func rms(x []float32, eps float32) float32 {
 
 // LayerNorm writes (x − mean) / √(variance + eps) · w + b to out [T, D], row by row.
 func (p *Pool) LayerNorm(out, x Matrix, w, b []float32, eps float32) {
-	p.rows(out.Rows, 5*out.Cols, func(from, to int) {
+	p.rows(out.Rows, 3*out.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
-			o, v := out.Row(i), x.Row(i)
-			mean, r := moments(v, eps)
-			for j := range o {
-				o[j] = (v[j]-mean)*r*w[j] + b[j]
-			}
+			p.set.layerNorm(out.Row(i), x.Row(i), w, b, eps)
 		}
 	})
+}
+
+func plainLayerNorm(o, x, w, b []float32, eps float32) {
+	mean, r := moments(x, eps)
+	for j := range o {
+		o[j] = (x[j]-mean)*r*w[j] + b[j]
+	}
 }
 
 // LayerNormBack writes the gradient of x, given d, that of LayerNorm's out:
 // dx = r (w d − mean(w d) − x̂ mean(w d x̂)), x̂ = r (x − mean). dx may lie on d.
 func (p *Pool) LayerNormBack(dx, d, x Matrix, w []float32, eps float32) {
-	p.rows(dx.Rows, 8*dx.Cols, func(from, to int) {
+	p.rows(dx.Rows, 5*dx.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
-			o, g, v := dx.Row(i), d.Row(i), x.Row(i)
-			mean, r := moments(v, eps)
-			var s, t float64
-			for j := range v {
-				s += float64(w[j] * g[j])
-				t += float64(w[j] * g[j] * (v[j] - mean) * r)
-			}
-			n := float32(len(v))
-			ms, mt := float32(s)/n, float32(t)/n
-			for j := range o {
-				o[j] = r * (w[j]*g[j] - ms - (v[j]-mean)*r*mt)
-			}
+			p.set.layerNormBack(dx.Row(i), d.Row(i), x.Row(i), w, eps)
 		}
 	})
+}
+
+func plainLayerNormBack(o, d, x, w []float32, eps float32) {
+	mean, r := moments(x, eps)
+	var s, t float64
+	for j := range x {
+		s += float64(w[j] * d[j])
+		t += float64(w[j] * d[j] * (x[j] - mean) * r)
+	}
+	n := float32(len(x))
+	ms, mt := float32(s)/n, float32(t)/n
+	for j := range o {
+		o[j] = r * (w[j]*d[j] - ms - (x[j]-mean)*r*mt)
+	}
 }
 
 // moments are the mean and 1/√(variance + eps).
