@@ -247,34 +247,38 @@ static inline __attribute__((always_inline)) void pairs(int m, const float *x, l
     }
 }
 
-// up to four rows of x times weights stored [in, out], some columns of each row at a time
-static inline __attribute__((always_inline)) void columns(const int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
-  const int WIDE = m <= 2 ? 8 : 4, AHEAD = 16, SIZE = dtype == F32 ? 4 : 2; // vectors; rows
-  int n = n0;
-  for (; n + WIDE * VL <= n1; n += WIDE * VL) {
-    V s[4][8];
-    for (int i = 0; i < m; i++)
-      for (int v = 0; v < WIDE; v++) s[i][v] = (V){};
-    for (int t = 0; t < k; t++) {
-      long at = t * ld + n;
-      for (int line = 0; line < WIDE * VL * SIZE; line += 64) __builtin_prefetch((const char *)w + (at + AHEAD * ld) * SIZE + line, 0, 3);
+// wide vectors of columns from n on: m rows of x times weights stored [in, out]
+static inline __attribute__((always_inline)) void band(const int m, const int wide, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n, float *c, long ldc, int add) {
+  const int AHEAD = 16, SIZE = dtype == F32 ? 4 : 2; // rows; bytes
+  V s[4][8];
+  for (int i = 0; i < m; i++)
+    for (int v = 0; v < wide; v++) s[i][v] = (V){};
+  for (int t = 0; t < k; t++) {
+    long at = t * ld + n;
+    for (int line = 0; line < wide * VL * SIZE; line += 64) __builtin_prefetch((const char *)w + (at + AHEAD * ld) * SIZE + line, 0, 3);
 #pragma GCC unroll 8
-      for (int v = 0; v < WIDE; v++) {
-        V b = vector(w, dtype, at + v * VL);
-        for (int i = 0; i < m; i++) s[i][v] += splat(x[i * ldx + t]) * b;
-      }
+    for (int v = 0; v < wide; v++) {
+      V b = vector(w, dtype, at + v * VL);
+      for (int i = 0; i < m; i++) s[i][v] += splat(x[i * ldx + t]) * b;
     }
-    for (int i = 0; i < m; i++)
-      for (int v = 0; v < WIDE; v++) {
-        float *to = c + i * ldc + n + v * VL;
-        store(to, s[i][v] + (add ? load(to) : (V){}));
-      }
   }
+  for (int i = 0; i < m; i++)
+    for (int v = 0; v < wide; v++) {
+      float *to = c + i * ldc + n + v * VL;
+      store(to, s[i][v] + (add ? load(to) : (V){}));
+    }
+}
+
+static inline __attribute__((always_inline)) void columns(const int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
+  const int WIDE = m <= 2 ? 8 : 4;
+  int n = n0;
+  for (; n + WIDE * VL <= n1; n += WIDE * VL) band(m, WIDE, x, ldx, k, w, dtype, ld, n, c, ldc, add);
+  for (; n + VL <= n1; n += VL) band(m, 1, x, ldx, k, w, dtype, ld, n, c, ldc, add);
   for (; n < n1; n++)
     for (int i = 0; i < m; i++) {
-      float r = add ? c[i * ldc + n] : 0;
+      float r = 0;
       for (int t = 0; t < k; t++) r += x[i * ldx + t] * scalar(w, dtype, t * ld + n);
-      c[i * ldc + n] = r;
+      c[i * ldc + n] = r + (add ? c[i * ldc + n] : 0);
     }
 }
 
