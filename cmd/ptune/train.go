@@ -21,8 +21,9 @@ type trainOptions struct {
 	config string
 	set    []string
 	computeOptions
-	json  bool
-	quiet bool
+	dryRun bool
+	json   bool
+	quiet  bool
 }
 
 func newTrain(s streams) *cobra.Command {
@@ -35,13 +36,14 @@ templates, labels, the base's path and fingerprint. Every key of the task file c
 with their defaults; those marked ● have none:
 
 ` + config.Reference,
-		Example: "  ptune train --config configs/sentiment.yaml\n  ptune train --config configs/sentiment.yaml --set train.steps=20 --set output.prompt=runs/short.st",
+		Example: "  ptune train --config configs/sentiment.yaml\n  ptune train --config configs/sentiment.yaml --dry-run\n  ptune train --config configs/sentiment.yaml --set train.steps=20 --set output.prompt=runs/short.st",
 		Args:    cobra.NoArgs,
 		RunE:    does(func(ctx context.Context, _ []string) error { return trainTask(ctx, o, s) }),
 	}
 	cmd.Flags().StringVar(&o.config, "config", "", "the task file")
 	cmd.Flags().StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in train.steps=100 (repeatable)")
 	o.computeOptions.flags(cmd)
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "read everything, say what the run would take, and stop before the first step")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the result as JSON")
 	cmd.Flags().BoolVar(&o.quiet, "quiet", false, "tell nothing on stderr but errors")
 	cmd.MarkFlagRequired("config")
@@ -71,6 +73,14 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if err != nil {
 		return wrong{err}
 	}
+	c := runConfig(task, b, rows)
+	plan, err := planRun(task, b, c, rows)
+	if err != nil {
+		return err
+	}
+	if o.dryRun {
+		return plan.print(s, o.json)
+	}
 	b.closeText()
 	events, err := os.Create(filepath.Join(task.Output.Dir, "events.jsonl"))
 	if err != nil {
@@ -85,7 +95,6 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	for _, note := range rows.shortened() {
 		s.warn("%s", note)
 	}
-	c := runConfig(task, b, rows)
 	tell(report.Start{Model: b.Name, Rows: len(rows.train.Rows), Steps: c.Steps, BatchSize: c.BatchSize, VirtualTokens: p.Rows,
 		Parameters: len(p.Values), LearningRate: c.LearningRate, Optimizer: c.Optimizer.Name, Seed: task.Train.Seed})
 

@@ -48,12 +48,20 @@ type Data struct {
 	OnTooLong string `yaml:"on_too_long"`
 }
 
+// The values of train.recompute.
+const (
+	Auto = "auto"
+	On   = "on"
+	Off  = "off"
+)
+
 // Train is the run.
 type Train struct {
 	Epochs           int        `yaml:"epochs"`
 	Steps            int        `yaml:"steps"`
 	BatchSize        int        `yaml:"batch_size"`
 	MicroBatchTokens int        `yaml:"micro_batch_tokens"`
+	Recompute        string     `yaml:"recompute"`
 	Optimizer        string     `yaml:"optimizer"`
 	LearningRate     Rate       `yaml:"learning_rate"`
 	Betas            [2]float64 `yaml:"betas"`
@@ -93,7 +101,7 @@ func Default() *Task {
 	return &Task{
 		Prompt: Prompt{Tokens: 16, Init: "text"},
 		Data:   Data{MaxTokens: 512, OnTooLong: data.TooLongIsError},
-		Train: Train{Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Optimizer: "adamw", LearningRate: Rate{Auto: true},
+		Train: Train{Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Recompute: "auto", Optimizer: "adamw", LearningRate: Rate{Auto: true},
 			Betas: [2]float64{0.9, 0.999}, Schedule: "linear", Warmup: 0.05, ClipNorm: 1, Shuffle: true, EvalEvery: 50, Patience: 5},
 	}
 }
@@ -157,6 +165,7 @@ func (t *Task) check(at func(key string) string) error {
 	atLeast("train.steps", t.Train.Steps, 0)
 	atLeast("train.batch_size", t.Train.BatchSize, 1)
 	atLeast("train.micro_batch_tokens", t.Train.MicroBatchTokens, 1)
+	oneOf("train.recompute", t.Train.Recompute, Auto, On, Off)
 	oneOf("train.optimizer", t.Train.Optimizer, train.Optimizers()...)
 	if t.Train.LearningRate.Auto && t.Train.Optimizer == "sgd" {
 		bad("train.learning_rate", "is auto, which is a rule for adamw; sgd needs a number")

@@ -18,6 +18,15 @@ type Group struct {
 	Spans  []int32
 }
 
+// Pairs is the number of rows and keys that see each other.
+func (g Group) Pairs() int {
+	n := g.N * (g.N + 1) / 2
+	for i := 0; i < len(g.Spans); i += 2 {
+		n += g.N * int(g.Spans[i+1]-g.Spans[i])
+	}
+	return n
+}
+
 // unit is a piece of work: the rows first … first+n-1 of a group, for one key head.
 type unit struct {
 	Group

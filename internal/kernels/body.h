@@ -320,6 +320,23 @@ void K(few)(const float *x, long ldx, int m, int k, const void *w, int dtype, in
 #undef OF
 }
 
+// n rounds of multiply-adds on registers, 4 MR VL FLOPs each: what the CPU does at most
+float K(peak)(long n, const float *x) {
+  V r[MR][2], a = load(x), b = load(x + VL);
+  for (int i = 0; i < MR; i++) r[i][0] = a, r[i][1] = b;
+  for (; n > 0; n--) {
+    __asm__ volatile("" : "+v"(a), "+v"(b)); // or a round would be the one before
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      r[i][0] += a * b;
+      r[i][1] += b * b;
+    }
+  }
+  V s = {};
+  for (int i = 0; i < MR; i++) s += r[i][0] + r[i][1];
+  return sum(s);
+}
+
 #include "attention.h"
 
 // ---- norms and rotary positions ------------------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ type set struct {
 	layerNorm     func(o, x, w, b []float32, eps float32)
 	layerNormBack func(o, d, x, w []float32, eps float32)
 	add           func(o, a, b []float32)
+	peak          func(n int, x []float32) float64 // n rounds of multiply-adds on registers; returns their FLOPs
 	rotate        func(x, cos, sin []float32, sign float32)
 }
 

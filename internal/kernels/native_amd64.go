@@ -21,6 +21,7 @@ package kernels
   void P##rms_norm_back(const float*, const float*, const float*, float, float*, int); \
   void P##layer_norm(const float*, const float*, const float*, float, float*, int); \
   void P##layer_norm_back(const float*, const float*, const float*, float, float*, int); \
+  float P##peak(long, const float*); \
   void P##add(const float*, const float*, float*, int); \
   void P##rotate(float*, int, int, const float*, const float*, float);
 DECLARE(ptune_avx2_)
@@ -63,6 +64,7 @@ static void rms_norm_back(int wide, const float *d, const float *x, const float 
 static void layer_norm(int wide, const float *x, const float *w, const float *b, float eps, float *o, int n) { BOTH(wide, layer_norm, x, w, b, eps, o, n); }
 static void layer_norm_back(int wide, const float *d, const float *x, const float *w, float eps, float *dx, int n) { BOTH(wide, layer_norm_back, d, x, w, eps, dx, n); }
 static void add(int wide, const float *a, const float *b, float *o, int n) { BOTH(wide, add, a, b, o, n); }
+static float peak(int wide, long n, const float *x) { return BOTH(wide, peak, n, x); }
 static void rotate(int wide, float *x, int heads, int half, const float *c, const float *s, float sign) { BOTH(wide, rotate, x, heads, half, c, s, sign); }
 static float cross_entropy(int wide, float *l, int n, int t, float s) { return BOTH(wide, cross_entropy, l, n, t, s); }
 */
@@ -170,6 +172,10 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 		},
 		layerNormBack: func(o, d, x, w []float32, eps float32) {
 			C.layer_norm_back(wide, ptr(d), ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
+		},
+		peak: func(n int, x []float32) float64 {
+			C.peak(wide, C.long(n), ptr(x))
+			return float64(n) * 4 * float64(mr*lanes)
 		},
 		add: func(o, a, b []float32) { C.add(wide, ptr(a), ptr(b), ptr(o), C.int(len(o))) },
 		rotate: func(x, cos, sin []float32, sign float32) {

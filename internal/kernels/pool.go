@@ -4,12 +4,14 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Pool runs kernels on a fixed number of threads. A Pool works on one call at a time.
 type Pool struct {
 	set     set
 	workers []*worker
+	running atomic.Bool // a call
 	ended   sync.WaitGroup
 	packed  []float32   // x in tiles, of the product that runs
 	shares  []share     // of the product that runs
@@ -20,23 +22,28 @@ type Pool struct {
 // worker is a thread beside the caller's. Calls follow each other within microseconds, far less than waking a thread takes, so
 // it looks out for the next one a while before it sleeps.
 type worker struct {
+	pool   *Pool
 	work   atomic.Pointer[func()] // what to do, nil when it is done
 	asleep atomic.Bool
 	wake   chan struct{} // closed when the pool is
 }
 
-// patience is how many looks a worker takes before it sleeps, about a tenth of a millisecond.
+// patience is how many looks a worker takes before it sleeps, about a tenth of a millisecond. While a call runs it does not sleep.
 const patience = 1 << 15
 
 func (w *worker) loop() {
+	looks := 0
 	for idle := 0; ; idle++ {
 		if f := w.work.Load(); f != nil {
 			(*f)()
 			w.work.Store(nil)
 			idle = 0
 		}
+		if w.pool.running.Load() {
+			idle = 0
+		}
 		if idle < patience {
-			if idle%1024 == 1023 {
+			if looks++; looks%1024 == 0 {
 				runtime.Gosched() // others may have more to do on this processor
 			}
 			continue
@@ -82,7 +89,7 @@ func New(o Options) (*Pool, error) {
 	}
 	p := &Pool{set: s, scratch: make([][]float32, threads)}
 	for range threads - 1 { // the caller is the last thread
-		w := &worker{wake: make(chan struct{}, 1)}
+		w := &worker{pool: p, wake: make(chan struct{}, 1)}
 		p.workers = append(p.workers, w)
 		p.ended.Go(w.loop)
 	}
@@ -121,6 +128,8 @@ func (p *Pool) Each(n int, f func(thread, i int)) {
 			f(thread, int(i))
 		}
 	}
+	p.running.Store(true)
+	defer p.running.Store(false)
 	helpers := p.workers[:min(n-1, len(p.workers))]
 	for t, w := range helpers {
 		f := func() { loop(t + 1) }
@@ -137,6 +146,25 @@ func (p *Pool) Each(n int, f func(thread, i int)) {
 	if r := broken.Load(); r != nil {
 		panic(*r)
 	}
+}
+
+// Peak measures what the CPU's multiply-adds of f32 do at most, in FLOPs a second of all threads; 0 without C kernels.
+func (p *Pool) Peak() float64 {
+	if p.set.peak == nil {
+		return 0
+	}
+	x := make([]float32, 64)
+	for i := range x {
+		x[i] = 1 / float32(3+i)
+	}
+	done := make([]float64, p.Threads())
+	begin := time.Now()
+	p.Each(p.Threads(), func(_, i int) { done[i] = p.set.peak(2e7, x) })
+	took, sum := time.Since(begin).Seconds(), 0.0
+	for _, d := range done {
+		sum += d
+	}
+	return sum / took
 }
 
 // rows calls f(from, to) for ranges of n rows; each row costs about cost scalar operations.

@@ -103,5 +103,5 @@ func (b *gpt2Block) forward(g *ops.Graph, x *G.Node, want ops.Rows, last bool) *
 	x = g.Join(skip, g.Linear(g.Attend(h, &attn), b.CProj), last)
 
 	h, skip = g.Fork(x, b.Ln2, ops.AllRows)
-	return g.Join(skip, g.Linear(g.GELU(g.Linear(h, b.MLPFc), b.Name+"mlp.act"), b.MLPProj), false)
+	return g.Join(skip, g.Linear(g.GELU(g.Again(g.Linear(h, b.MLPFc)), b.Name+"mlp.act"), b.MLPProj), false)
 }

@@ -124,7 +124,7 @@ func (l *llamaLayer) forward(g *ops.Graph, x *G.Node, want ops.Rows, last bool) 
 	x = g.Join(skip, g.Linear(g.Attend(h, &attn), l.OProj), last)
 
 	h, skip = g.Fork(x, l.PostAttentionLayernorm, ops.AllRows)
-	return g.Join(skip, g.Linear(g.SwiGLU(g.Linear(h, l.GateProj, l.UpProj), l.Name+"mlp.act"), l.DownProj), false)
+	return g.Join(skip, g.Linear(g.SwiGLU(g.Again(g.Linear(h, l.GateProj, l.UpProj)), l.Name+"mlp.act"), l.DownProj), false)
 }
 
 // wanted says which rows of layer i's input want a gradient: the first layer's way back ends at the soft prompts.

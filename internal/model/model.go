@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"time"
 
 	G "gorgonia.org/gorgonia"
 
@@ -29,7 +30,9 @@ type Model struct {
 	Vocab        int    // V, rows of the embedding
 	MaxPositions int    // soft prompt and text together
 	EOS          []int32
-	Fingerprint  string // tells bases apart: a hash of names, shapes and samples of all weights
+	Fingerprint  string                                                   // tells bases apart: a hash of names, shapes and samples of all weights
+	Observe      func(operator string, flops float64, took time.Duration) // told of each operator that has run; nil: nobody; set before the first run
+	Recompute    bool                                                     // make the widest values of a layer again on the way back rather than keep them; set before the first run
 
 	arch   architecture
 	embed  ops.Embedding
@@ -40,6 +43,16 @@ type Model struct {
 	pool   *kernels.Pool
 	arena  *ops.Arena
 	graphs map[graphKey]*graph
+}
+
+// WeightBytes is the size of all weights in their files.
+func (m *Model) WeightBytes() int64 {
+	var n int64
+	for _, name := range m.dir.Names() {
+		t, _ := m.dir.Tensor(name)
+		n += int64(len(t.Data))
+	}
+	return n
 }
 
 // architecture is a model between its embedding and its head.

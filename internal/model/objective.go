@@ -15,6 +15,7 @@ import (
 type graphKey struct {
 	kind    graphKind
 	prompts int
+	again   bool
 }
 
 type graphKind int
@@ -36,7 +37,7 @@ type graph struct {
 // graph returns the graph of that kind for so many rows of soft prompts, built at first use. Panics of the graph library,
 // which checks its arguments that way, become errors.
 func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
-	key := graphKey{kind, prompts}
+	key := graphKey{kind, prompts, m.Recompute}
 	if gr := m.graphs[key]; gr != nil {
 		return gr, nil
 	}
@@ -46,6 +47,7 @@ func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
 		}
 	}()
 	g := ops.NewGraph(m.pool, m.arena)
+	g.Recompute, g.Observe = m.Recompute, m.Observe
 	gr = &graph{Graph: g, prompt: g.Input(max(1, prompts), m.Hidden)}
 	h := m.arch.hidden(g, g.Embed(gr.prompt, m.embed))
 	switch kind {
@@ -111,6 +113,29 @@ func (m *Model) LossGrad(prompts []float32, f *batch.Forest, scale float64, grad
 		grad[i] += v
 	}
 	return sum(gr.NLL), nil
+}
+
+// Plan is what LossGrad takes on a forest: the FLOPs, and the bytes of values and scratch beside the weights. Nothing is computed.
+func (m *Model) Plan(f *batch.Forest) (ops.Plan, error) {
+	l, err := m.layout(f)
+	if err != nil {
+		return ops.Plan{}, err
+	}
+	l.Scale = 1
+	gr, err := m.graph(lossAndGradient, f.Prompts)
+	if err != nil {
+		return ops.Plan{}, err
+	}
+	zero := tensor.New(tensor.WithShape(gr.prompt.Shape()...), tensor.Of(tensor.Float32))
+	if err := G.Let(gr.prompt, zero); err != nil {
+		return ops.Plan{}, fmt.Errorf("plan a run of %s: %w", m.Name, err)
+	}
+	gr.Layout = l
+	plan, err := gr.Plan()
+	if err != nil {
+		return ops.Plan{}, fmt.Errorf("plan a run of %s: %w", m.Name, err)
+	}
+	return plan, nil
 }
 
 // NLL is −log p of each of a forest's targets behind the soft prompts [P, D]. It is valid until the next call.

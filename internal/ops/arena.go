@@ -11,7 +11,8 @@ import (
 // buffers come back. A run takes and gives in the same order every time, so a second run of a size takes no new memory, and
 // one of another size fits into the same slabs.
 type Arena struct {
-	slabs []slab
+	slabs      []slab
+	used, most int // floats that are out, now and at most
 }
 
 // slab is one piece of memory and what of it is free, by place; neighbours are joined.
@@ -35,6 +36,8 @@ func (a *Arena) take(n int) []float32 {
 		for k := range s.free {
 			if f := &s.free[k]; f.to-f.from >= need {
 				b := s.data[f.from : f.from+n : f.from+need]
+				a.used += need
+				a.most = max(a.most, a.used)
 				if f.from += need; f.from == f.to {
 					s.free = slices.Delete(s.free, k, k+1)
 				}
@@ -55,6 +58,7 @@ func (a *Arena) give(b []float32) {
 		if at < 0 || at >= len(s.data) {
 			continue
 		}
+		a.used -= cap(b)
 		k, _ := slices.BinarySearchFunc(s.free, at, func(f piece, at int) int { return f.from - at })
 		s.free = slices.Insert(s.free, k, piece{at, at + cap(b)})
 		if k+1 < len(s.free) && s.free[k].to == s.free[k+1].from {

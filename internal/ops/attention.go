@@ -62,6 +62,10 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 	return g.apply(&operator{
 		name: a.Name + ".qkv", diff: []bool{true},
 		size: a.flat(a.forwardSize, g),
+		flops: func(Matrix, []Matrix) float64 {
+			nq, nk := a.forwardSize(g)
+			return work(nq, a.Q) + work(nk, a.K, a.V)
+		},
 		run: func(out Matrix, in []Matrix) {
 			x := in[0]
 			nq, nk := a.forwardSize(g)
@@ -82,6 +86,10 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 			return G.Nodes{g.apply(&operator{
 				name: a.Name + ".qkv'",
 				size: func([]Matrix) (int, int) { return g.count(a.Want, len(g.Layout.IDs)), a.Q.Weight.In },
+				flops: func(Matrix, []Matrix) float64 {
+					nq, nk := a.backSize(g)
+					return work(nq, a.Q) + work(nk, a.K, a.V)
+				},
 				run: func(out Matrix, in []Matrix) {
 					nq, nk := a.backSize(g)
 					dq, dkv := a.split(in[0], nq, nk)
@@ -129,6 +137,15 @@ func (g *Graph) rotate(qkv *G.Node, a *Attention, back bool) *G.Node {
 	}, qkv)
 }
 
+// pairs is the multiplications of one product over all rows and what they see.
+func (a *Attention) pairs(groups []kernels.Group) float64 {
+	n := 0
+	for _, g := range groups {
+		n += g.Pairs()
+	}
+	return float64(n) * float64(a.Heads.QCols())
+}
+
 // attend is softmax(q kᵀ) v over the forest; the log of each softmax's denominator is kept for the way back.
 func (g *Graph) attend(qkv *G.Node, a *Attention) *G.Node {
 	var lse Matrix
@@ -140,7 +157,8 @@ func (g *Graph) attend(qkv *G.Node, a *Attention) *G.Node {
 	}
 	return g.apply(&operator{
 		name: a.Name + ".attend", diff: []bool{true},
-		size: func([]Matrix) (int, int) { return a.queries(g), a.Heads.QCols() },
+		size:  func([]Matrix) (int, int) { return a.queries(g), a.Heads.QCols() },
+		flops: func(Matrix, []Matrix) float64 { return 4 * a.pairs(groups()) },
 		run: func(out Matrix, in []Matrix) {
 			nq, nk := a.forwardSize(g)
 			q, kv := a.split(in[0], nq, nk)
@@ -155,8 +173,9 @@ func (g *Graph) attend(qkv *G.Node, a *Attention) *G.Node {
 		},
 		back: func(in G.Nodes, dout *G.Node) G.Nodes {
 			return G.Nodes{g.apply(&operator{
-				name: a.Name + ".attend'",
-				size: a.flat(a.backSize, g),
+				name:  a.Name + ".attend'",
+				size:  a.flat(a.backSize, g),
+				flops: func(Matrix, []Matrix) float64 { return 10 * a.pairs(groups()) },
 				run: func(out Matrix, in []Matrix) {
 					nq, nk := a.forwardSize(g)
 					q, kv := a.split(in[0], nq, nk)

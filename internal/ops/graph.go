@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/fnv"
+	"time"
 	"unsafe"
 
 	"github.com/chewxy/hm"
@@ -43,10 +44,20 @@ type Graph struct {
 	Cache  []kernels.Matrix // keys and values of each layer, [rows, KVCols]; nil outside generation
 	NLL    []float32        // after a run with a loss: −log p of each target
 
+	Recompute bool                                                     // values marked with Again are computed twice rather than kept; set before the graph is built
+	Observe   func(operator string, flops float64, took time.Duration) // told of each operator after it has run; nil: nobody
+
 	g       *G.ExprGraph
 	arena   *Arena
 	all     []*operator
 	machine G.VM
+	plan    *Plan // being made: nothing is computed
+}
+
+// Plan is what a run will take.
+type Plan struct {
+	FLOPs float64 // of products and attention, a multiplication with its addition as two
+	Bytes int64   // of the values at the fullest moment
 }
 
 // NewGraph is an empty graph whose operators run on pool and keep their values in arena, which graphs that do not run at
@@ -60,8 +71,18 @@ func (g *Graph) Input(rows, cols int) *G.Node {
 	return G.NewMatrix(g.g, G.Float32, G.WithShape(rows, cols), G.WithName("prompt"))
 }
 
+// Again marks a value that the way back can make anew from what else is kept: with Recompute it is dropped when the way forward
+// has read it.
+func (g *Graph) Again(n *G.Node) *G.Node {
+	n.Op().(*operator).again = g.Recompute
+	return n
+}
+
 // Grad is the node of d loss / d input.
 func (g *Graph) Grad(loss, input *G.Node) (*G.Node, error) {
+	for _, o := range g.all {
+		o.forward = o.uses
+	}
 	one := G.NewScalar(g.g, G.Float32, G.WithName("one"), G.WithValue(float32(1)))
 	grads, err := G.Backpropagate(G.Nodes{loss}, G.Nodes{one}, G.Nodes{input})
 	if err != nil {
@@ -87,6 +108,22 @@ func (g *Graph) Run() error {
 	return g.machine.RunAll()
 }
 
+// Plan goes through a run on g.Layout without computing anything.
+func (g *Graph) Plan() (Plan, error) {
+	arena := g.arena
+	g.arena, g.plan = &Arena{}, &Plan{}
+	defer func() { g.arena, g.plan = arena, nil }()
+	for _, o := range g.all {
+		o.out.Data = nil // what is left of the run before stays the arena's
+	}
+	err := g.Run()
+	g.plan.Bytes = 4 * int64(g.arena.most)
+	for _, o := range g.all {
+		o.out.Data = nil
+	}
+	return *g.plan, err
+}
+
 // Value is the matrix a result holds after a run, valid until the next.
 func Value(n *G.Node) Matrix { return n.Op().(*operator).out }
 
@@ -100,9 +137,12 @@ type operator struct {
 	inPlace int                                    // the input whose buffer the output may take over, counted from 1; 0: none
 	diff    []bool                                 // which inputs are differentiated; nil: none
 	back    func(in G.Nodes, dout *G.Node) G.Nodes // the gradients' nodes, nil where diff is false
+	flops   func(out Matrix, in []Matrix) float64  // nil: not worth counting
+	again   bool                                   // dropped after the way forward, and run again where the way back reads it
 
 	args       []*operator // the operators of the inputs; nil at the graph's own inputs
 	uses, left int         // readers of the output, in the graph and still to come in this run
+	forward    int         // those of the way forward
 	in         []Matrix
 	out        Matrix
 	value      value
@@ -147,23 +187,16 @@ func (o *operator) Do(values ...G.Value) (v G.Value, err error) {
 	}()
 	for i, p := range o.args {
 		if p != nil {
+			if p.again && p.out.Data == nil {
+				p.rerun()
+			}
 			o.in[i] = p.out
 		} else if d, ok := values[i].(*tensor.Dense); ok {
 			o.in[i] = kernels.View(d.Data().([]float32), d.Shape()[0], d.Shape()[1])
 		}
 	}
-	rows, cols := 1, 1
-	if !o.scalar {
-		rows, cols = o.size(o.in)
-	}
-	if p := o.inPlace; p > 0 && o.args[p-1] != nil && o.args[p-1].left == 1 && len(o.in[p-1].Data) >= rows*cols {
-		o.out = kernels.View(o.args[p-1].surrender(), rows, cols)
-	} else {
-		o.out = kernels.View(o.graph.arena.take(rows*cols), rows, cols)
-	}
 	o.left = o.uses
-	o.run(o.out, o.in)
-	clear(o.in) // or they would keep buffers alive that the arena has dropped
+	o.compute()
 	for _, p := range o.args {
 		if p != nil {
 			p.read()
@@ -175,9 +208,50 @@ func (o *operator) Do(values ...G.Value) (v G.Value, err error) {
 	return &o.value, nil
 }
 
+// compute makes the output of o.in.
+func (o *operator) compute() {
+	g := o.graph
+	rows, cols := 1, 1
+	if !o.scalar {
+		rows, cols = o.size(o.in)
+	}
+	if p := o.inPlace; p > 0 && o.args[p-1] != nil && o.args[p-1].left == 1 && len(o.in[p-1].Data) >= rows*cols {
+		o.out = kernels.View(o.args[p-1].surrender(), rows, cols)
+	} else {
+		o.out = kernels.View(g.arena.take(rows*cols), rows, cols)
+	}
+	flops := 0.0
+	if o.flops != nil && (g.plan != nil || g.Observe != nil) {
+		flops = o.flops(o.out, o.in)
+	}
+	if g.plan != nil {
+		g.plan.FLOPs += flops
+	} else {
+		begin := time.Now()
+		o.run(o.out, o.in)
+		if g.Observe != nil {
+			g.Observe(o.name, flops, time.Since(begin))
+		}
+	}
+	clear(o.in) // or they would keep buffers alive that the arena has dropped
+}
+
+// rerun computes a dropped output again, and before it what it was made of.
+func (o *operator) rerun() {
+	for i, p := range o.args {
+		if p.out.Data == nil {
+			p.rerun()
+			defer p.recycle()
+		}
+		o.in[i] = p.out
+	}
+	o.compute()
+}
+
 // read counts down a reader of the output, and gives its buffer back after the last.
 func (o *operator) read() {
-	if o.left--; o.left == 0 {
+	o.left--
+	if o.left == 0 || o.again && o.left == o.uses-o.forward {
 		o.recycle()
 	}
 }

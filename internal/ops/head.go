@@ -18,6 +18,12 @@ func (g *Graph) HeadLoss(h *G.Node, head Linear) *G.Node {
 	var loss *G.Node
 	loss = g.apply(&operator{
 		name: "loss", scalar: true, diff: []bool{true},
+		flops: func(_ Matrix, in []Matrix) float64 {
+			if g.Layout.Scale == 0 {
+				return work(in[0].Rows, head)
+			}
+			return 2 * work(in[0].Rows, head)
+		},
 		run: func(out Matrix, in []Matrix) {
 			x, v := in[0], head.Weight.Out
 			if g.Layout.Scale != 0 {

@@ -26,6 +26,15 @@ func forward(p *kernels.Pool, outs []Matrix, x Matrix, parts []Linear) {
 	}
 }
 
+// work is the FLOPs of so many rows, either way.
+func work(rows int, parts ...Linear) float64 {
+	n := 0.0
+	for _, l := range parts {
+		n += 2 * float64(rows) * float64(l.Weight.Out) * float64(l.Weight.In)
+	}
+	return n
+}
+
 // Linear is x [T, In] times one frozen matrix or, side by side, several: [T, ΣOut]. Being frozen they have no gradient, so
 // nothing is kept for the way back, which is dx = d W.
 func (g *Graph) Linear(x *G.Node, parts ...Linear) *G.Node {
@@ -36,7 +45,8 @@ func (g *Graph) Linear(x *G.Node, parts ...Linear) *G.Node {
 	name := parts[0].Weight.Name
 	return g.apply(&operator{
 		name: name, diff: []bool{true},
-		size: func(in []Matrix) (int, int) { return in[0].Rows, cols },
+		size:  func(in []Matrix) (int, int) { return in[0].Rows, cols },
+		flops: func(_ Matrix, in []Matrix) float64 { return work(in[0].Rows, parts...) },
 		run: func(out Matrix, in []Matrix) {
 			outs, at := make([]Matrix, len(parts)), 0
 			for i, l := range parts {
@@ -47,8 +57,9 @@ func (g *Graph) Linear(x *G.Node, parts ...Linear) *G.Node {
 		},
 		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
 			return G.Nodes{g.apply(&operator{
-				name: name + "'",
-				size: func(in []Matrix) (int, int) { return in[0].Rows, parts[0].Weight.In },
+				name:  name + "'",
+				size:  func(in []Matrix) (int, int) { return in[0].Rows, parts[0].Weight.In },
+				flops: func(_ Matrix, in []Matrix) float64 { return work(in[0].Rows, parts...) },
 				run: func(out Matrix, in []Matrix) {
 					at := 0
 					for i, l := range parts {

@@ -156,6 +156,15 @@ func pack(c Config, examples []batch.Example, rows []int) []*batch.Forest {
 	return forests
 }
 
+// Forests are the micro-batches of the first epoch, step by step.
+func Forests(c Config, examples []batch.Example) [][]*batch.Forest {
+	var steps [][]*batch.Forest
+	for rows := range slices.Chunk(c.Order(0), c.BatchSize) {
+		steps = append(steps, pack(c, examples, rows))
+	}
+	return steps
+}
+
 // keeper evaluates and keeps the best.
 type keeper struct {
 	c        Config

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+
+	"ptune/internal/batch"
+	"ptune/internal/config"
+	"ptune/internal/train"
+)
+
+// plan is what a run takes, counted from its first batches before anything is computed.
+type plan struct {
+	Steps       int     `json:"steps"`
+	Rows        int     `json:"largest_micro_batch_rows"` // of the packed matrix: soft prompt and texts, what they share once
+	StepFLOPs   float64 `json:"step_flops"`               // the mean
+	WeightBytes int64   `json:"weight_bytes"`             // mapped from the model's files
+	ValueBytes  int64   `json:"value_bytes"`              // what a step keeps
+	MemoryBytes int64   `json:"memory_bytes"`             // all of it, with the program's own
+	Recompute   bool    `json:"recompute"`
+}
+
+// plannedSteps is how many steps are counted: their mean is near enough, and a long epoch is not gone through.
+const plannedSteps = 64
+
+// ownBytes is what the program takes whatever it does: its code, the embedding rows of the text, scratch of the kernels.
+const ownBytes = 56 << 20
+
+// planRun counts a run's work and decides whether values are computed twice.
+func planRun(task *config.Task, b *base, c train.Config, rows *taskRows) (plan, error) {
+	p := plan{Steps: c.Steps, WeightBytes: b.WeightBytes()}
+	steps := train.Forests(c, rows.examples())
+	var largest *batch.Forest
+	for _, s := range steps {
+		for _, f := range s {
+			if f.Rows() > p.Rows {
+				largest, p.Rows = f, f.Rows()
+			}
+		}
+	}
+	count := func(recompute bool) error {
+		b.Recompute = recompute
+		work, err := b.Plan(largest)
+		p.ValueBytes, p.Recompute = work.Bytes, recompute
+		p.MemoryBytes = p.WeightBytes + p.ValueBytes + ownBytes
+		return err
+	}
+	if err := count(task.Train.Recompute == config.On); err != nil {
+		return p, err
+	}
+	if available := availableMemory(); task.Train.Recompute == config.Auto && float64(p.MemoryBytes) > 0.9*available {
+		if err := count(true); err != nil {
+			return p, err
+		}
+	}
+	steps = steps[:min(plannedSteps, len(steps))]
+	for _, s := range steps {
+		for _, f := range s {
+			work, err := b.Plan(f)
+			if err != nil {
+				return p, err
+			}
+			p.StepFLOPs += work.FLOPs / float64(len(steps))
+		}
+	}
+	return p, nil
+}
+
+func (p plan) print(s streams, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(s.out).Encode(p)
+	}
+	again := ""
+	if p.Recompute {
+		again = ", the widest values computed twice"
+	}
+	_, err := fmt.Fprintf(s.out, "%d steps of %.1f GFLOP\nlargest micro-batch: %d rows\nmemory: about %d MB: %d MB weights, %d MB values%s\n",
+		p.Steps, p.StepFLOPs/1e9, p.Rows, p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, again)
+	return err
+}
+
+// availableMemory is the bytes that this process can have, infinite where the system does not say: what is free or can be made
+// so, within the limit of its control group.
+func availableMemory() float64 {
+	available := math.Inf(1)
+	if info, err := os.ReadFile("/proc/meminfo"); err == nil {
+		for line := range strings.Lines(string(info)) {
+			var kb float64
+			if n, _ := fmt.Sscanf(line, "MemAvailable: %g kB", &kb); n == 1 {
+				available = kb * 1024
+			}
+		}
+	}
+	for _, name := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		if limit, err := os.ReadFile(name); err == nil {
+			if n, err := strconv.ParseFloat(strings.TrimSpace(string(limit)), 64); err == nil {
+				available = min(available, n)
+			}
+		}
+	}
+	return available
+}

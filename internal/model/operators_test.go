@@ -1,0 +1,81 @@
+package model_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"ptune/internal/batch"
+	"ptune/internal/kernels"
+	"ptune/internal/model"
+)
+
+// kinds are what operators are called in figures, by what is in their names.
+var kinds = []struct{ in, kind string }{
+	{".attend", "attention"}, {"loss", "head"}, {".weight", "products"}, {".qkv", "products"}, {"act", "activations"},
+	{"rope", "positions"}, {"embed", "positions"}, {"", "norms"},
+}
+
+// BenchmarkOperators says where the time of a step goes, kind by kind, in milliseconds, with the GFLOP/s of those that multiply and
+// the CPU's peak. PTUNE_BENCH_MODEL names a model directory; 16 texts of 20 tokens behind 16 virtual ones.
+func BenchmarkOperators(b *testing.B) {
+	pool, err := kernels.New(kernels.Options{Kernels: os.Getenv("PTUNE_KERNELS")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer pool.Close()
+	dir := os.Getenv("PTUNE_BENCH_MODEL")
+	if dir == "" {
+		dir = "../demo/base"
+	}
+	m, err := model.Load(dir, pool)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer m.Close()
+	took, flops := map[string]time.Duration{}, map[string]float64{}
+	m.Observe = func(operator string, work float64, t time.Duration) {
+		for _, k := range kinds {
+			if strings.Contains(operator, k.in) {
+				took[k.kind] += t
+				flops[k.kind] += work
+				return
+			}
+		}
+	}
+	f, p := batch.Pack([]int{16}, texts(16, 20, m.Vocab)), prompt(m, 16)
+	grad := make([]float32, len(p))
+	step := func() {
+		if _, err := m.LossGrad(p, f, 1, grad); err != nil {
+			b.Fatal(err)
+		}
+	}
+	step() // makes the graph and its memory
+	clear(took)
+	clear(flops)
+	for b.Loop() {
+		step()
+	}
+	n := float64(b.N)
+	for kind, t := range took {
+		b.ReportMetric(t.Seconds()*1e3/n, kind+"-ms")
+		if flops[kind] > 0 {
+			b.ReportMetric(flops[kind]/t.Seconds()/1e9, kind+"-GFLOP/s")
+		}
+	}
+	b.ReportMetric(pool.Peak()/1e9, "peak-GFLOP/s")
+}
+
+// texts are n examples of so many tokens, the last two to predict; no two begin alike.
+func texts(n, tokens, vocab int) []batch.Example {
+	var list []batch.Example
+	for i := range n {
+		e := batch.Example{From: tokens - 2}
+		for k := range tokens {
+			e.IDs = append(e.IDs, int32(1+(i*131+k*k*17+k*29)%(vocab-1)))
+		}
+		list = append(list, e)
+	}
+	return list
+}
