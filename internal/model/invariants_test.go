@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -283,6 +284,86 @@ func TestCheckpointsThatDoNotFitAreRefusedByName(t *testing.T) {
 				t.Errorf("error is %v, want one with %q", err, c.want)
 			}
 		})
+	}
+}
+
+func TestValuesComputedTwiceGiveTheSameBitsInLessMemory(t *testing.T) {
+	for _, name := range bases {
+		kept, again := load(t, name, 2), load(t, name, 2)
+		again.Recompute = true
+		p, f := prompt(kept, 3), batch.Pack([]int{3}, ragged())
+		nll, grad := lossGrad(t, kept, p, f)
+		nll2, grad2 := lossGrad(t, again, p, f)
+		if nll != nll2 || !slices.Equal(grad, grad2) {
+			t.Errorf("%s: loss %v, computed twice %v; gradients equal: %v", name, nll, nll2, slices.Equal(grad, grad2))
+		}
+		first, err := kept.Plan(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := again.Plan(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name != "llama-one-layer-f32" && (second.Bytes >= first.Bytes || second.FLOPs <= first.FLOPs) {
+			t.Errorf("%s: kept %+v, computed twice %+v", name, first, second)
+		}
+	}
+}
+
+// A plan counts what DESIGN's rules leave of a step: here by hand.
+func TestAPlanCountsTheWorkOfAStep(t *testing.T) {
+	m := load(t, "llama-gqa-tied-f32", 1)
+	c := struct{ vocab, d, inner, q, kv, layers float64 }{99, 48, 56, 48, 16, 3} // config.json
+	const prompts, text, targets = 4, 9, 2
+	ids := make([]int32, text)
+	for i := range ids {
+		ids[i] = int32(i + 3)
+	}
+	f := batch.Pack([]int{prompts}, []batch.Example{{IDs: ids, From: text - targets}})
+	rows := float64(prompts + text - 1)
+	pairs := rows * (rows + 1) / 2
+	seen := (rows - 1) + rows // by the two target rows, the last two
+	linear := 2 * (c.d*(c.q+2*c.kv) + c.q*c.d + 3*c.d*c.inner)
+	kv := 2 * c.d * 2 * c.kv
+	layer := rows*linear*2 + 14*pairs*c.q
+	last := rows*kv*2 + targets*(linear-kv)*2 + 14*seen*c.q
+	first := layer - (rows-prompts)*2*c.d*(c.q+2*c.kv) // its way back ends at the soft prompt's rows
+	want := first + layer*(c.layers-2) + last + 2*targets*2*c.vocab*c.d
+	got, err := m.Plan(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.FLOPs != want {
+		t.Errorf("plan has %g FLOPs, by hand %g", got.FLOPs, want)
+	}
+}
+
+func TestASteadyStepTakesNoNewMemory(t *testing.T) {
+	for _, name := range bases {
+		m := load(t, name, 2)
+		p, f := prompt(m, 3), batch.Pack([]int{3}, ragged())
+		grad := make([]float32, len(p))
+		step := func() {
+			if _, err := m.LossGrad(p, f, 1, grad); err != nil {
+				t.Fatal(err)
+			}
+		}
+		step()
+		step()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		const steps = 20
+		for range steps {
+			step()
+		}
+		runtime.ReadMemStats(&after)
+		operators := uint64(2 * 13 * 3) // gorgonia makes a little for each it runs; a buffer of ours would be far more
+		if each := (after.TotalAlloc - before.TotalAlloc) / steps; each > 1024*operators {
+			t.Errorf("%s: a steady step takes %d bytes", name, each)
+		} else {
+			t.Logf("%s: %d bytes in gorgonia's and our book-keeping", name, each)
+		}
 	}
 }
 
