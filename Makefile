@@ -9,7 +9,7 @@ GO ?= go
 VENV ?= .venv
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: help build test lint demo bench race fuzz golden peer base clean
+.PHONY: help build test lint demo bench bench-peer arm64 race fuzz golden peer base clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -40,8 +40,23 @@ lint: $(LIBTOKENIZERS) ## gofmt, vet, staticcheck, go mod tidy
 demo: build ## train two soft prompts on the embedded base, before and after (about a minute)
 	@sh internal/demo/demo.sh
 
-bench: $(LIBTOKENIZERS) ## Go benchmarks of kernels and steps
-	$(GO) test -run '^$$' -bench . ./internal/kernels ./internal/model
+BENCH_MODEL ?= .bench/smollm2-135m-float32
+bench: $(LIBTOKENIZERS) ## Go benchmarks of kernels and steps: GFLOP/s beside the peak of the same run
+	@mkdir -p .bench
+	test ! -d $(BENCH_MODEL) || export PTUNE_BENCH_MODEL=$(abspath $(BENCH_MODEL)); \
+		$(GO) test -run '^$$' -bench . ./internal/kernels ./internal/model | tee .bench/go.txt
+
+bench-peer: build $(VENV)/bin/python ## measure beside PEFT, in turn, and write docs/performance.md (an hour)
+	$(VENV)/bin/python testdata/bench.py bin/ptune
+	$(MAKE) bench
+	$(VENV)/bin/python testdata/performance.py .bench/go.txt
+
+ARM64 ?= aarch64-linux-gnu-
+arm64: ## compile the kernels for NEON with a cross compiler and, where qemu-aarch64 is, test them
+	@mkdir -p .bench
+	GOARCH=arm64 CC=$(ARM64)gcc $(GO) test -c -o .bench/kernels-arm64.test ./internal/kernels
+	@if command -v qemu-aarch64 >/dev/null; then qemu-aarch64 -L /usr/$(ARM64:-=) .bench/kernels-arm64.test; \
+		else echo "ptune: no qemu-aarch64: the NEON kernels were compiled, not run"; fi
 
 race: $(LIBTOKENIZERS) ## run the tests with the race detector
 	$(GO) test -race ./...

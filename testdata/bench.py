@@ -70,7 +70,7 @@ class Args(argparse.Namespace):
     pass
 
 
-def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", with_peer=True):
+def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", with_peer=True, again="auto"):
     """Seconds a step, peak memory and seconds of the whole process."""
     def case(a):
         path = model(name, dtype)
@@ -85,7 +85,7 @@ def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", w
                 r = json.loads(subprocess.run(me + ["--peft", "--adapter", x.adapter], **PEER).stdout)
                 pair.append(dict(step=statistics.median(r["seconds"][1:]), memory=r["peak"], process=time.perf_counter() - t))
             t = time.perf_counter()
-            r = peer.ptune(x, WORK, "--compute", compute)
+            r = peer.ptune(x, WORK, "--compute", compute, "--set", "train.recompute=" + again)
             pair.append(dict(step=statistics.median(r["seconds"][1:]), memory=r["peak"], process=time.perf_counter() - t))
             yield pair
     return case
@@ -136,6 +136,7 @@ CASES = {
     "sentences": ("the same, sentences of SST-2 dev", training("smollm2-135m", "float32", "dev")),
     "bf16": ("SmolLM2-135M in BF16, phrases, `--compute bf16` against PEFT in bf16", training("smollm2-135m", "bfloat16", "train", compute="bf16")),
     "bf16-f32": ("SmolLM2-135M in BF16, phrases, f32 arithmetic against PEFT in bf16", training("smollm2-135m", "bfloat16", "train")),
+    "recompute": ("SmolLM2-135M, f32, phrases, `train.recompute: on`", training("smollm2-135m", "float32", "train", again="on")),
     "64": ("SmolLM2-135M, f32, 8 rows of exactly 64 tokens", training("smollm2-135m", "float32", "of 64", batch=8)),
     "instruction": ("SmolLM2-135M, f32, phrases behind a 40-token instruction", training("smollm2-135m", "float32", "instruction")),
     "gpt2": ("gpt2, f32, phrases in 16s", training("gpt2", "float32", "train")),

@@ -24,28 +24,28 @@ type plan struct {
 	Recompute   bool    `json:"recompute"`
 }
 
-// plannedSteps is how many steps are counted: their mean is near enough, and a long epoch is not gone through.
-const plannedSteps = 64
+// plannedSteps is how many steps are looked at: they tell enough, and a long epoch is not gone through.
+const plannedSteps = 128
 
 // ownBytes is what the program takes whatever it does: its code, the embedding rows of the text, scratch of the kernels.
 const ownBytes = 56 << 20
 
-// planRun counts a run's work and decides whether values are computed twice.
-func planRun(task *config.Task, b *base, c train.Config, rows *taskRows) (plan, error) {
+// planRun says what memory a run takes, decides whether values are computed twice and, if asked to, counts the work of its steps.
+func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bool) (plan, error) {
 	p := plan{Steps: c.Steps, WeightBytes: b.WeightBytes()}
-	steps := train.Forests(c, rows.examples())
 	var largest *batch.Forest
-	for _, s := range steps {
-		for _, f := range s {
-			if f.Rows() > p.Rows {
-				largest, p.Rows = f, f.Rows()
-			}
+	for step, f := range train.Forests(c, rows.examples()) {
+		if step == plannedSteps {
+			break
+		}
+		if f.Rows() > p.Rows {
+			largest, p.Rows = f, f.Rows()
 		}
 	}
 	count := func(recompute bool) error {
 		b.Recompute = recompute
-		work, err := b.Plan(largest)
-		p.ValueBytes, p.Recompute = work.Bytes, recompute
+		run, err := b.Plan(largest)
+		p.ValueBytes, p.Recompute = run.Bytes, recompute
 		p.MemoryBytes = p.WeightBytes + p.ValueBytes + ownBytes
 		return err
 	}
@@ -57,16 +57,22 @@ func planRun(task *config.Task, b *base, c train.Config, rows *taskRows) (plan, 
 			return p, err
 		}
 	}
-	steps = steps[:min(plannedSteps, len(steps))]
-	for _, s := range steps {
-		for _, f := range s {
-			work, err := b.Plan(f)
-			if err != nil {
-				return p, err
-			}
-			p.StepFLOPs += work.FLOPs / float64(len(steps))
-		}
+	if !work {
+		return p, nil
 	}
+	steps := 0
+	for step, f := range train.Forests(c, rows.examples()) {
+		if step == plannedSteps {
+			break
+		}
+		run, err := b.Plan(f)
+		if err != nil {
+			return p, err
+		}
+		p.StepFLOPs += run.FLOPs
+		steps = step + 1
+	}
+	p.StepFLOPs /= float64(steps)
 	return p, nil
 }
 

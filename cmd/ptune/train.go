@@ -74,7 +74,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		return wrong{err}
 	}
 	c := runConfig(task, b, rows)
-	plan, err := planRun(task, b, c, rows)
+	plan, err := planRun(task, b, c, rows, o.dryRun)
 	if err != nil {
 		return err
 	}

@@ -90,12 +90,13 @@ void K(pack)(const float *x, long ldx, int m, int k, int b0, int b1, float *ap) 
     float *p = ap + (long)b * MR * k;
     const float *rows = x + (long)b * MR * ldx;
     int n = m - b * MR < MR ? m - b * MR : MR, j = 0;
-    for (; j + VL <= k; j += VL) { // VL columns at a time, through a transposed block
-      float t[VL][VL] __attribute__((aligned(64))) = {}, c[VL][VL] __attribute__((aligned(64)));
-      for (int i = 0; i < n; i++) *(V *)t[i] = load(rows + i * ldx + j);
-      transpose(t, c[0], VL);
-      for (int i = 0; i < VL; i++) memcpy(p + (long)(j + i) * MR, c[i], sizeof(float) * MR);
-    }
+    for (; j + VL <= k; j += VL) // VL columns at a time, through transposed blocks
+      for (int g = 0; g < MR; g += VL) {
+        float t[VL][VL] __attribute__((aligned(64))) = {}, c[VL][VL] __attribute__((aligned(64)));
+        for (int i = 0; i < VL && g + i < n; i++) *(V *)t[i] = load(rows + (g + i) * ldx + j);
+        transpose(t, c[0], VL);
+        for (int i = 0; i < VL; i++) memcpy(p + (long)(j + i) * MR + g, c[i], sizeof(float) * (MR - g < VL ? MR - g : VL));
+      }
     for (; j < k; j++)
       for (int i = 0; i < MR; i++) p[(long)j * MR + i] = i < n ? rows[i * ldx + j] : 0;
   }
@@ -325,7 +326,11 @@ float K(peak)(long n, const float *x) {
   V r[MR][2], a = load(x), b = load(x + VL);
   for (int i = 0; i < MR; i++) r[i][0] = a, r[i][1] = b;
   for (; n > 0; n--) {
-    __asm__ volatile("" : "+v"(a), "+v"(b)); // or a round would be the one before
+#ifdef __aarch64__
+    __asm__ volatile("" : "+w"(a), "+w"(b)); // or a round would be the one before
+#else
+    __asm__ volatile("" : "+v"(a), "+v"(b));
+#endif
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
       r[i][0] += a * b;

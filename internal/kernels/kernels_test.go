@@ -223,6 +223,37 @@ func TestProductsOfOneInputEqualThoseOfEachWeight(t *testing.T) {
 	})
 }
 
+// The error of a product, as a part of the sum of all products' sizes, is that of f32's own rounding in every set: AMX adds up
+// parts of numbers, but all parts.
+func TestProductsAreAsNearToExactAsF32Allows(t *testing.T) {
+	each(t, func(t *testing.T, p, _ *Pool) {
+		s := newSource(10)
+		const m, n, k = 33, 40, 576
+		for _, typ := range []DType{F32, BF16, F16} {
+			w, x, got := s.weight(n, k, typ, false), s.matrix(m, k), NewMatrix(m, n)
+			if typ == F16 { // its test values span all of its range
+				for i := range n * k {
+					binary.LittleEndian.PutUint16(w.Data[2*i:], uint16(0x3000+s.IntN(0x0c00)))
+				}
+			}
+			p.Product(got, x, w)
+			for i := range m {
+				for j := range n {
+					var exact, size float64
+					for c := range k {
+						v := float64(x.Row(i)[c]) * float64(Float(w.Data, typ, j*k+c))
+						exact += v
+						size += math.Abs(v)
+					}
+					if e := math.Abs(float64(got.Row(i)[j])-exact) / size; e > 4e-7 {
+						t.Fatalf("%v: product %d, %d is %g off, as a part of what it sums", typ, i, j, e)
+					}
+				}
+			}
+		}
+	})
+}
+
 func TestPartOfAFusedWeightIsItsColumns(t *testing.T) {
 	each(t, func(t *testing.T, p, plain *Pool) {
 		s := newSource(2)

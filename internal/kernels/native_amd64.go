@@ -3,29 +3,6 @@
 package kernels
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11
-#cgo LDFLAGS: -lm
-#include <stdint.h>
-#define DECLARE(P) \
-  void P##pack(const float*, long, int, int, int, int, float*); \
-  void P##product(const float*, int, int, const void*, int, int, long, int, int, float*, long, int, float*); \
-  void P##few(const float*, long, int, int, const void*, int, int, long, int, int, float*, long, int); \
-  void P##attend(const float*, long, const float*, long, int, int, int, float, const int32_t*, int, int, int, int, float*, long, float*, long, float*); \
-  void P##attend_back(const float*, long, const float*, long, int, int, int, float, const int32_t*, int, int, int, int, const float*, long, const float*, long, float*, long, int, float*, long, int, float*); \
-  void P##swiglu(const float*, const float*, float*, int); \
-  void P##swiglu_back(const float*, const float*, const float*, float*, float*, int); \
-  void P##gelu(const float*, float*, int); \
-  void P##gelu_back(const float*, const float*, float*, int); \
-  float P##cross_entropy(float*, int, int, float); \
-  void P##rms_norm(const float*, const float*, float, float*, int); \
-  void P##rms_norm_back(const float*, const float*, const float*, float, float*, int); \
-  void P##layer_norm(const float*, const float*, const float*, float, float*, int); \
-  void P##layer_norm_back(const float*, const float*, const float*, float, float*, int); \
-  float P##peak(long, const float*); \
-  void P##add(const float*, const float*, float*, int); \
-  void P##rotate(float*, int, int, const float*, const float*, float);
-DECLARE(ptune_avx2_)
-DECLARE(ptune_avx512_)
 int ptune_amx_allowed(void);
 #define DECLARE_BF16(P) \
   void P##pack(const float*, long, int, int, int, int, int, int, float*); \
@@ -39,34 +16,6 @@ static void bf16_pack(int tiles, const float *x, long ldx, int m, int k, int par
 static void bf16_product(int tiles, const float *xp, int m, int k, int xparts, const void *w, int dtype, int wparts, int in_out, long ld, int n0, int n1, int next, int n, float *c, long ldc, int add, float *wp) {
   (tiles ? ptune_amx_product : ptune_bf16_product)(xp, m, k, xparts, w, dtype, wparts, in_out, ld, n0, n1, next, n, c, ldc, add, wp);
 }
-
-// One call for both sets: wide chooses.
-#define BOTH(wide, name, ...) (wide ? ptune_avx512_##name(__VA_ARGS__) : ptune_avx2_##name(__VA_ARGS__))
-static void pack(int wide, const float *x, long ldx, int m, int k, int b0, int b1, float *ap) { BOTH(wide, pack, x, ldx, m, k, b0, b1, ap); }
-static void product(int wide, const float *ap, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, float *bp) {
-  BOTH(wide, product, ap, m, k, w, dtype, in_out, ld, n0, n1, c, ldc, add, bp);
-}
-static void few(int wide, const float *x, long ldx, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add) {
-  BOTH(wide, few, x, ldx, m, k, w, dtype, in_out, ld, n0, n1, c, ldc, add);
-}
-static void attend(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int32_t *spans, int nspans, int own, int first, int n, float *o, long ldo, float *lse, long ldl, float *room) {
-  BOTH(wide, attend, q, ldq, kv, ldkv, voff, heads, hd, scale, spans, nspans, own, first, n, o, ldo, lse, ldl, room);
-}
-static void attend_back(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int32_t *spans, int nspans, int own, int first, int n, const float *d, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, long lddkv, int nk, float *room) {
-  BOTH(wide, attend_back, q, ldq, kv, ldkv, voff, heads, hd, scale, spans, nspans, own, first, n, d, ldo, lse, ldl, dq, lddq, nq, dkv, lddkv, nk, room);
-}
-static void swiglu(int wide, const float *g, const float *u, float *o, int n) { BOTH(wide, swiglu, g, u, o, n); }
-static void swiglu_back(int wide, const float *g, const float *u, const float *d, float *dg, float *du, int n) { BOTH(wide, swiglu_back, g, u, d, dg, du, n); }
-static void gelu(int wide, const float *x, float *o, int n) { BOTH(wide, gelu, x, o, n); }
-static void gelu_back(int wide, const float *x, const float *d, float *dx, int n) { BOTH(wide, gelu_back, x, d, dx, n); }
-static void rms_norm(int wide, const float *x, const float *w, float eps, float *o, int n) { BOTH(wide, rms_norm, x, w, eps, o, n); }
-static void rms_norm_back(int wide, const float *d, const float *x, const float *w, float eps, float *dx, int n) { BOTH(wide, rms_norm_back, d, x, w, eps, dx, n); }
-static void layer_norm(int wide, const float *x, const float *w, const float *b, float eps, float *o, int n) { BOTH(wide, layer_norm, x, w, b, eps, o, n); }
-static void layer_norm_back(int wide, const float *d, const float *x, const float *w, float eps, float *dx, int n) { BOTH(wide, layer_norm_back, d, x, w, eps, dx, n); }
-static void add(int wide, const float *a, const float *b, float *o, int n) { BOTH(wide, add, a, b, o, n); }
-static float peak(int wide, long n, const float *x) { return BOTH(wide, peak, n, x); }
-static void rotate(int wide, float *x, int heads, int half, const float *c, const float *s, float sign) { BOTH(wide, rotate, x, heads, half, c, s, sign); }
-static float cross_entropy(int wide, float *l, int n, int t, float s) { return BOTH(wide, cross_entropy, l, n, t, s); }
 */
 import "C"
 
@@ -122,80 +71,4 @@ func bf16Set(s set, tiles C.int, parts int) set {
 			C.int(n0), C.int(n1), C.int(next), C.int(out.Cols), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
 	}
 	return s
-}
-
-func nativeSet(name string, wide C.int, mr, lanes int) set {
-	return set{
-		name: name, mr: mr, nr: 2 * lanes, group: 4, panel: 8192, // as in body.h
-		block: func(k int) int { return mr * k },
-		pack: func(x Matrix, _ bool, b0, b1 int, ap []float32) {
-			C.pack(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), C.int(b0), C.int(b1), ptr(ap))
-		},
-		product: func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, _ int, out Matrix, add bool, bp []float32) {
-			C.product(wide, ptr(ap), C.int(m), C.int(k), unsafe.Pointer(&w.Data[0]), C.int(w.DType), flag(inOut), C.long(w.Stride),
-				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
-		},
-		fewRows: [...]int{F32: 16, BF16: 16, F16: 16},
-		few: func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool) {
-			C.few(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), unsafe.Pointer(&w.Data[0]), C.int(w.DType), flag(inOut), C.long(w.Stride),
-				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add))
-		},
-		attend: func(a *attention, head int, u unit, room []float32) {
-			h := head * a.share()
-			C.attend(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, head*a.Dim), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.share()), C.int(a.Dim), C.float(a.Scale),
-				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride), ptr(room))
-		},
-		attendBack: func(a *attention, head int, u unit, dkv Matrix, room []float32) {
-			h, nq := head*a.share(), max(0, min(u.n, a.dq.Rows-u.row()))
-			var dq *C.float
-			if nq > 0 {
-				dq = at(a.dq, u.row(), h*a.Dim)
-			}
-			C.attend_back(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, head*a.Dim), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.share()), C.int(a.Dim), C.float(a.Scale),
-				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride),
-				dq, C.long(a.dq.Stride), C.int(nq), at(dkv, 0, head*a.Dim), C.long(dkv.Stride), C.int(dkv.Rows), ptr(room))
-		},
-		swiglu: func(gate, up, out []float32) { C.swiglu(wide, ptr(gate), ptr(up), ptr(out), C.int(len(gate))) },
-		swigluBack: func(gate, up, d, dgate, dup []float32) {
-			C.swiglu_back(wide, ptr(gate), ptr(up), ptr(d), ptr(dgate), ptr(dup), C.int(len(gate)))
-		},
-		gelu:     func(x, out []float32) { C.gelu(wide, ptr(x), ptr(out), C.int(len(x))) },
-		geluBack: func(x, d, dx []float32) { C.gelu_back(wide, ptr(x), ptr(d), ptr(dx), C.int(len(x))) },
-		rmsNorm: func(o, x, w []float32, eps float32) {
-			C.rms_norm(wide, ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
-		},
-		rmsNormBack: func(o, d, x, w []float32, eps float32) {
-			C.rms_norm_back(wide, ptr(d), ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
-		},
-		layerNorm: func(o, x, w, b []float32, eps float32) {
-			C.layer_norm(wide, ptr(x), ptr(w), ptr(b), C.float(eps), ptr(o), C.int(len(o)))
-		},
-		layerNormBack: func(o, d, x, w []float32, eps float32) {
-			C.layer_norm_back(wide, ptr(d), ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
-		},
-		peak: func(n int, x []float32) float64 {
-			C.peak(wide, C.long(n), ptr(x))
-			return float64(n) * 4 * float64(mr*lanes)
-		},
-		add: func(o, a, b []float32) { C.add(wide, ptr(a), ptr(b), ptr(o), C.int(len(o))) },
-		rotate: func(x, cos, sin []float32, sign float32) {
-			C.rotate(wide, ptr(x), C.int(len(x)/2/len(cos)), C.int(len(cos)), ptr(cos), ptr(sin), C.float(sign))
-		},
-		crossEntropy: func(l []float32, target int, scale float32) float32 {
-			return float32(C.cross_entropy(wide, ptr(l), C.int(len(l)), C.int(target), C.float(scale)))
-		},
-	}
-}
-
-func ptr(x []float32) *C.float { return (*C.float)(unsafe.Pointer(unsafe.SliceData(x))) }
-
-func at(m Matrix, row, col int) *C.float { return ptr(m.Data[row*m.Stride+col:]) }
-
-func spans(g Group) *C.int32_t { return (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(g.Spans))) }
-
-func flag(b bool) C.int {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -46,18 +46,19 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 		}
 		return
 	}
-	p.share(outs)
 	few := s.fewRows[ws[0].DType]
 	if inOut {
 		few = min(few, 4)
 	}
 	if m <= few {
+		p.share(outs, 128/s.nr) // small shares: a thread whose memory answers late leaves more to the other
 		p.Each(len(p.shares), func(_, i int) {
 			c := p.shares[i]
 			s.few(x, ws[c.of], inOut, c.n0, c.n1, outs[c.of], add)
 		})
 		return
 	}
+	p.share(outs, s.group)
 	blocks := (m + s.mr - 1) / s.mr
 	if need := blocks * s.block(k); cap(p.packed) < need {
 		p.packed = Floats(need)
@@ -70,12 +71,12 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	})
 }
 
-// share cuts the columns of the outputs into groups of panels, of each output as many for every thread.
-func (p *Pool) share(outs []Matrix) {
+// share cuts the columns of the outputs into groups of at most so many panels, of each output as many for every thread.
+func (p *Pool) share(outs []Matrix, group int) {
 	p.shares = p.shares[:0]
 	for of, out := range outs {
 		panels := (out.Cols + p.set.nr - 1) / p.set.nr
-		pieces := (panels + p.set.group*p.Threads() - 1) / (p.set.group * p.Threads()) * p.Threads()
+		pieces := (panels + group*p.Threads() - 1) / (group * p.Threads()) * p.Threads()
 		step := (panels + pieces - 1) / pieces * p.set.nr
 		for n := 0; n < out.Cols; n += step {
 			p.shares = append(p.shares, share{of, n, min(out.Cols, n+step), n + p.Threads()*step})

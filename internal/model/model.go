@@ -30,9 +30,9 @@ type Model struct {
 	Vocab        int    // V, rows of the embedding
 	MaxPositions int    // soft prompt and text together
 	EOS          []int32
-	Fingerprint  string                                                   // tells bases apart: a hash of names, shapes and samples of all weights
-	Observe      func(operator string, flops float64, took time.Duration) // told of each operator that has run; nil: nobody; set before the first run
-	Recompute    bool                                                     // make the widest values of a layer again on the way back rather than keep them; set before the first run
+	Fingerprint  string                                                          // tells bases apart: a hash of names, shapes and samples of all weights
+	Observe      func(operator string, flops, bytes float64, took time.Duration) // as ops.Graph has it; set before the first run
+	Recompute    bool                                                            // make the widest values of a layer again on the way back rather than keep them; set before the first run
 
 	arch   architecture
 	embed  ops.Embedding

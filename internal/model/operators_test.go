@@ -17,8 +17,8 @@ var kinds = []struct{ in, kind string }{
 	{"rope", "positions"}, {"embed", "positions"}, {"", "norms"},
 }
 
-// BenchmarkOperators says where the time of a step goes, kind by kind, in milliseconds, with the GFLOP/s of those that multiply and
-// the CPU's peak. PTUNE_BENCH_MODEL names a model directory; 16 texts of 20 tokens behind 16 virtual ones.
+// BenchmarkOperators says where the time of a step goes, kind by kind: milliseconds, GFLOP of products and attention, MB of values
+// read and written; and the CPU's peak. PTUNE_BENCH_MODEL names a model directory; 16 texts of 20 tokens behind 16 virtual ones.
 func BenchmarkOperators(b *testing.B) {
 	pool, err := kernels.New(kernels.Options{Kernels: os.Getenv("PTUNE_KERNELS")})
 	if err != nil {
@@ -34,12 +34,13 @@ func BenchmarkOperators(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer m.Close()
-	took, flops := map[string]time.Duration{}, map[string]float64{}
-	m.Observe = func(operator string, work float64, t time.Duration) {
+	took, flops, bytes := map[string]time.Duration{}, map[string]float64{}, map[string]float64{}
+	m.Observe = func(operator string, work, values float64, t time.Duration) {
 		for _, k := range kinds {
 			if strings.Contains(operator, k.in) {
 				took[k.kind] += t
 				flops[k.kind] += work
+				bytes[k.kind] += values
 				return
 			}
 		}
@@ -54,15 +55,15 @@ func BenchmarkOperators(b *testing.B) {
 	step() // makes the graph and its memory
 	clear(took)
 	clear(flops)
+	clear(bytes)
 	for b.Loop() {
 		step()
 	}
 	n := float64(b.N)
 	for kind, t := range took {
 		b.ReportMetric(t.Seconds()*1e3/n, kind+"-ms")
-		if flops[kind] > 0 {
-			b.ReportMetric(flops[kind]/t.Seconds()/1e9, kind+"-GFLOP/s")
-		}
+		b.ReportMetric(flops[kind]/n/1e9, kind+"-GFLOP")
+		b.ReportMetric(bytes[kind]/n/1e6, kind+"-MB")
 	}
 	b.ReportMetric(pool.Peak()/1e9, "peak-GFLOP/s")
 }

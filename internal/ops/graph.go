@@ -44,8 +44,8 @@ type Graph struct {
 	Cache  []kernels.Matrix // keys and values of each layer, [rows, KVCols]; nil outside generation
 	NLL    []float32        // after a run with a loss: −log p of each target
 
-	Recompute bool                                                     // values marked with Again are computed twice rather than kept; set before the graph is built
-	Observe   func(operator string, flops float64, took time.Duration) // told of each operator after it has run; nil: nobody
+	Recompute bool                                                            // values marked with Again are computed twice rather than kept; set before the graph is built
+	Observe   func(operator string, flops, bytes float64, took time.Duration) // told of each operator after it has run: what it multiplied, the values it read and wrote; nil: nobody
 
 	g       *G.ExprGraph
 	arena   *Arena
@@ -230,7 +230,11 @@ func (o *operator) compute() {
 		begin := time.Now()
 		o.run(o.out, o.in)
 		if g.Observe != nil {
-			g.Observe(o.name, flops, time.Since(begin))
+			took, values := time.Since(begin), len(o.out.Data)
+			for _, m := range o.in {
+				values += m.Rows * m.Cols
+			}
+			g.Observe(o.name, flops, 4*float64(values), took)
 		}
 	}
 	clear(o.in) // or they would keep buffers alive that the arena has dropped

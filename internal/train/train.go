@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -156,13 +157,19 @@ func pack(c Config, examples []batch.Example, rows []int) []*batch.Forest {
 	return forests
 }
 
-// Forests are the micro-batches of the first epoch, step by step.
-func Forests(c Config, examples []batch.Example) [][]*batch.Forest {
-	var steps [][]*batch.Forest
-	for rows := range slices.Chunk(c.Order(0), c.BatchSize) {
-		steps = append(steps, pack(c, examples, rows))
+// Forests are the micro-batches of the first epoch's steps, counted from 0.
+func Forests(c Config, examples []batch.Example) iter.Seq2[int, *batch.Forest] {
+	return func(yield func(int, *batch.Forest) bool) {
+		step := 0
+		for rows := range slices.Chunk(c.Order(0), c.BatchSize) {
+			for _, f := range pack(c, examples, rows) {
+				if !yield(step, f) {
+					return
+				}
+			}
+			step++
+		}
 	}
-	return steps
 }
 
 // keeper evaluates and keeps the best.
