@@ -142,6 +142,7 @@ CASES = {
     "gpt2": ("gpt2, f32, phrases in 16s", training("gpt2", "float32", "train")),
     "process": ("SmolLM2-135M, f32, phrases: whole process, 10 steps and save", training("smollm2-135m", "float32", "train", steps=10)),
     "1.7b": ("SmolLM2-1.7B in BF16, 8 × 64, f32 arithmetic against PEFT in bf16", training("smollm2-1.7b", "bfloat16", "of 64", batch=8, steps=3, rounds=2)),
+    "1.7b-bf16": ("the same with `--compute bf16`", training("smollm2-1.7b", "bfloat16", "of 64", batch=8, steps=3, rounds=2, compute="bf16")),
     "row-1024": ("SmolLM2-135M, f32, one row of 1,024 tokens", training("smollm2-135m", "float32", "of 1024", batch=1, steps=2, rounds=1, with_peer=False)),
     "row-2048": ("one row of 2,048 tokens", training("smollm2-135m", "float32", "of 2048", batch=1, steps=2, rounds=1, with_peer=False)),
     "row-4096": ("one row of 4,096 tokens", training("smollm2-135m", "float32", "of 4096", batch=1, steps=2, rounds=1, with_peer=False)),

@@ -45,9 +45,9 @@ def operators(text):
 
 def picture(kinds, peak, bandwidth):
     """Bars: the milliseconds of each kind of operator, and beside each its bound."""
-    width, left, row = 720, 110, 44
+    width, left, row = 800, 110, 44
     top = max(ms for ms, _, _ in kinds.values())
-    x = lambda ms: left + (width - left - 150) * ms / top
+    x = lambda ms: left + (width - left - 240) * ms / top
     svg = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">' % (width, row * len(kinds) + 60),
            "<style>text{fill:#222}.b{fill:#8a8a8a}.t{fill:#2f6fb2}svg{background:#fff}@media(prefers-color-scheme:dark){text{fill:#ddd}svg{background:#161616}}</style>",
            '<text x="%d" y="18">Milliseconds of a step by kind of operator (blue), beside its bound (grey)</text>' % left]
