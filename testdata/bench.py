@@ -66,15 +66,11 @@ def rows(kind, path):
     return file
 
 
-class Args(argparse.Namespace):
-    pass
-
-
 def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", with_peer=True, again="auto"):
     """Seconds a step, peak memory and seconds of the whole process."""
     def case(a):
         path = model(name, dtype)
-        x = Args(ptune=a.ptune, model=path, rows=rows(kind, path), steps=steps, batch=batch, adapter=os.path.join(WORK, "adapter-" + name))
+        x = argparse.Namespace(ptune=a.ptune, model=path, rows=rows(kind, path), steps=steps, batch=batch, adapter=os.path.join(WORK, "adapter-" + name))
         me = [sys.executable, os.path.join(HERE, "peer.py"), a.ptune, "--model", x.model, "--rows", x.rows, "--steps", str(steps), "--batch", str(batch), "--dtype", dtype]
         if not os.path.exists(x.adapter):
             subprocess.run(me + ["--start", x.adapter], **PEER)
@@ -96,7 +92,7 @@ def generating(dtype, batch, n, compute="f32"):
     def case(a):
         path = model("smollm2-135m", dtype)
         texts = ["Review: a fine film , number %d\nSentiment:" % i for i in range(batch)]
-        x = Args(ptune=a.ptune, model=path, rows=rows("train", path), steps=1, batch=2, adapter=os.path.join(WORK, "adapter-smollm2-135m"))
+        x = argparse.Namespace(ptune=a.ptune, model=path, rows=rows("train", path), steps=1, batch=2, adapter=os.path.join(WORK, "adapter-smollm2-135m"))
         if not os.path.exists(x.adapter):
             subprocess.run([sys.executable, os.path.join(HERE, "peer.py"), a.ptune, "--model", path, "--rows", x.rows, "--start", x.adapter], **PEER)
         peer.ptune(x, WORK)  # a prompt

@@ -90,7 +90,9 @@ func (b *base) closeText() {
 }
 
 func (b *base) close() {
-	b.closeText()
+	if b.tok != nil {
+		b.tok.Close()
+	}
 	if b.Model != nil {
 		b.Model.Close()
 	}

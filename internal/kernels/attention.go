@@ -81,9 +81,9 @@ func (a *attention) room(units []unit, copies int) int {
 // back needs of it. q is [rows, QCols], kv [key rows, KVCols].
 func (p *Pool) Attend(out, lse, q, kv Matrix, heads Heads, groups []Group) {
 	a, list := &attention{Heads: heads, q: q, kv: kv, out: out, lse: lse}, units(groups)
-	room := a.room(list, 1)
+	p.rooms(a.room(list, 1))
 	p.Each(heads.KV*len(list), func(thread, i int) {
-		p.set.attend(a, i%heads.KV, list[i/heads.KV], p.room(thread, room))
+		p.set.attend(a, i%heads.KV, list[i/heads.KV], p.scratch[thread])
 	})
 }
 
@@ -91,7 +91,7 @@ func (p *Pool) Attend(out, lse, q, kv Matrix, heads Heads, groups []Group) {
 // fewer rows than q and kv: the gradients of the other rows are left out.
 func (p *Pool) AttendBack(dq, dkv, dout, lse, q, kv Matrix, heads Heads, groups []Group) {
 	a, list := &attention{Heads: heads, q: q, kv: kv, out: dout, lse: lse, dq: dq, dkv: dkv}, units(groups)
-	room := a.room(list, 2)
+	p.rooms(a.room(list, 2))
 	// Units share keys, so their gradients of keys are summed: a few parts of the list, as many whatever the threads, each for
 	// itself, then the parts.
 	parts := split(list, (8+heads.KV-1)/heads.KV)
@@ -108,7 +108,7 @@ func (p *Pool) AttendBack(dq, dkv, dout, lse, q, kv Matrix, heads Heads, groups 
 	}
 	p.Each(heads.KV*len(parts), func(thread, i int) {
 		for _, u := range parts[i/heads.KV] {
-			p.set.attendBack(a, i%heads.KV, u, sums[i/heads.KV], p.room(thread, room))
+			p.set.attendBack(a, i%heads.KV, u, sums[i/heads.KV], p.scratch[thread])
 		}
 	})
 	for _, s := range sums[1:] {
@@ -121,10 +121,7 @@ func (p *Pool) sum(i, rows, cols int) Matrix {
 	if i == len(p.sums) {
 		p.sums = append(p.sums, nil)
 	}
-	if cap(p.sums[i]) < rows*cols {
-		p.sums[i] = make([]float32, rows*cols)
-	}
-	return View(p.sums[i][:rows*cols], rows, cols)
+	return View(grow(&p.sums[i], rows*cols), rows, cols)
 }
 
 // split cuts a list into at most n parts of about the same work, which is the pairs of rows and keys.

@@ -71,7 +71,7 @@ static void against(int n, int hd, const float *x, long ldx, const float *turned
   }
 }
 
-// x (+)= the sum of the key rows in s's proportions
+// x = the sum of the key rows in s's proportions
 static void gather(int n, int hd, const float *s, int lds, int base, const float *rows, long ld, const int *list, float *x, long ldx) {
   for (int i = 0; i < n; i += MR) {
     int m = n - i < MR ? n - i : MR;
@@ -115,15 +115,18 @@ static float largest(const float *s, int n) {
   return t;
 }
 
+// s = softmax(scale s) over its first n, zero to the end of the vector; returns the log of the denominator
+static float softmax(float *s, int n, float scale) {
+  float m = scale * largest(s, n), z = exps(s, n, scale, m);
+  for (int j = 0; j < n; j += VL) store(s + j, load(s + j) / z);
+  return m + logf(z);
+}
+
 // one query row: a key at a time, for all heads that share it
 static void one(const float *q, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int *list, int L, float *o, float *lse, float *s, int lds) {
   for (int j = 0; j < L; j++)
     for (int h = 0; h < heads; h++) s[h * lds + j] = dot(q + h * hd, kv + list[j] * ldkv, hd);
-  for (int h = 0; h < heads; h++) {
-    float m = scale * largest(s + h * lds, L), z = exps(s + h * lds, L, scale, m);
-    for (int j = 0; j < L; j += VL) store(s + h * lds + j, load(s + h * lds + j) / z);
-    lse[h] = m + logf(z);
-  }
+  for (int h = 0; h < heads; h++) lse[h] = softmax(s + h * lds, L, scale);
   for (int h = 0; h < heads; h++, s += lds, o += hd)
     for (int d = 0; d < hd; d += 4 * VL) {
       V sums[4] = {{}, {}, {}, {}};
@@ -143,17 +146,14 @@ static void one(const float *q, const float *kv, long ldkv, int voff, int heads,
 void K(attend)(const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int *spans, int nspans, int own, int first, int n, float *o, long ldo, float *lse, long ldl, float *room) {
   int *list = (int *)room, L = keys(spans, nspans, own, first + n - 1, list), base = L - n, lds = (L + NR - 1) / NR * NR;
   float *k = room + lds, *s = k + (long)lds * hd;
-  if (n == 1) return one(q, kv, ldkv, voff, heads, hd, scale, list, L, o, lse, room + lds, lds);
+  if (n == 1) return one(q, kv, ldkv, voff, heads, hd, scale, list, L, o, lse, k, lds);
   turn(kv, ldkv, list, L, hd, k);
   for (int h = 0; h < heads; h++, q += hd, o += hd, lse++) {
     against(n, hd, q, ldq, k, base, s, lds);
     for (int i = 0; i < n; i++) {
       float *row = s + (long)i * lds;
-      int seen = base + i + 1;
-      float m = scale * largest(row, seen), z = exps(row, seen, scale, m);
-      for (int j = 0; j < seen; j += VL) store(row + j, load(row + j) / z);
-      blank(row, seen, L);
-      lse[i * ldl] = m + logf(z);
+      lse[i * ldl] = softmax(row, base + i + 1, scale);
+      blank(row, base + i + 1, L);
     }
     gather(n, hd, s, lds, base, kv + voff, ldkv, list, o, ldo);
   }

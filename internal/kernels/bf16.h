@@ -8,7 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { F32, BF16, F16 };
+#include "weight.h"
+
 enum {
   SIDE = 32,   // rows or columns of a block: two tiles of 16
   DEPTH = 32,  // values of k in a tile
@@ -87,12 +88,12 @@ static inline __attribute__((always_inline)) void turned(const void *x, int dtyp
 static inline __attribute__((always_inline)) void across(const void *x, int dtype, int parts, long ld, int n, int k0, int k1, char *out, long panel) {
   for (int k = k0; k < k1; k += DEPTH, out += parts * 2 * TILE)
     for (int pair = 0; pair < 16; pair++) {
-      const char *row = (const char *)x + (k + pair + DEPTH) * ld * (dtype == F32 ? 4 : 2), *other = row + 16 * ld * (dtype == F32 ? 4 : 2);
+      const char *row = (const char *)x + (k + pair + DEPTH) * ld * size(dtype), *other = row + 16 * ld * size(dtype);
       for (int j = 0; j < n; j += 16) {
         __m512i p[3];
         __mmask16 cols = first(n - j);
         long at = (long)(k + pair) * ld + j;
-        if (dtype == F32 || j % 32 == 0) _mm_prefetch(row + j * (dtype == F32 ? 4 : 2), _MM_HINT_T0), _mm_prefetch(other + j * (dtype == F32 ? 4 : 2), _MM_HINT_T0);
+        if (dtype == F32 || j % 32 == 0) _mm_prefetch(row + j * size(dtype), _MM_HINT_T0), _mm_prefetch(other + j * size(dtype), _MM_HINT_T0);
         split(load(x, dtype, at, k + pair < k1 ? cols : 0), load(x, dtype, at + 16 * ld, k + pair + 16 < k1 ? cols : 0), parts, exact(dtype, parts), p);
         char *to = out + j / SIDE * panel + j % SIDE / 16 * TILE + pair * 64;
         for (int c = 0; c < parts; c++) _mm512_store_si512(to + c * 2 * TILE, p[c]);
@@ -130,15 +131,6 @@ static __attribute__((noinline)) void weights(const void *w, int dtype, int part
 #undef PANELS
 }
 
-// asks for share i of n of the weights of a panel
-static inline void fetch(const char *w, long size, int in_out, long ld, int n, int nb, int k0, int k1, int i, int of) {
-  int rows = in_out ? k1 - k0 : nb;
-  long bytes = (in_out ? nb : k1 - k0) * size;
-  w += size * (in_out ? k0 * ld + n : n * ld + k0);
-  for (long r = (long)rows * i / of; r < (long)rows * (i + 1) / of; r++)
-    for (long at = 0; at < bytes; at += 64) _mm_prefetch(w + r * ld * size + at, _MM_HINT_T1);
-}
-
 // c (+)= the m x n corner of a block's four tiles, or of its transpose
 static inline void put(float t[4][16][16], int transposed, float *c, long ldc, int m, int n, int add) {
   if (n > SIDE) n = SIDE;
@@ -161,22 +153,22 @@ static inline void put(float t[4][16][16], int transposed, float *c, long ldc, i
 // panels, next the columns whose weights will be wanted after these
 void K(product)(const char *xp, int m, int k, int xparts, const void *w, int dtype, int wparts, int in_out, long ld, int n0, int n1, int next, int n, float *c, long ldc, int add, char *wp) {
   begin();
-  const long size = dtype == F32 ? 4 : 2, xblock = (long)steps(k) * xparts * 2 * TILE;
+  const long xblock = (long)steps(k) * xparts * 2 * TILE;
   const int panels = (n1 - n0 + SIDE - 1) / SIDE, blocks = (m + SIDE - 1) / SIDE;
   const int slices = (steps(k) + STEPS - 1) / STEPS, depth = (steps(k) + slices - 1) / slices * DEPTH;
   float t[2][4][16][16] __attribute__((aligned(64)));
   for (int k0 = 0; k0 < k; k0 += depth) {
     int k1 = k - k0 < depth ? k : k0 + depth;
     long panel = (long)steps(k1 - k0) * wparts * 2 * TILE;
-    weights((const char *)w + size * (in_out ? n0 : n0 * ld), dtype, wparts, in_out, ld, n1 - n0, k0, k1, wp, panel);
+    weights((const char *)w + size(dtype) * (in_out ? n0 : n0 * ld), dtype, wparts, in_out, ld, n1 - n0, k0, k1, wp, panel);
     for (int j = 0; j <= blocks * panels; j++) { // a block's sums are written while the next one's are made
       if (j < blocks * panels) {
         int b = j / panels, p = j % panels;
         const char *x = xp + b * xblock + (long)k0 / DEPTH * xparts * 2 * TILE;
         if (k1 < k)
-          fetch(w, size, in_out, ld, n0, n1 - n0, k1, k - k1 < depth ? k : k1 + depth, j, blocks * panels);
+          fetch(w, dtype, in_out, ld, n0, n1 - n0, k1, k - k1 < depth ? k - k1 : depth, j, blocks * panels);
         else if (next < n)
-          fetch(w, size, in_out, ld, next, n - next < n1 - n0 ? n - next : n1 - n0, 0, depth < k ? depth : k, j, blocks * panels);
+          fetch(w, dtype, in_out, ld, next, n - next < n1 - n0 ? n - next : n1 - n0, 0, depth < k ? depth : k, j, blocks * panels);
         int rows = m - b * SIDE, cols = n1 - n0 - p * SIDE;
         if (in_out)
           multiply(steps(k1 - k0), x, xparts, wp + p * panel, wparts, rows > 16, cols > 16, t[j & 1]);

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "weight.h"
+
 #define NR (2 * VL) // columns of a tile: two vectors
 #define KB (8192 / NR) // depth of a panel, at most: its 32 KB stay in the first-level cache
 
@@ -62,8 +64,6 @@ static inline float dot(const float *a, const float *b, int n) {
   for (; i < n; i++) r += a[i] * b[i];
   return r;
 }
-
-enum { F32, BF16, F16 };
 
 static inline float scalar(const void *w, int dtype, long i) {
   if (dtype == F32) return ((const float *)w)[i];
@@ -160,19 +160,9 @@ static __attribute__((noinline)) void tile(int kb, const float *ap, const float 
   }
 }
 
-// asks for share i of n of the weights of a panel
-static void fetch(const char *w, long size, int in_out, long ld, int n, int nb, int k0, int kb, int i, int of) {
-  int rows = in_out ? kb : nb;
-  long bytes = (in_out ? nb : kb) * size;
-  w += size * (in_out ? (long)k0 * ld + n : (long)n * ld + k0);
-  for (long r = (long)rows * i / of; r < (long)rows * (i + 1) / of; r++)
-    for (long at = 0; at < bytes; at += 64) __builtin_prefetch(w + r * ld * size + at, 0, 2);
-}
-
 // c[m][n] (+)= sum over k of x[m][k] w(k, n) for the columns n0 <= n < n1; ap is x packed, bp room for one panel
 void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, float *bp) {
   const int blocks = (m + MR - 1) / MR, slices = (k + KB - 1) / KB, depth = (k + slices - 1) / slices;
-  const long size = dtype == F32 ? 4 : 2;
   for (int k0 = 0; k0 < k; k0 += depth) {
     int kb = k - k0 < depth ? k - k0 : depth;
     for (int n = n0; n < n1; n += NR) {
@@ -180,9 +170,9 @@ void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_
       (in_out ? panel_in_out : panel_out_in)(w, dtype, ld, n, nb, k0, kb, bp);
       for (int b = 0; b < blocks; b++) { // the next panel's weights arrive meanwhile
         if (n + NR < n1)
-          fetch(w, size, in_out, ld, n + NR, n1 - n - NR < NR ? n1 - n - NR : NR, k0, kb, b, blocks);
+          fetch(w, dtype, in_out, ld, n + NR, n1 - n - NR < NR ? n1 - n - NR : NR, k0, kb, b, blocks);
         else if (k0 + kb < k)
-          fetch(w, size, in_out, ld, n0, n1 - n0 < NR ? n1 - n0 : NR, k0 + kb, k - k0 - kb < depth ? k - k0 - kb : depth, b, blocks);
+          fetch(w, dtype, in_out, ld, n0, n1 - n0 < NR ? n1 - n0 : NR, k0 + kb, k - k0 - kb < depth ? k - k0 - kb : depth, b, blocks);
         tile(kb, ap + (long)b * MR * k + (long)k0 * MR, bp, c + (long)b * MR * ldc + n, ldc, m - b * MR, nb, add || k0 > 0);
       }
     }
@@ -197,11 +187,11 @@ static inline __attribute__((always_inline)) void rows(const int m, const float 
     for (int i = 0; i < m; i++)
       for (int a = 0; a < APART; a++) s[i][a] = (V){};
     long at = (long)n * ld;
-    const char *next = (const char *)w + at * (dtype == F32 ? 4 : 2) + AHEAD;
+    const char *next = (const char *)w + at * size(dtype) + AHEAD;
     int j = 0;
     for (; j + APART * VL <= k; j += APART * VL, at += APART * VL) {
-      for (int line = 0; line < APART * VL * (dtype == F32 ? 4 : 2); line += 64) __builtin_prefetch(next + line, 0, 2);
-      next += APART * VL * (dtype == F32 ? 4 : 2);
+      for (int line = 0; line < APART * VL * size(dtype); line += 64) __builtin_prefetch(next + line, 0, 2);
+      next += APART * VL * size(dtype);
       for (int a = 0; a < APART; a++) {
         V b = vector(w, dtype, at + a * VL);
         for (int i = 0; i < m; i++) s[i][a] += load(x + i * ldx + j + a * VL) * b;
@@ -219,7 +209,7 @@ static inline __attribute__((always_inline)) void rows(const int m, const float 
 
 // two of the weights' rows at a time for eight rows of x, whose rest lies in the first-level cache
 static inline __attribute__((always_inline)) void pairs(int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
-  const int AHEAD = 8192, SIZE = dtype == F32 ? 4 : 2;
+  const int AHEAD = 8192, SIZE = size(dtype);
   for (int n = n0; n < n1; n += 2)
     for (int i0 = 0; i0 < m; i0 += 8) {
       V s[8][2];
@@ -250,7 +240,7 @@ static inline __attribute__((always_inline)) void pairs(int m, const float *x, l
 
 // wide vectors of columns from n on: m rows of x times weights stored [in, out]
 static inline __attribute__((always_inline)) void band(const int m, const int wide, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n, float *c, long ldc, int add) {
-  const int AHEAD = 16, SIZE = dtype == F32 ? 4 : 2; // rows; bytes
+  const int AHEAD = 16, SIZE = size(dtype); // rows; bytes
   V s[4][8];
   for (int i = 0; i < m; i++)
     for (int v = 0; v < wide; v++) s[i][v] = (V){};
@@ -285,32 +275,19 @@ static inline __attribute__((always_inline)) void columns(const int m, const flo
 
 // product for few rows: each weight is read once and packed nowhere
 void K(few)(const float *x, long ldx, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add) {
-#define ACROSS(dtype) \
+#define EACH(kind, rest, dtype) \
   switch (m) { \
-  case 1: columns(1, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
-  case 2: columns(2, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
-  case 3: columns(3, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
-  default: columns(4, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); \
+  case 1: kind(1, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
+  case 2: kind(2, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
+  case 3: kind(3, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
+  case 4: kind(4, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
+  default: rest; \
   }
-  if (in_out) {
-    if (dtype == F32) {
-      ACROSS(F32)
-    } else if (dtype == BF16) {
-      ACROSS(BF16)
-    } else {
-      ACROSS(F16)
-    }
-    return;
-  }
-#undef ACROSS
 #define OF(dtype) \
-  switch (m) { \
-  case 1: rows(1, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
-  case 2: rows(2, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
-  case 3: rows(3, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
-  case 4: rows(4, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); break; \
-  default: pairs(m, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add); \
-  }
+  if (in_out) \
+    EACH(columns, (void)0, dtype) /* at most four rows come here */ \
+  else \
+    EACH(rows, pairs(m, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add), dtype)
   if (dtype == F32) {
     OF(F32)
   } else if (dtype == BF16) {
@@ -319,6 +296,7 @@ void K(few)(const float *x, long ldx, int m, int k, const void *w, int dtype, in
     OF(F16)
   }
 #undef OF
+#undef EACH
 }
 
 // n rounds of multiply-adds on registers, 4 MR VL FLOPs each: what the CPU does at most

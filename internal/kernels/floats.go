@@ -22,3 +22,11 @@ func Floats(n int) []float32 {
 	}
 	return b[:n]
 }
+
+// grow makes b at least n values long, of any content, and returns the first n.
+func grow(b *[]float32, n int) []float32 {
+	if cap(*b) < n {
+		*b = Floats(n)
+	}
+	return (*b)[:n]
+}

@@ -173,10 +173,10 @@ func (p *Pool) rows(n, cost int, f func(from, to int)) {
 	p.Each((n+step-1)/step, func(_, i int) { f(i*step, min(n, (i+1)*step)) })
 }
 
-// room is scratch of n floats that belongs to one thread.
-func (p *Pool) room(thread, n int) []float32 {
-	if cap(p.scratch[thread]) < n {
-		p.scratch[thread] = Floats(n)
+// rooms makes each thread's scratch at least n floats. All of it is there before a call begins: which threads come to work in
+// it differs from run to run.
+func (p *Pool) rooms(n int) {
+	for i := range p.scratch {
+		grow(&p.scratch[i], n)
 	}
-	return p.scratch[thread][:n]
 }

@@ -60,14 +60,13 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	}
 	p.share(outs, s.group)
 	blocks := (m + s.mr - 1) / s.mr
-	if need := blocks * s.block(k); cap(p.packed) < need {
-		p.packed = Floats(need)
-	}
+	packed := grow(&p.packed, blocks*s.block(k))
 	each := max(1, 32/s.mr)
-	p.Each((blocks+each-1)/each, func(_, i int) { s.pack(x, inOut, i*each, min(blocks, (i+1)*each), p.packed) })
+	p.Each((blocks+each-1)/each, func(_, i int) { s.pack(x, inOut, i*each, min(blocks, (i+1)*each), packed) })
+	p.rooms(s.panel)
 	p.Each(len(p.shares), func(thread, i int) {
 		c := p.shares[i]
-		s.product(p.packed, m, k, ws[c.of], inOut, c.n0, c.n1, c.next, outs[c.of], add, p.room(thread, s.panel))
+		s.product(packed, m, k, ws[c.of], inOut, c.n0, c.n1, c.next, outs[c.of], add, p.scratch[thread])
 	})
 }
 
