@@ -31,7 +31,13 @@ func newSampler(s Sampling, text int) *sampler {
 // next chooses a token: temperature first, then top-k, then top-p, in transformers' order.
 func (s *sampler) next(logits []float32) int32 {
 	if s.Temperature == 0 {
-		return int32(slices.Index(logits, slices.Max(logits)))
+		best := 0
+		for i, v := range logits {
+			if v > logits[best] {
+				best = i
+			}
+		}
+		return int32(best)
 	}
 	order := make([]int32, len(logits))
 	for i := range order {

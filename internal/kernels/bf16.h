@@ -16,7 +16,7 @@ enum {
   TILE = 1024, // bytes of a tile: 16 rows of 16 pairs
   STEPS = 18,  // tiles of depth in a panel, at most
   GROUP = 9,   // panels that are made at a time
-  AHEAD = 1024, // bytes that are asked for before they are read
+  AHEAD = 16384, // bytes that are asked for before they are read
 };
 
 // c[i][j] = sum over the depth of left[i] right[j] for the 2 x 2 tiles of a block, of which the second ones may be missing
@@ -33,17 +33,18 @@ static inline __m512 load(const void *w, int dtype, long i, __mmask16 some) {
 
 static inline __mmask16 first(int n) { return n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1; }
 
-// out[t] = part t of 16 pairs (a, b), each pair in one 32-bit word with a below; what the last part leaves over is rounded
-// to it, unless the parts are known to hold all of it
-static inline __attribute__((always_inline)) void split(__m512 a, __m512 b, int parts, int exact, __m512i *out) {
+// out[t] = part t of the 32 values of a and b: of a, then of b, or with paired each value of a below that of b in one 32-bit word;
+// what the last part leaves over is rounded to it, unless the parts are known to hold all of it
+static inline __attribute__((always_inline)) void split(__m512 a, __m512 b, int paired, int parts, int exact, __m512i *out) {
   const __m512i high = _mm512_set1_epi32(0xffff0000), halfway = _mm512_set1_epi32(0x8000);
+  const __m512i upper = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi32(0x40004)), _mm512_set1_epi32(0x30001));
   for (int t = 0; t < parts; t++) {
     __m512i ra = _mm512_castps_si512(a), rb = _mm512_castps_si512(b);
     if (t + 1 < parts || !exact) ra = _mm512_add_epi32(ra, halfway), rb = _mm512_add_epi32(rb, halfway);
-    rb = _mm512_and_si512(rb, high);
-    out[t] = _mm512_or_si512(_mm512_srli_epi32(ra, 16), rb);
-    a = _mm512_sub_ps(a, _mm512_castsi512_ps(_mm512_and_si512(ra, high)));
-    b = _mm512_sub_ps(b, _mm512_castsi512_ps(rb));
+    __m512i ha = _mm512_and_si512(ra, high), hb = _mm512_and_si512(rb, high);
+    out[t] = paired ? _mm512_or_si512(_mm512_srli_epi32(ha, 16), hb) : _mm512_permutex2var_epi16(ra, upper, rb);
+    a = _mm512_sub_ps(a, _mm512_castsi512_ps(ha));
+    b = _mm512_sub_ps(b, _mm512_castsi512_ps(hb));
   }
 }
 
@@ -51,7 +52,7 @@ static inline __attribute__((always_inline)) void split(__m512 a, __m512 b, int 
 static inline int exact(int dtype, int parts) { return parts == 3 || dtype == BF16 || (dtype == F16 && parts == 2); }
 
 // A block is [step][part][tile][16 rows of 16 pairs]. As the left factor a tile's rows are those of the matrix and its pairs are
-// the values (p, p+16) of the step's depth; as the right factor its rows are those pairs, its columns those of the matrix.
+// the values (2p, 2p+1) of the step's depth; as the right factor its rows are those pairs, its columns those of the matrix.
 
 // x[i][k] for i < n, k0 <= k < k1 of a matrix with rows along k, as the left factor: row by row, as they lie in memory
 static inline __attribute__((always_inline)) void along(const void *x, int dtype, int parts, long ld, int n, int k0, int k1, char *out) {
@@ -62,7 +63,11 @@ static inline __attribute__((always_inline)) void along(const void *x, int dtype
       long at = i * ld + k;
       if (dtype == F32) _mm_prefetch((const float *)x + at + AHEAD / 4, _MM_HINT_T0), _mm_prefetch((const float *)x + at + AHEAD / 4 + 16, _MM_HINT_T0);
       if (dtype != F32) _mm_prefetch((const uint16_t *)x + at + AHEAD / 2, _MM_HINT_T0);
-      split(load(x, dtype, at, first(k1 - k)), load(x, dtype, at + 16, first(k1 - k - 16)), parts, exact(dtype, parts), p);
+      if (dtype == BF16) { // is its own part
+        _mm512_store_si512(to, _mm512_maskz_loadu_epi16(k1 - k >= DEPTH ? ~0u : (1u << (k1 - k)) - 1, (const uint16_t *)x + at));
+        continue;
+      }
+      split(load(x, dtype, at, first(k1 - k)), load(x, dtype, at + 16, first(k1 - k - 16)), 0, parts, exact(dtype, parts), p);
       for (int c = 0; c < parts; c++) _mm512_store_si512(to + c * 2 * TILE, p[c]);
     }
   }
@@ -77,7 +82,7 @@ static inline __attribute__((always_inline)) void turned(const void *x, int dtyp
         __m512i p[3];
         long at = (tile * 16 + i) * ld + k;
         __mmask16 here = tile * 16 + i < n ? 0xffff : 0;
-        split(load(x, dtype, at, here & first(k1 - k)), load(x, dtype, at + 16, here & first(k1 - k - 16)), parts, exact(dtype, parts), p);
+        split(load(x, dtype, at, here & first(k1 - k)), load(x, dtype, at + 16, here & first(k1 - k - 16)), 0, parts, exact(dtype, parts), p);
         for (int c = 0; c < parts; c++) _mm512_store_si512(t[c][i], p[c]);
       }
       for (int c = 0; c < parts; c++) transpose(t[c], (float *)(out + (c * 2 + tile) * TILE), 16);
@@ -88,13 +93,13 @@ static inline __attribute__((always_inline)) void turned(const void *x, int dtyp
 static inline __attribute__((always_inline)) void across(const void *x, int dtype, int parts, long ld, int n, int k0, int k1, char *out, long panel) {
   for (int k = k0; k < k1; k += DEPTH, out += parts * 2 * TILE)
     for (int pair = 0; pair < 16; pair++) {
-      const char *row = (const char *)x + (k + pair + DEPTH) * ld * size(dtype), *other = row + 16 * ld * size(dtype);
+      const char *row = (const char *)x + (k + 2 * pair + DEPTH) * ld * size(dtype), *other = row + ld * size(dtype);
       for (int j = 0; j < n; j += 16) {
         __m512i p[3];
         __mmask16 cols = first(n - j);
-        long at = (long)(k + pair) * ld + j;
+        long at = (long)(k + 2 * pair) * ld + j;
         if (dtype == F32 || j % 32 == 0) _mm_prefetch(row + j * size(dtype), _MM_HINT_T0), _mm_prefetch(other + j * size(dtype), _MM_HINT_T0);
-        split(load(x, dtype, at, k + pair < k1 ? cols : 0), load(x, dtype, at + 16 * ld, k + pair + 16 < k1 ? cols : 0), parts, exact(dtype, parts), p);
+        split(load(x, dtype, at, k + 2 * pair < k1 ? cols : 0), load(x, dtype, at + ld, k + 2 * pair + 1 < k1 ? cols : 0), 1, parts, exact(dtype, parts), p);
         char *to = out + j / SIDE * panel + j % SIDE / 16 * TILE + pair * 64;
         for (int c = 0; c < parts; c++) _mm512_store_si512(to + c * 2 * TILE, p[c]);
       }
@@ -131,21 +136,24 @@ static __attribute__((noinline)) void weights(const void *w, int dtype, int part
 #undef PANELS
 }
 
-// c (+)= the m x n corner of a block's four tiles, or of its transpose
+// c (+)= the m x n corner of a tile, or of its transpose
+static inline void put_tile(float t[16][16], int transposed, float *c, long ldc, int m, int n, int add) {
+  float u[16][16] __attribute__((aligned(64)));
+  if (transposed) transpose(t, u[0], 16);
+  __mmask16 some = first(n);
+  for (int r = 0; r < 16 && r < m; r++, c += ldc) {
+    __m512 v = _mm512_load_ps(transposed ? u[r] : t[r]);
+    if (add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(some, c));
+    _mm512_mask_storeu_ps(c, some, v);
+  }
+}
+
+// the same of a block's four tiles
 static inline void put(float t[4][16][16], int transposed, float *c, long ldc, int m, int n, int add) {
   if (n > SIDE) n = SIDE;
   for (int q = 0; q < 4; q++) {
-    float u[16][16] __attribute__((aligned(64)));
     int i = transposed ? q % 2 * 16 : q / 2 * 16, j = transposed ? q / 2 * 16 : q % 2 * 16;
-    if (i >= m || j >= n) continue;
-    if (transposed) transpose(t[q], u[0], 16);
-    __mmask16 some = first(n - j);
-    float *to = c + i * ldc + j;
-    for (int r = 0; r < 16 && i + r < m; r++, to += ldc) {
-      __m512 v = _mm512_load_ps(transposed ? u[r] : t[q][r]);
-      if (add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(some, to));
-      _mm512_mask_storeu_ps(to, some, v);
-    }
+    if (i < m && j < n) put_tile(t[q], transposed, c + i * ldc + j, ldc, m - i, n - j, add);
   }
 }
 

@@ -207,35 +207,45 @@ static inline __attribute__((always_inline)) void rows(const int m, const float 
   }
 }
 
-// two of the weights' rows at a time for eight rows of x, whose rest lies in the first-level cache
-static inline __attribute__((always_inline)) void pairs(int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
-  const int AHEAD = 8192, SIZE = size(dtype);
-  for (int n = n0; n < n1; n += 2)
-    for (int i0 = 0; i0 < m; i0 += 8) {
-      V s[8][2];
-      const float *at[8];
-      long one = (long)n * ld, two = n + 1 < n1 ? one + ld : one;
-      for (int i = 0; i < 8; i++) s[i][0] = s[i][1] = (V){}, at[i] = x + (i0 + i < m ? i0 + i : m - 1) * ldx;
+// four of the weights' rows at a time for up to six rows of x; weights come from memory for the first of these, and those that
+// follow are asked for little by little all the while
+static inline __attribute__((always_inline)) void fours(int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
+  enum { X = 6, W = 4 };
+  for (int n = n0; n < n1; n += W) {
+    long from[W];
+    for (int r = 0; r < W; r++) from[r] = (long)(n + r < n1 ? n + r : n1 - 1) * ld;
+    const char *next = (const char *)w + (n + W) * ld * size(dtype), *end = next + W * ld * size(dtype);
+    for (int i0 = 0; i0 < m; i0 += X) {
+      V s[X][W];
+      const float *at[X];
+      for (int i = 0; i < X; i++) {
+        at[i] = x + (i0 + i < m ? i0 + i : m - 1) * ldx;
+        for (int r = 0; r < W; r++) s[i][r] = (V){};
+      }
       int j = 0;
       for (; j + VL <= k; j += VL) {
-        if (i0 == 0 && j * SIZE % 64 == 0) __builtin_prefetch((const char *)w + (one + j) * SIZE + AHEAD, 0, 2), __builtin_prefetch((const char *)w + (two + j) * SIZE + AHEAD, 0, 2);
-        V a = vector(w, dtype, one + j), b = vector(w, dtype, two + j);
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) {
+        for (int line = 0; line < 2 && next < end; line++, next += 64) __builtin_prefetch(next, 0, 2);
+        V b[W];
+#pragma GCC unroll 4
+        for (int r = 0; r < W; r++) b[r] = vector(w, dtype, from[r] + j);
+#pragma GCC unroll 6
+        for (int i = 0; i < X; i++) {
           V v = load(at[i] + j);
-          s[i][0] += v * a;
-          s[i][1] += v * b;
+#pragma GCC unroll 4
+          for (int r = 0; r < W; r++) s[i][r] += v * b[r];
         }
       }
-#pragma GCC unroll 8
-      for (int i = 0; i < 8; i++)
-        for (int r = 0; r < 2; r++) {
+#pragma GCC unroll 6
+      for (int i = 0; i < X; i++)
+#pragma GCC unroll 4
+        for (int r = 0; r < W; r++) {
           if (i0 + i >= m || n + r >= n1) continue;
           float v = sum(s[i][r]), *to = c + (i0 + i) * ldc + n + r;
-          for (int t = j; t < k; t++) v += at[i][t] * scalar(w, dtype, (long)(n + r) * ld + t);
+          for (int t = j; t < k; t++) v += at[i][t] * scalar(w, dtype, from[r] + t);
           *to = (add ? *to : 0) + v;
         }
     }
+  }
 }
 
 // wide vectors of columns from n on: m rows of x times weights stored [in, out]
@@ -287,7 +297,7 @@ void K(few)(const float *x, long ldx, int m, int k, const void *w, int dtype, in
   if (in_out) \
     EACH(columns, (void)0, dtype) /* at most four rows come here */ \
   else \
-    EACH(rows, pairs(m, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add), dtype)
+    EACH(rows, fours(m, x, ldx, k, w, dtype, ld, n0, n1, c, ldc, add), dtype)
   if (dtype == F32) {
     OF(F32)
   } else if (dtype == BF16) {

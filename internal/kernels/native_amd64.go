@@ -9,6 +9,7 @@ int ptune_amx_allowed(void);
   void P##product(const float*, int, int, int, const void*, int, int, int, long, int, int, int, int, float*, long, int, float*);
 DECLARE_BF16(ptune_bf16_)
 DECLARE_BF16(ptune_amx_)
+void ptune_amx_few(const float*, int, int, int, const void*, int, int, long, int, int, float*, long, int);
 
 static void bf16_pack(int tiles, const float *x, long ldx, int m, int k, int parts, int left, int b0, int b1, float *xp) {
   (tiles ? ptune_amx_pack : ptune_bf16_pack)(x, ldx, m, k, parts, left, b0, b1, xp);
@@ -67,6 +68,11 @@ func bf16Set(s set, tiles C.int, parts int) set {
 	}
 	s.product = func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, next int, out Matrix, add bool, bp []float32) {
 		wparts := min(parts, [...]int{F32: 3, BF16: 1, F16: 2}[w.DType])
+		if tiles == 1 && !inOut && m <= 16 { // each weight is wanted once
+			C.ptune_amx_few(ptr(ap), C.int(m), C.int(k), C.int(parts), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.int(wparts), C.long(w.Stride),
+				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add))
+			return
+		}
 		C.bf16_product(tiles, ptr(ap), C.int(m), C.int(k), C.int(parts), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.int(wparts), flag(inOut), C.long(w.Stride),
 			C.int(n0), C.int(n1), C.int(next), C.int(out.Cols), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
 	}
