@@ -1,39 +1,121 @@
 package kernels
 
-// SwiGLU writes silu(gate) up to out, all [T, I]; silu(x) = x/(1+e^-x).
-func (p *Pool) SwiGLU(out, gate, up Matrix) {
+import (
+	"fmt"
+	"math"
+)
+
+// Activation is the function between the two halves of an MLP.
+type Activation int
+
+// The activations; the order is that of body.h.
+const (
+	SiLU     Activation = iota // x / (1 + e^-x)
+	GELUTanh                   // x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2
+	GELU                       // x Φ(x), Φ the normal distribution
+	ReLU                       // max(x, 0)
+)
+
+// ActivationNamed is the activation that transformers knows by that name.
+func ActivationNamed(name string) (Activation, error) {
+	switch name {
+	case "silu", "swish":
+		return SiLU, nil
+	case "gelu_new", "gelu_pytorch_tanh", "gelu_fast": // the same function, written three ways
+		return GELUTanh, nil
+	case "gelu":
+		return GELU, nil
+	case "relu":
+		return ReLU, nil
+	}
+	return 0, fmt.Errorf("activation %q is not one that ptune has (silu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu)", name)
+}
+
+// Gated writes act(gate) up to out, all [T, I].
+func (p *Pool) Gated(act Activation, out, gate, up Matrix) {
 	p.rows(out.Rows, 8*out.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
-			p.set.swiglu(gate.Row(i), up.Row(i), out.Row(i))
+			p.set.gated(act, gate.Row(i), up.Row(i), out.Row(i))
 		}
 	})
 }
 
-// SwiGLUBack writes the gradients of gate and up, given d, that of SwiGLU's out; they may lie on gate and up.
-func (p *Pool) SwiGLUBack(dgate, dup, d, gate, up Matrix) {
+// GatedBack writes the gradients of gate and up, given d, that of Gated's out; they may lie on gate and up.
+func (p *Pool) GatedBack(act Activation, dgate, dup, d, gate, up Matrix) {
 	p.rows(d.Rows, 16*d.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
-			p.set.swigluBack(gate.Row(i), up.Row(i), d.Row(i), dgate.Row(i), dup.Row(i))
+			p.set.gatedBack(act, gate.Row(i), up.Row(i), d.Row(i), dgate.Row(i), dup.Row(i))
 		}
 	})
 }
 
-// GELU writes gelu(x) in its tanh form (transformers' gelu_new) to out.
-func (p *Pool) GELU(out, x Matrix) {
+// Act writes act(x) to out.
+func (p *Pool) Act(act Activation, out, x Matrix) {
 	p.rows(out.Rows, 16*out.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
-			p.set.gelu(x.Row(i), out.Row(i))
+			p.set.act(act, x.Row(i), out.Row(i))
 		}
 	})
 }
 
-// GELUBack writes the gradient of x, given d, that of GELU's out; it may lie on x or d.
-func (p *Pool) GELUBack(dx, d, x Matrix) {
+// ActBack writes the gradient of x, given d, that of Act's out; it may lie on x or d.
+func (p *Pool) ActBack(act Activation, dx, d, x Matrix) {
 	p.rows(d.Rows, 24*d.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
-			p.set.geluBack(x.Row(i), d.Row(i), dx.Row(i))
+			p.set.actBack(act, x.Row(i), d.Row(i), dx.Row(i))
 		}
 	})
+}
+
+const sqrt2OverPi = 0.7978845608028654
+
+// at is the activation's value at x and its slope there.
+func (act Activation) at(x float32) (value, slope float32) {
+	v := float64(x)
+	var y, d float64
+	switch act {
+	case SiLU:
+		s := 1 / (1 + math.Exp(-v))
+		y, d = v*s, s*(1+v*(1-s))
+	case GELUTanh:
+		t := math.Tanh(sqrt2OverPi * (v + 0.044715*v*v*v))
+		y, d = 0.5*v*(1+t), 0.5*(1+t)+0.5*v*(1-t*t)*sqrt2OverPi*(1+3*0.044715*v*v)
+	case GELU:
+		phi := 0.5 * math.Erfc(-v/math.Sqrt2)
+		y, d = v*phi, phi+v*math.Exp(-0.5*v*v)/math.Sqrt(2*math.Pi)
+	case ReLU:
+		if v > 0 {
+			y, d = v, 1
+		}
+	}
+	return float32(y), float32(d)
+}
+
+func plainGated(act Activation, gate, up, out []float32) {
+	for i, g := range gate {
+		y, _ := act.at(g)
+		out[i] = y * up[i]
+	}
+}
+
+func plainGatedBack(act Activation, gate, up, d, dgate, dup []float32) {
+	for i, g := range gate {
+		y, slope := act.at(g)
+		dgate[i], dup[i] = d[i]*up[i]*slope, d[i]*y
+	}
+}
+
+func plainAct(act Activation, x, out []float32) {
+	for i, v := range x {
+		out[i], _ = act.at(v)
+	}
+}
+
+func plainActBack(act Activation, x, d, dx []float32) {
+	for i, v := range x {
+		_, slope := act.at(v)
+		dx[i] = d[i] * slope
+	}
 }
 
 // CrossEntropy writes −log softmax(l)[target] of each row to nll, and turns each row of logits into its gradient,

@@ -1,10 +1,66 @@
 package kernels
 
+import "math"
+
 // Heads is the shape of an attention: Q query heads share KV key/value heads in equal parts (grouped-query attention).
 type Heads struct {
 	Q, KV, Dim int
 	Scale      float32 // what q·k is multiplied by, 1/√Dim as a rule
+	Window     int     // a row sees itself and so many less one before it; 0: all before it
+	Cap        float32 // scores s become Cap tanh(s / Cap) (Gemma 2); 0: they stay
+	Bias       *ALiBi  // is added to scores; nil: nothing is
 }
+
+// ALiBi is attention with linear biases (Press et al. 2022): a key's position times a slope of the head is added to its score. Its
+// table grows with the positions that are asked for.
+type ALiBi struct {
+	Slopes []float32               // of each query head
+	Round  func(x float32) float32 // what is done to positions and biases; nil: nothing
+	Scale  float32                 // what biases are then multiplied by; 0: nothing
+
+	table []float32 // [heads, positions]
+}
+
+// NewALiBi has the slopes of Press et al. for a number of heads: 2^(-8/n), 2^(-16/n), … for a power of two n; of other numbers the
+// slopes of the power of two below come first, then every second one of twice that.
+func NewALiBi(heads int) *ALiBi {
+	a := &ALiBi{}
+	n := 1 << int(math.Log2(float64(heads)))
+	for i := range heads {
+		power := -8 * float64(i+1) / float64(n)
+		if i >= n {
+			power = -8 * float64(2*(i-n)+1) / float64(2*n)
+		}
+		a.Slopes = append(a.Slopes, float32(math.Pow(2, power)))
+	}
+	return a
+}
+
+// reach grows the table to so many positions and the vector that kernels read behind them.
+func (a *ALiBi) reach(positions int) {
+	const behind = 32
+	if positions+behind <= a.positions() {
+		return
+	}
+	n := 2 * (positions + behind)
+	round, scale := a.Round, a.Scale
+	if scale == 0 {
+		scale = 1
+	}
+	if round == nil {
+		round = func(x float32) float32 { return x }
+	}
+	a.table = make([]float32, len(a.Slopes)*n)
+	for i := range a.table {
+		a.table[i] = scale * round(a.Slopes[i/n]*round(float32(i%n)))
+	}
+}
+
+// positions is how many of each head's biases there are.
+func (a *ALiBi) positions() int { return len(a.table) / len(a.Slopes) }
+
+// row is the biases of a head for the positions that have been reached.
+func (a *ALiBi) row(head int) []float32 { return a.table[head*a.positions():] }
 
 // QCols and KVCols are the columns of the query matrix and of the key/value matrix (all keys, then all values).
 func (h Heads) QCols() int  { return h.Q * h.Dim }
@@ -72,15 +128,28 @@ func (h Heads) share() int { return h.Q / h.KV }
 func (a *attention) room(units []unit, copies int) int {
 	n := 0
 	for _, u := range units {
-		n = max(n, (u.seen()+64)*(1+max(a.share(), copies*(a.Dim+u.n))))
+		n = max(n, (u.seen()+64)*(2+max(a.share(), copies*(a.Dim+u.n))))
 	}
 	return n
+}
+
+// reach makes the biases that units need.
+func (a *attention) reach(units []unit) {
+	if a.Bias == nil {
+		return
+	}
+	n := 0
+	for _, u := range units {
+		n = max(n, u.seen())
+	}
+	a.Bias.reach(n)
 }
 
 // Attend writes softmax(scale q kᵀ) v for the rows of the groups to out [rows, QCols], and to lse [rows, Q] what the way
 // back needs of it. q is [rows, QCols], kv [key rows, KVCols].
 func (p *Pool) Attend(out, lse, q, kv Matrix, heads Heads, groups []Group) {
 	a, list := &attention{Heads: heads, q: q, kv: kv, out: out, lse: lse}, units(groups)
+	a.reach(list)
 	p.rooms(a.room(list, 1))
 	p.Each(heads.KV*len(list), func(thread, i int) {
 		p.set.attend(a, i%heads.KV, list[i/heads.KV], p.scratch[thread])
@@ -91,6 +160,7 @@ func (p *Pool) Attend(out, lse, q, kv Matrix, heads Heads, groups []Group) {
 // fewer rows than q and kv: the gradients of the other rows are left out.
 func (p *Pool) AttendBack(dq, dkv, dout, lse, q, kv Matrix, heads Heads, groups []Group) {
 	a, list := &attention{Heads: heads, q: q, kv: kv, out: dout, lse: lse, dq: dq, dkv: dkv}, units(groups)
+	a.reach(list)
 	p.rooms(a.room(list, 2))
 	// Units share keys, so their gradients of keys are summed: a few parts of the list, as many whatever the threads, each for
 	// itself, then the parts.

@@ -122,11 +122,36 @@ static float softmax(float *s, int n, float scale) {
   return m + logf(z);
 }
 
+// What softmax takes, of s = q.k: scale s, or cap tanh(scale s / cap), plus the bias of the key's position; almost nothing for the
+// keys before from, which the row does not see. Returns what s is still to be multiplied by, and in by, if asked for, what a
+// gradient is multiplied by on its way back through cap.
+static float shape(float *s, int seen, int from, float scale, float cap, const float *bias, float *by) {
+  if (cap != 0 || bias)
+    for (int j = 0; j < seen; j += VL) {
+      V v = scale * load(s + j);
+      if (cap != 0) {
+        V t = vtanh(v / cap);
+        v = cap * t;
+        if (by) store(by + j, scale * (1.f - t * t));
+      }
+      if (bias) v += load(bias + j);
+      store(s + j, v);
+    }
+  for (int j = 0; j < from; j++) s[j] = -1e30f;
+  return cap != 0 || bias ? 1 : scale;
+}
+
+// the first key that a row sees of those listed, if its own is the last one
+static int first_seen(int own, int window) { return window > 0 && own >= window ? own - window + 1 : 0; }
+
 // one query row: a key at a time, for all heads that share it
-static void one(const float *q, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int *list, int L, float *o, float *lse, float *s, int lds) {
+static void one(const float *q, const float *kv, long ldkv, int voff, int heads, int hd, float scale, float cap, const float *bias, long ldb, const int *list, int L, float *o, float *lse, float *s, int lds) {
   for (int j = 0; j < L; j++)
     for (int h = 0; h < heads; h++) s[h * lds + j] = dot(q + h * hd, kv + list[j] * ldkv, hd);
-  for (int h = 0; h < heads; h++) lse[h] = softmax(s + h * lds, L, scale);
+  for (int h = 0; h < heads; h++) {
+    float by = shape(s + h * lds, L, 0, scale, cap, bias ? bias + h * ldb : 0, 0);
+    lse[h] = softmax(s + h * lds, L, by);
+  }
   for (int h = 0; h < heads; h++, s += lds, o += hd)
     for (int d = 0; d < hd; d += 4 * VL) {
       V sums[4] = {{}, {}, {}, {}};
@@ -142,43 +167,49 @@ static void one(const float *q, const float *kv, long ldkv, int voff, int heads,
 
 // The rows first <= i < first+n of a group: o[i] = sum over j of softmax_j(scale q[i].k[j]) v[j], lse[i] = log of the softmax's
 // denominator, for the heads that share a key/value head; key row j is at kv + j*ldkv, its value voff floats behind. q, o and lse
-// are those of row first and of the first of the heads.
-void K(attend)(const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int *spans, int nspans, int own, int first, int n, float *o, long ldo, float *lse, long ldl, float *room) {
+// are those of row first and of the first of the heads. bias + h*ldb is head h's for position 0, or there is none; a window that is
+// not 0 is how many keys a row sees.
+void K(attend)(const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int *spans, int nspans, int own, int first, int n, float *o, long ldo, float *lse, long ldl, float *room) {
   int *list = (int *)room, L = keys(spans, nspans, own, first + n - 1, list), base = L - n, lds = (L + NR - 1) / NR * NR;
   float *k = room + lds, *s = k + (long)lds * hd;
-  if (n == 1) return one(q, kv, ldkv, voff, heads, hd, scale, list, L, o, lse, k, lds);
+  int past = first_seen(base, window); // keys that no row sees
+  list += past, L -= past, base -= past, bias = bias ? bias + past : 0;
+  if (n == 1) return one(q, kv, ldkv, voff, heads, hd, scale, cap, bias, ldb, list, L, o, lse, k, lds);
   turn(kv, ldkv, list, L, hd, k);
-  for (int h = 0; h < heads; h++, q += hd, o += hd, lse++) {
+  for (int h = 0; h < heads; h++, q += hd, o += hd, lse++, bias = bias ? bias + ldb : 0) {
     against(n, hd, q, ldq, k, base, s, lds);
     for (int i = 0; i < n; i++) {
       float *row = s + (long)i * lds;
-      lse[i * ldl] = softmax(row, base + i + 1, scale);
+      float by = shape(row, base + i + 1, first_seen(base + i, window), scale, cap, bias, 0);
+      lse[i * ldl] = softmax(row, base + i + 1, by);
       blank(row, base + i + 1, L);
     }
     gather(n, hd, s, lds, base, kv + voff, ldkv, list, o, ldo);
   }
 }
 
-// The way back: dq[i] = sum_j ds k[j], dk[j] += ds q[i], dv[j] += p do[i], where p = e^(s-lse), ds = scale p (do.v[j] - sum_j p do.v[j]).
+// The way back: dq[i] = sum_j ds k[j], dk[j] += ds q[i], dv[j] += p do[i], where p = e^(s-lse), ds = slope p (do.v[j] - sum_j p do.v[j]),
+// slope being scale or what cap makes of it.
 // dq is written for the first nq query rows only, dkv for the key rows < nk only.
-void K(attend_back)(const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int *spans, int nspans, int own, int first, int n, const float *dout, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, long lddkv, int nk, float *room) {
+void K(attend_back)(const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int *spans, int nspans, int own, int first, int n, const float *dout, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, long lddkv, int nk, float *room) {
   int *list = (int *)room, L = keys(spans, nspans, own, first + n - 1, list), base = L - n, lds = (L + NR - 1) / NR * NR;
-  float *k = room + lds, *v = k + (long)lds * hd, *s = v + (long)lds * hd, *d = s + (long)n * lds;
-  int wanted = 0;
+  float *k = room + lds, *v = k + (long)lds * hd, *s = v + (long)lds * hd, *d = s + (long)n * lds, *by = d + (long)n * lds;
+  int past = first_seen(base, window), wanted = 0;
+  list += past, L -= past, base -= past, bias = bias ? bias + past : 0;
   while (wanted < L && list[wanted] < nk) wanted++;
   turn(kv, ldkv, list, L, hd, k);
   turn(kv + voff, ldkv, list, L, hd, v);
-  for (int h = 0; h < heads; h++, q += hd, dout += hd, dq += hd, lse++) {
+  for (int h = 0; h < heads; h++, q += hd, dout += hd, dq += hd, lse++, bias = bias ? bias + ldb : 0) {
     against(n, hd, q, ldq, k, base, s, lds);
     against(n, hd, dout, ldo, v, base, d, lds);
     for (int i = 0; i < n; i++) {
       float *p = s + (long)i * lds, *dp = d + (long)i * lds;
       int seen = base + i + 1;
-      exps(p, seen, scale, lse[i * ldl]);
+      exps(p, seen, shape(p, seen, first_seen(base + i, window), scale, cap, bias, by), lse[i * ldl]);
       V c = {};
       for (int j = 0; j < seen; j += VL) c += load(p + j) * load(dp + j);
       float mean = sum(c);
-      for (int j = 0; j < seen; j += VL) store(dp + j, scale * load(p + j) * (load(dp + j) - mean));
+      for (int j = 0; j < seen; j += VL) store(dp + j, (cap != 0 ? load(by + j) : splat(scale)) * load(p + j) * (load(dp + j) - mean));
       blank(p, seen, L);
       blank(dp, seen, L);
     }

@@ -56,6 +56,9 @@ static inline V vexp(V x) {
   return p * (V)((k + 127) << 23);
 }
 
+// tanh(y) = 1 - 2 / (e^2y + 1)
+static inline V vtanh(V y) { return 1.f - 2.f / (vexp(2.f * y) + 1.f); }
+
 static inline float dot(const float *a, const float *b, int n) {
   V s = {};
   int i = 0;
@@ -391,9 +394,9 @@ void K(add)(const float *a, const float *b, float *o, int n) {
   if (i < n) put(o + i, some(a + i, n - i) + some(b + i, n - i), n - i);
 }
 
-// in each head of 2 half values: (a, b) becomes (a cos - b sign sin, b cos + a sign sin)
-void K(rotate)(float *x, int heads, int half, const float *cos, const float *sin, float sign) {
-  for (int h = 0; h < heads; h++, x += 2 * half)
+// in each head of dim values: (a, b), the first and the second half values, becomes (a cos - b sign sin, b cos + a sign sin)
+void K(rotate)(float *x, int heads, int dim, int half, const float *cos, const float *sin, float sign) {
+  for (int h = 0; h < heads; h++, x += dim)
     for (int i = 0; i < half; i += VL) {
       int n = half - i;
       V c = some(cos + i, n), s = sign * some(sin + i, n), a = some(x + i, n), b = some(x + half + i, n);
@@ -404,49 +407,81 @@ void K(rotate)(float *x, int heads, int half, const float *cos, const float *sin
 
 // ---- activations and loss -----------------------------------------------------------------------------------------------
 
-// out = silu(gate) up, silu(x) = x / (1 + e^-x)
-void K(swiglu)(const float *gate, const float *up, float *out, int n) {
-  for (int i = 0; i < n; i += VL) {
-    int m = n - i;
-    V g = some(gate + i, m), u = some(up + i, m);
-    V r = g / (1.f + vexp(-g)) * u;
-    put(out + i, r, m);
-  }
+enum { SILU, GELU_TANH, GELU, RELU }; // as in act.go
+
+// (1 - erf(|x| / sqrt(2))) / 2 to 1e-7, given e^(-x^2/2): Abramowitz and Stegun 7.1.26
+static inline V tail(V x, V e) {
+  V t = 1.f / (1.f + 0.3275911f * 0.70710678f * pick(x < 0.f, -x, x));
+  return 0.5f * e * t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
 }
 
-// dgate = d up silu'(gate), dup = d silu(gate); dgate and dup may lie on gate and up
-void K(swiglu_back)(const float *gate, const float *up, const float *d, float *dgate, float *dup, int n) {
-  for (int i = 0; i < n; i += VL) {
-    int m = n - i;
-    V g = some(gate + i, m), u = some(up + i, m), y = some(d + i, m);
-    V s = 1.f / (1.f + vexp(-g));
-    V dg = y * u * s * (1.f + g * (1.f - s)), du = y * g * s;
-    put(dgate + i, dg, m);
-    put(dup + i, du, m);
-  }
+// the activation's value at x
+static inline __attribute__((always_inline)) V act(const int kind, V x) {
+  if (kind == SILU) return x / (1.f + vexp(-x));
+  if (kind == GELU_TANH) return 0.5f * x * (1.f + vtanh(0.7978845608f * (x + 0.044715f * x * x * x)));
+  if (kind == RELU) return pick(x > 0.f, x, (V){});
+  V q = tail(x, vexp(-0.5f * x * x));
+  return x * pick(x < 0.f, q, 1.f - q);
 }
 
-// tanh(y) = 1 - 2 / (e^2y + 1)
-static inline V vtanh(V y) { return 1.f - 2.f / (vexp(2.f * y) + 1.f); }
-
-// out = x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, transformers' gelu_new
-void K(gelu)(const float *x, float *out, int n) {
-  for (int i = 0; i < n; i += VL) {
-    int m = n - i;
-    V v = some(x + i, m);
-    V r = 0.5f * v * (1.f + vtanh(0.7978845608f * (v + 0.044715f * v * v * v)));
-    put(out + i, r, m);
+// and there its slope
+static inline __attribute__((always_inline)) V slope(const int kind, V x) {
+  if (kind == SILU) {
+    V s = 1.f / (1.f + vexp(-x));
+    return s * (1.f + x * (1.f - s));
   }
+  if (kind == GELU_TANH) {
+    V t = vtanh(0.7978845608f * (x + 0.044715f * x * x * x));
+    return 0.5f * (1.f + t) + 0.5f * x * (1.f - t * t) * 0.7978845608f * (1.f + 0.134145f * x * x);
+  }
+  if (kind == RELU) return pick(x > 0.f, splat(1.f), (V){});
+  V e = vexp(-0.5f * x * x), q = tail(x, e);
+  return pick(x < 0.f, q, 1.f - q) + 0.39894228f * x * e;
 }
 
-void K(gelu_back)(const float *x, const float *d, float *dx, int n) {
-  for (int i = 0; i < n; i += VL) {
-    int m = n - i;
-    V v = some(x + i, m), y = some(d + i, m);
-    V t = vtanh(0.7978845608f * (v + 0.044715f * v * v * v));
-    V r = y * (0.5f * (1.f + t) + 0.5f * v * (1.f - t * t) * 0.7978845608f * (1.f + 0.134145f * v * v));
-    put(dx + i, r, m);
+// a loop for each kind of activation
+#define KINDS(loop) \
+  switch (kind) { \
+  case SILU: loop(SILU); break; \
+  case GELU_TANH: loop(GELU_TANH); break; \
+  case GELU: loop(GELU); break; \
+  default: loop(RELU); \
   }
+
+// out = act(gate) up
+void K(gated)(int kind, const float *gate, const float *up, float *out, int n) {
+#define LOOP(kind) \
+  for (int i = 0; i < n; i += VL) put(out + i, act(kind, some(gate + i, n - i)) * some(up + i, n - i), n - i)
+  KINDS(LOOP)
+#undef LOOP
+}
+
+// dgate = d up act'(gate), dup = d act(gate); dgate and dup may lie on gate and up
+void K(gated_back)(int kind, const float *gate, const float *up, const float *d, float *dgate, float *dup, int n) {
+#define LOOP(kind) \
+  for (int i = 0; i < n; i += VL) { \
+    V g = some(gate + i, n - i), u = some(up + i, n - i), y = some(d + i, n - i); \
+    put(dgate + i, y * u * slope(kind, g), n - i); \
+    put(dup + i, y * act(kind, g), n - i); \
+  }
+  KINDS(LOOP)
+#undef LOOP
+}
+
+// out = act(x)
+void K(act)(int kind, const float *x, float *out, int n) {
+#define LOOP(kind) \
+  for (int i = 0; i < n; i += VL) put(out + i, act(kind, some(x + i, n - i)), n - i)
+  KINDS(LOOP)
+#undef LOOP
+}
+
+// dx = d act'(x); dx may lie on x or d
+void K(act_back)(int kind, const float *x, const float *d, float *dx, int n) {
+#define LOOP(kind) \
+  for (int i = 0; i < n; i += VL) put(dx + i, some(d + i, n - i) * slope(kind, some(x + i, n - i)), n - i)
+  KINDS(LOOP)
+#undef LOOP
 }
 
 // Returns log sum over v of e^l[v]; l becomes scale (softmax(l) - onehot(target)) unless scale is 0

@@ -97,10 +97,10 @@ type set struct {
 	fewRows       [3]int // up to how many rows few is used for each type of weight, four if stored [In, Out]: making panels would cost more
 	attend        func(a *attention, head int, u unit, room []float32)
 	attendBack    func(a *attention, head int, u unit, dkv Matrix, room []float32)
-	swiglu        func(gate, up, out []float32)
-	swigluBack    func(gate, up, d, dgate, dup []float32)
-	gelu          func(x, out []float32)
-	geluBack      func(x, d, dx []float32)
+	gated         func(act Activation, gate, up, out []float32)
+	gatedBack     func(act Activation, gate, up, d, dgate, dup []float32)
+	act           func(act Activation, x, out []float32)
+	actBack       func(act Activation, x, d, dx []float32)
 	crossEntropy  func(l []float32, target int, scale float32) float32
 	rmsNorm       func(o, x, w []float32, eps float32)
 	rmsNormBack   func(o, d, x, w []float32, eps float32)
@@ -108,12 +108,12 @@ type set struct {
 	layerNormBack func(o, d, x, w []float32, eps float32)
 	add           func(o, a, b []float32)
 	peak          func(n int, x []float32) float64 // n rounds of multiply-adds on registers; returns their FLOPs
-	rotate        func(x, cos, sin []float32, sign float32)
+	rotate        func(x []float32, dim int, cos, sin []float32, sign float32)
 }
 
 func plainSet() set {
-	return set{name: "plain", attend: plainAttend, attendBack: plainAttendBack, swiglu: plainSwiGLU, swigluBack: plainSwiGLUBack,
-		gelu: plainGELU, geluBack: plainGELUBack, crossEntropy: plainCrossEntropy,
+	return set{name: "plain", attend: plainAttend, attendBack: plainAttendBack, gated: plainGated, gatedBack: plainGatedBack,
+		act: plainAct, actBack: plainActBack, crossEntropy: plainCrossEntropy,
 		rmsNorm: plainRMSNorm, rmsNormBack: plainRMSNormBack, layerNorm: plainLayerNorm, layerNormBack: plainLayerNormBack,
 		add: plainAdd, rotate: plainRotate}
 }

@@ -10,12 +10,12 @@ package kernels
   void P##pack(const float*, long, int, int, int, int, float*); \
   void P##product(const float*, int, int, const void*, int, int, long, int, int, float*, long, int, float*); \
   void P##few(const float*, long, int, int, const void*, int, int, long, int, int, float*, long, int); \
-  void P##attend(const float*, long, const float*, long, int, int, int, float, const int32_t*, int, int, int, int, float*, long, float*, long, float*); \
-  void P##attend_back(const float*, long, const float*, long, int, int, int, float, const int32_t*, int, int, int, int, const float*, long, const float*, long, float*, long, int, float*, long, int, float*); \
-  void P##swiglu(const float*, const float*, float*, int); \
-  void P##swiglu_back(const float*, const float*, const float*, float*, float*, int); \
-  void P##gelu(const float*, float*, int); \
-  void P##gelu_back(const float*, const float*, float*, int); \
+  void P##attend(const float*, long, const float*, long, int, int, int, float, int, float, const float*, long, const int32_t*, int, int, int, int, float*, long, float*, long, float*); \
+  void P##attend_back(const float*, long, const float*, long, int, int, int, float, int, float, const float*, long, const int32_t*, int, int, int, int, const float*, long, const float*, long, float*, long, int, float*, long, int, float*); \
+  void P##gated(int, const float*, const float*, float*, int); \
+  void P##gated_back(int, const float*, const float*, const float*, float*, float*, int); \
+  void P##act(int, const float*, float*, int); \
+  void P##act_back(int, const float*, const float*, float*, int); \
   float P##cross_entropy(float*, int, int, float); \
   void P##rms_norm(const float*, const float*, float, float*, int); \
   void P##rms_norm_back(const float*, const float*, const float*, float, float*, int); \
@@ -23,7 +23,7 @@ package kernels
   void P##layer_norm_back(const float*, const float*, const float*, float, float*, int); \
   float P##peak(long, const float*); \
   void P##add(const float*, const float*, float*, int); \
-  void P##rotate(float*, int, int, const float*, const float*, float);
+  void P##rotate(float*, int, int, int, const float*, const float*, float);
 #ifdef __x86_64__
 DECLARE(ptune_avx2_)
 DECLARE(ptune_avx512_)
@@ -40,23 +40,23 @@ static void product(int wide, const float *ap, int m, int k, const void *w, int 
 static void few(int wide, const float *x, long ldx, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add) {
   BOTH(wide, few, x, ldx, m, k, w, dtype, in_out, ld, n0, n1, c, ldc, add);
 }
-static void attend(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int32_t *spans, int nspans, int own, int first, int n, float *o, long ldo, float *lse, long ldl, float *room) {
-  BOTH(wide, attend, q, ldq, kv, ldkv, voff, heads, hd, scale, spans, nspans, own, first, n, o, ldo, lse, ldl, room);
+static void attend(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int32_t *spans, int nspans, int own, int first, int n, float *o, long ldo, float *lse, long ldl, float *room) {
+  BOTH(wide, attend, q, ldq, kv, ldkv, voff, heads, hd, scale, window, cap, bias, ldb, spans, nspans, own, first, n, o, ldo, lse, ldl, room);
 }
-static void attend_back(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, const int32_t *spans, int nspans, int own, int first, int n, const float *d, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, long lddkv, int nk, float *room) {
-  BOTH(wide, attend_back, q, ldq, kv, ldkv, voff, heads, hd, scale, spans, nspans, own, first, n, d, ldo, lse, ldl, dq, lddq, nq, dkv, lddkv, nk, room);
+static void attend_back(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int32_t *spans, int nspans, int own, int first, int n, const float *d, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, long lddkv, int nk, float *room) {
+  BOTH(wide, attend_back, q, ldq, kv, ldkv, voff, heads, hd, scale, window, cap, bias, ldb, spans, nspans, own, first, n, d, ldo, lse, ldl, dq, lddq, nq, dkv, lddkv, nk, room);
 }
-static void swiglu(int wide, const float *g, const float *u, float *o, int n) { BOTH(wide, swiglu, g, u, o, n); }
-static void swiglu_back(int wide, const float *g, const float *u, const float *d, float *dg, float *du, int n) { BOTH(wide, swiglu_back, g, u, d, dg, du, n); }
-static void gelu(int wide, const float *x, float *o, int n) { BOTH(wide, gelu, x, o, n); }
-static void gelu_back(int wide, const float *x, const float *d, float *dx, int n) { BOTH(wide, gelu_back, x, d, dx, n); }
+static void gated(int wide, int kind, const float *g, const float *u, float *o, int n) { BOTH(wide, gated, kind, g, u, o, n); }
+static void gated_back(int wide, int kind, const float *g, const float *u, const float *d, float *dg, float *du, int n) { BOTH(wide, gated_back, kind, g, u, d, dg, du, n); }
+static void act(int wide, int kind, const float *x, float *o, int n) { BOTH(wide, act, kind, x, o, n); }
+static void act_back(int wide, int kind, const float *x, const float *d, float *dx, int n) { BOTH(wide, act_back, kind, x, d, dx, n); }
 static void rms_norm(int wide, const float *x, const float *w, float eps, float *o, int n) { BOTH(wide, rms_norm, x, w, eps, o, n); }
 static void rms_norm_back(int wide, const float *d, const float *x, const float *w, float eps, float *dx, int n) { BOTH(wide, rms_norm_back, d, x, w, eps, dx, n); }
 static void layer_norm(int wide, const float *x, const float *w, const float *b, float eps, float *o, int n) { BOTH(wide, layer_norm, x, w, b, eps, o, n); }
 static void layer_norm_back(int wide, const float *d, const float *x, const float *w, float eps, float *dx, int n) { BOTH(wide, layer_norm_back, d, x, w, eps, dx, n); }
 static void add(int wide, const float *a, const float *b, float *o, int n) { BOTH(wide, add, a, b, o, n); }
 static float peak(int wide, long n, const float *x) { return BOTH(wide, peak, n, x); }
-static void rotate(int wide, float *x, int heads, int half, const float *c, const float *s, float sign) { BOTH(wide, rotate, x, heads, half, c, s, sign); }
+static void rotate(int wide, float *x, int heads, int dim, int half, const float *c, const float *s, float sign) { BOTH(wide, rotate, x, heads, dim, half, c, s, sign); }
 static float cross_entropy(int wide, float *l, int n, int t, float s) { return BOTH(wide, cross_entropy, l, n, t, s); }
 */
 import "C"
@@ -81,7 +81,7 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 		},
 		attend: func(a *attention, head int, u unit, room []float32) {
 			h := head * a.share()
-			C.attend(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, head*a.Dim), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.share()), C.int(a.Dim), C.float(a.Scale),
+			C.attend(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, head*a.Dim), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.share()), C.int(a.Dim), C.float(a.Scale), C.int(a.Window), C.float(a.Cap), a.biases(h), a.ldb(),
 				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride), ptr(room))
 		},
 		attendBack: func(a *attention, head int, u unit, dkv Matrix, room []float32) {
@@ -90,16 +90,20 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 			if nq > 0 {
 				dq = at(a.dq, u.row(), h*a.Dim)
 			}
-			C.attend_back(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, head*a.Dim), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.share()), C.int(a.Dim), C.float(a.Scale),
+			C.attend_back(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, head*a.Dim), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.share()), C.int(a.Dim), C.float(a.Scale), C.int(a.Window), C.float(a.Cap), a.biases(h), a.ldb(),
 				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride),
 				dq, C.long(a.dq.Stride), C.int(nq), at(dkv, 0, head*a.Dim), C.long(dkv.Stride), C.int(dkv.Rows), ptr(room))
 		},
-		swiglu: func(gate, up, out []float32) { C.swiglu(wide, ptr(gate), ptr(up), ptr(out), C.int(len(gate))) },
-		swigluBack: func(gate, up, d, dgate, dup []float32) {
-			C.swiglu_back(wide, ptr(gate), ptr(up), ptr(d), ptr(dgate), ptr(dup), C.int(len(gate)))
+		gated: func(act Activation, gate, up, out []float32) {
+			C.gated(wide, C.int(act), ptr(gate), ptr(up), ptr(out), C.int(len(gate)))
 		},
-		gelu:     func(x, out []float32) { C.gelu(wide, ptr(x), ptr(out), C.int(len(x))) },
-		geluBack: func(x, d, dx []float32) { C.gelu_back(wide, ptr(x), ptr(d), ptr(dx), C.int(len(x))) },
+		gatedBack: func(act Activation, gate, up, d, dgate, dup []float32) {
+			C.gated_back(wide, C.int(act), ptr(gate), ptr(up), ptr(d), ptr(dgate), ptr(dup), C.int(len(gate)))
+		},
+		act: func(act Activation, x, out []float32) { C.act(wide, C.int(act), ptr(x), ptr(out), C.int(len(x))) },
+		actBack: func(act Activation, x, d, dx []float32) {
+			C.act_back(wide, C.int(act), ptr(x), ptr(d), ptr(dx), C.int(len(x)))
+		},
 		rmsNorm: func(o, x, w []float32, eps float32) {
 			C.rms_norm(wide, ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
 		},
@@ -117,8 +121,8 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 			return float64(n) * 4 * float64(mr*lanes)
 		},
 		add: func(o, a, b []float32) { C.add(wide, ptr(a), ptr(b), ptr(o), C.int(len(o))) },
-		rotate: func(x, cos, sin []float32, sign float32) {
-			C.rotate(wide, ptr(x), C.int(len(x)/2/len(cos)), C.int(len(cos)), ptr(cos), ptr(sin), C.float(sign))
+		rotate: func(x []float32, dim int, cos, sin []float32, sign float32) {
+			C.rotate(wide, ptr(x), C.int(len(x)/dim), C.int(dim), C.int(len(cos)), ptr(cos), ptr(sin), C.float(sign))
 		},
 		crossEntropy: func(l []float32, target int, scale float32) float32 {
 			return float32(C.cross_entropy(wide, ptr(l), C.int(len(l)), C.int(target), C.float(scale)))
@@ -129,6 +133,21 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 func ptr(x []float32) *C.float { return (*C.float)(unsafe.Pointer(unsafe.SliceData(x))) }
 
 func at(m Matrix, row, col int) *C.float { return ptr(m.Data[row*m.Stride+col:]) }
+
+// biases are those of head h and, ldb floats on, of the heads behind it.
+func (a *attention) biases(h int) *C.float {
+	if a.Bias == nil {
+		return nil
+	}
+	return ptr(a.Bias.row(h))
+}
+
+func (a *attention) ldb() C.long {
+	if a.Bias == nil {
+		return 0
+	}
+	return C.long(a.Bias.positions())
+}
 
 func spans(g Group) *C.int32_t { return (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(g.Spans))) }
 

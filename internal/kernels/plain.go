@@ -72,16 +72,33 @@ func axpy(a float32, x, y []float32) {
 	}
 }
 
-// visible calls f for every key row that row i of the group sees.
-func (g Group) visible(i int, f func(j int)) {
+// visible lists the key rows that row i of the group sees through a's window, and the position of the first.
+func (a *attention) visible(g Group, i int) (rows []int, first int) {
 	for s := 0; s < len(g.Spans); s += 2 {
 		for j := g.Spans[s]; j < g.Spans[s+1]; j++ {
-			f(int(j))
+			rows = append(rows, int(j))
 		}
 	}
 	for j := g.Own; j <= g.Own+i; j++ {
-		f(j)
+		rows = append(rows, j)
 	}
+	if a.Window > 0 {
+		first = max(0, len(rows)-a.Window)
+	}
+	return rows[first:], first
+}
+
+// score is what the softmax of head h takes for the key at a position, and the slope of that, given q·k.
+func (a *attention) score(h, pos int, qk float32) (score, slope float32) {
+	score, slope = a.Scale*qk, a.Scale
+	if a.Cap != 0 {
+		t := float32(math.Tanh(float64(score / a.Cap)))
+		score, slope = a.Cap*t, a.Scale*(1-t*t)
+	}
+	if a.Bias != nil {
+		score += a.Bias.row(h)[pos]
+	}
+	return score, slope
 }
 
 func plainAttend(a *attention, head int, u unit, s []float32) {
@@ -89,23 +106,21 @@ func plainAttend(a *attention, head int, u unit, s []float32) {
 		for i := u.first; i < u.first+u.n; i++ {
 			r := u.Row + i
 			q, o := a.q.Row(r)[h*a.Dim:(h+1)*a.Dim], a.out.Row(r)[h*a.Dim:(h+1)*a.Dim]
-			n, top := 0, float32(math.Inf(-1))
-			u.visible(i, func(j int) {
-				s[n] = a.Scale * dot(q, a.key(h, j))
-				top = max(top, s[n])
-				n++
-			})
+			rows, first := a.visible(u.Group, i)
+			top := float32(math.Inf(-1))
+			for t, j := range rows {
+				s[t], _ = a.score(h, first+t, dot(q, a.key(h, j)))
+				top = max(top, s[t])
+			}
 			var z float64
-			for t := range n {
+			for t := range rows {
 				s[t] = float32(math.Exp(float64(s[t] - top)))
 				z += float64(s[t])
 			}
 			clear(o)
-			t := 0
-			u.visible(i, func(j int) {
+			for t, j := range rows {
 				axpy(s[t]/float32(z), a.value(h, j), o)
-				t++
-			})
+			}
 			a.lse.Row(r)[h] = top + float32(math.Log(z))
 		}
 	}
@@ -114,68 +129,35 @@ func plainAttend(a *attention, head int, u unit, s []float32) {
 func plainAttendBack(a *attention, head int, u unit, dkv Matrix, s []float32) {
 	kc := head * a.Dim
 	vc := kc + a.KV*a.Dim
-	p, dp := s[:len(s)/2], s[len(s)/2:]
+	p, dp, slope := s[:len(s)/3], s[len(s)/3:len(s)/3*2], s[len(s)/3*2:]
 	for h := head * a.share(); h < (head+1)*a.share(); h++ {
 		for i := u.first; i < u.first+u.n; i++ {
 			r := u.Row + i
 			q, do, lse := a.q.Row(r)[h*a.Dim:(h+1)*a.Dim], a.out.Row(r)[h*a.Dim:(h+1)*a.Dim], a.lse.Row(r)[h]
-			n, d := 0, float32(0)
-			u.visible(i, func(j int) {
-				p[n] = float32(math.Exp(float64(a.Scale*dot(q, a.key(h, j)) - lse)))
-				dp[n] = dot(do, a.value(h, j))
-				d += p[n] * dp[n]
-				n++
-			})
+			rows, first := a.visible(u.Group, i)
+			d := float32(0)
+			for t, j := range rows {
+				p[t], slope[t] = a.score(h, first+t, dot(q, a.key(h, j)))
+				p[t] = float32(math.Exp(float64(p[t] - lse)))
+				dp[t] = dot(do, a.value(h, j))
+				d += p[t] * dp[t]
+			}
 			var dq []float32
 			if r < a.dq.Rows {
 				dq = a.dq.Row(r)[h*a.Dim : (h+1)*a.Dim]
 				clear(dq)
 			}
-			n = 0
-			u.visible(i, func(j int) {
-				ds := a.Scale * p[n] * (dp[n] - d)
+			for t, j := range rows {
+				ds := slope[t] * p[t] * (dp[t] - d)
 				if dq != nil {
 					axpy(ds, a.key(h, j), dq)
 				}
 				if j < dkv.Rows {
 					axpy(ds, q, dkv.Row(j)[kc:kc+a.Dim])
-					axpy(p[n], do, dkv.Row(j)[vc:vc+a.Dim])
+					axpy(p[t], do, dkv.Row(j)[vc:vc+a.Dim])
 				}
-				n++
-			})
+			}
 		}
-	}
-}
-
-func sigmoid(x float32) float32 { return float32(1 / (1 + math.Exp(-float64(x)))) }
-
-func plainSwiGLU(gate, up, out []float32) {
-	for i, g := range gate {
-		out[i] = g * sigmoid(g) * up[i]
-	}
-}
-
-func plainSwiGLUBack(gate, up, d, dgate, dup []float32) {
-	for i, g := range gate {
-		s, u := sigmoid(g), up[i]
-		dgate[i], dup[i] = d[i]*u*s*(1+g*(1-s)), d[i]*g*s
-	}
-}
-
-const sqrt2OverPi = 0.7978845608028654
-
-func plainGELU(x, out []float32) {
-	for i, v := range x {
-		v := float64(v)
-		out[i] = float32(0.5 * v * (1 + math.Tanh(sqrt2OverPi*(v+0.044715*v*v*v))))
-	}
-}
-
-func plainGELUBack(x, d, dx []float32) {
-	for i, v := range x {
-		v := float64(v)
-		t := math.Tanh(sqrt2OverPi * (v + 0.044715*v*v*v))
-		dx[i] = d[i] * float32(0.5*(1+t)+0.5*v*(1-t*t)*sqrt2OverPi*(1+3*0.044715*v*v))
 	}
 }
 

@@ -6,48 +6,125 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
+	"maps"
+	"slices"
 )
 
-// Config is what config.json says of a checkpoint; an architecture reads the fields that it knows.
+// Config is what config.json says of a checkpoint, under its own names; an architecture reads the fields that it knows, and its
+// definition has what transformers takes for those that are missing.
 type Config struct {
-	ModelType             string          `json:"model_type"`
-	VocabSize             int             `json:"vocab_size"`
-	HiddenSize            int             `json:"hidden_size"`
-	IntermediateSize      int             `json:"intermediate_size"`
-	NumHiddenLayers       int             `json:"num_hidden_layers"`
-	NumAttentionHeads     int             `json:"num_attention_heads"`
-	NumKeyValueHeads      int             `json:"num_key_value_heads"`
-	HeadDim               int             `json:"head_dim"`
-	MaxPositionEmbeddings int             `json:"max_position_embeddings"`
-	RMSNormEps            float64         `json:"rms_norm_eps"`
-	RopeTheta             float64         `json:"rope_theta"`
-	RopeScaling           json.RawMessage `json:"rope_scaling"`
-	RopeParameters        *RopeParameters `json:"rope_parameters"` // transformers 5 writes theta and scaling here
-	HiddenAct             string          `json:"hidden_act"`
-	AttentionBias         bool            `json:"attention_bias"`
-	MLPBias               bool            `json:"mlp_bias"`
-	TieWordEmbeddings     *bool           `json:"tie_word_embeddings"`
-	EOSTokenID            ids             `json:"eos_token_id"`
-	Quantization          json.RawMessage `json:"quantization_config"`
+	ModelType         string          `json:"model_type"`
+	EOSTokenID        ids             `json:"eos_token_id"`
+	Quantization      json.RawMessage `json:"quantization_config"`
+	TieWordEmbeddings *bool           `json:"tie_word_embeddings"`
+	VocabSize         int             `json:"vocab_size"`
 
-	// GPT-2's own names.
-	NEmbd                      int     `json:"n_embd"`
-	NLayer                     int     `json:"n_layer"`
-	NHead                      int     `json:"n_head"`
-	NPositions                 int     `json:"n_positions"`
-	NInner                     *int    `json:"n_inner"`
-	ActivationFunction         string  `json:"activation_function"`
+	// Sizes.
+	HiddenSize            int  `json:"hidden_size"`
+	IntermediateSize      int  `json:"intermediate_size"`
+	NumHiddenLayers       int  `json:"num_hidden_layers"`
+	NumAttentionHeads     int  `json:"num_attention_heads"`
+	NumKeyValueHeads      int  `json:"num_key_value_heads"`
+	HeadDim               int  `json:"head_dim"`
+	MaxPositionEmbeddings int  `json:"max_position_embeddings"`
+	NEmbd                 int  `json:"n_embd"` // GPT-2
+	NLayer                int  `json:"n_layer"`
+	NHead                 int  `json:"n_head"`
+	NPositions            int  `json:"n_positions"`
+	NInner                *int `json:"n_inner"`
+	NumLayers             int  `json:"num_layers"` // GPT-Neo
+	NumHeads              int  `json:"num_heads"`
+	FFNDim                int  `json:"ffn_dim"`         // OPT
+	NEmbed                int  `json:"n_embed"`         // BLOOM, before it was called hidden_size
+	NumKVHeads            int  `json:"num_kv_heads"`    // Falcon
+	FFNHiddenSize         int  `json:"ffn_hidden_size"` // Falcon
+	WordEmbedProjDim      int  `json:"word_embed_proj_dim"`
+
+	// Norms, activations and biases.
+	RMSNormEps                 float64 `json:"rms_norm_eps"`
+	LayerNormEps               float64 `json:"layer_norm_eps"`
 	LayerNormEpsilon           float64 `json:"layer_norm_epsilon"`
-	ScaleAttnWeights           *bool   `json:"scale_attn_weights"`
-	ScaleAttnByInverseLayerIdx bool    `json:"scale_attn_by_inverse_layer_idx"`
-	AddCrossAttention          bool    `json:"add_cross_attention"`
+	NormEpsilon                float64 `json:"norm_epsilon"`
+	LayerNormElementwiseAffine bool    `json:"layer_norm_elementwise_affine"`
+	DoLayerNormBefore          bool    `json:"do_layer_norm_before"`
+	RemoveFinalLayerNorm       bool    `json:"_remove_final_layer_norm"`
+	QKLayernorm                bool    `json:"qk_layernorm"`
+	NumLnInParallelAttn        *int    `json:"num_ln_in_parallel_attn"`
+	HiddenAct                  string  `json:"hidden_act"`
+	HiddenActivation           string  `json:"hidden_activation"`
+	ActivationFunction         string  `json:"activation_function"`
+	Activation                 string  `json:"activation"`
+	AttentionBias              bool    `json:"attention_bias"`
+	MLPBias                    bool    `json:"mlp_bias"`
+	UseBias                    bool    `json:"use_bias"`
+	UseQKVBias                 bool    `json:"use_qkv_bias"`
+	EnableBias                 bool    `json:"enable_bias"`
+	Bias                       bool    `json:"bias"`
+
+	// Positions.
+	RopeTheta                     float64         `json:"rope_theta"`
+	RopeScaling                   json.RawMessage `json:"rope_scaling"`
+	RopeParameters                json.RawMessage `json:"rope_parameters"` // transformers 5 writes theta and scaling here
+	PartialRotaryFactor           *float64        `json:"partial_rotary_factor"`
+	OriginalMaxPositionEmbeddings int             `json:"original_max_position_embeddings"`
+	RopeLocalBaseFreq             *float64        `json:"rope_local_base_freq"` // Gemma 3
+	RotaryPct                     *float64        `json:"rotary_pct"`           // GPT-NeoX
+	RotaryEmbBase                 float64         `json:"rotary_emb_base"`
+	NoRopeLayers                  []int           `json:"no_rope_layers"` // SmolLM3
+	NoRopeLayerInterval           int             `json:"no_rope_layer_interval"`
+	Alibi                         bool            `json:"alibi"` // Falcon
+
+	// Attention.
+	SlidingWindow                        *int            `json:"sliding_window"`
+	UseSlidingWindow                     bool            `json:"use_sliding_window"`
+	MaxWindowLayers                      int             `json:"max_window_layers"`
+	SlidingWindowPattern                 int             `json:"sliding_window_pattern"`
+	LayerTypes                           []string        `json:"layer_types"`
+	AttentionTypes                       json.RawMessage `json:"attention_types"` // GPT-Neo
+	WindowSize                           int             `json:"window_size"`
+	QueryPreAttnScalar                   float64         `json:"query_pre_attn_scalar"`
+	AttnLogitSoftcapping                 *float64        `json:"attn_logit_softcapping"`
+	UseBidirectionalAttention            bool            `json:"use_bidirectional_attention"`
+	ScaleAttnWeights                     *bool           `json:"scale_attn_weights"`
+	ScaleAttnByInverseLayerIdx           bool            `json:"scale_attn_by_inverse_layer_idx"`
+	AddCrossAttention                    bool            `json:"add_cross_attention"`
+	MultiQuery                           bool            `json:"multi_query"`
+	NewDecoderArchitecture               bool            `json:"new_decoder_architecture"`
+	ParallelAttn                         bool            `json:"parallel_attn"`
+	UseParallelResidual                  bool            `json:"use_parallel_residual"`
+	ApplyResidualConnectionPostLayernorm bool            `json:"apply_residual_connection_post_layernorm"`
+
+	// Multipliers, and the cap of the logits.
+	EmbeddingMultiplier   float64  `json:"embedding_multiplier"`
+	ResidualMultiplier    float64  `json:"residual_multiplier"`
+	AttentionMultiplier   float64  `json:"attention_multiplier"`
+	LogitsScaling         float64  `json:"logits_scaling"`
+	FinalLogitSoftcapping *float64 `json:"final_logit_softcapping"`
 }
 
-// RopeParameters is the rotary embedding as transformers 5 writes it.
-type RopeParameters struct {
-	RopeTheta float64 `json:"rope_theta"`
-	RopeType  string  `json:"rope_type"`
+// attentionKinds lists GPT-Neo's attention_types, [[["global", "local"], 6]], layer by layer.
+func (b *builder) attentionKinds() []string {
+	if len(b.AttentionTypes) == 0 || string(b.AttentionTypes) == "null" {
+		b.AttentionTypes = json.RawMessage(`[[["global", "local"], 12]]`)
+	}
+	var runs []json.RawMessage
+	if err := json.Unmarshal(b.AttentionTypes, &runs); err != nil {
+		b.refuse("attention_types: %v", err)
+		return nil
+	}
+	var kinds []string
+	for _, run := range runs {
+		var names []string
+		var times int
+		if err := json.Unmarshal(run, &[]any{&names, &times}); err != nil || times < 0 || times > maxLayers {
+			b.refuse("attention_types: %s is not a list of kinds and a number of times", run)
+			return nil
+		}
+		for range times {
+			kinds = append(kinds, names...)
+		}
+	}
+	return kinds
 }
 
 // ids is a token id, a list of them, or null.
@@ -73,43 +150,53 @@ const (
 
 const maxConfig = 1 << 20
 
-func readConfig(dir fs.FS, path string) (*Config, error) {
+// readConfig reads config.json, over the defaults of its model_type, and finds who loads that.
+func readConfig(dir fs.FS, path string) (*Config, func(*builder), error) {
 	f, err := dir.Open("config.json")
 	if err != nil {
-		return nil, fmt.Errorf("read model %q: %w", path, err)
+		return nil, nil, fmt.Errorf("read model %q: %w", path, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxConfig))
 	if err != nil {
-		return nil, fmt.Errorf("read model %q: %w", path, err)
+		return nil, nil, fmt.Errorf("read model %q: %w", path, err)
 	}
-	c := &Config{}
-	if err := json.Unmarshal(data, c); err != nil {
-		return nil, fmt.Errorf("read model %q: config.json: %w", path, err)
+	var kind struct {
+		ModelType  string          `json:"model_type"`
+		TextConfig json.RawMessage `json:"text_config"`
+	}
+	if err := json.Unmarshal(data, &kind); err != nil {
+		return nil, nil, fmt.Errorf("read model %q: config.json: %w", path, err)
+	}
+	d, err := define(kind.ModelType)
+	if err != nil && kind.TextConfig != nil {
+		err = fmt.Errorf("%w; it wraps a text model (text_config) in one of images or sounds, which ptune does not take apart", err)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read model %q: %w", path, err)
+	}
+	c := d.defaults
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, nil, fmt.Errorf("read model %q: config.json: %w", path, err)
 	}
 	if len(c.Quantization) > 0 && string(c.Quantization) != "null" {
-		return nil, fmt.Errorf("read model %q: its weights are quantised (quantization_config); ptune reads F32, BF16 and F16", path)
+		return nil, nil, fmt.Errorf("read model %q: its weights are quantised (quantization_config); ptune reads F32, BF16 and F16", path)
 	}
-	return c, nil
+	return &c, d.load, nil
 }
 
-// check refuses sizes that are missing or absurd.
-func (c *Config) check(sizes map[string]int) error {
-	var bad []string
-	for name, n := range sizes {
-		limit := maxWidth
+// sizes refuses sizes that are missing or absurd.
+func (b *builder) sizes(sizes map[string]int) {
+	for _, name := range slices.Sorted(maps.Keys(sizes)) {
+		n, limit := sizes[name], maxWidth
 		switch name {
 		case "vocab_size":
 			limit = maxVocab
-		case "num_hidden_layers", "n_layer":
+		case "num_hidden_layers", "n_layer", "num_layers":
 			limit = maxLayers
 		}
 		if n < 1 || n > limit {
-			bad = append(bad, fmt.Sprintf("%s is %d, want 1 to %d", name, n, limit))
+			b.refuse("%s is %d, want 1 to %d", name, n, limit)
 		}
 	}
-	if bad != nil {
-		return fmt.Errorf("config.json: %s", strings.Join(bad, "; "))
-	}
-	return nil
 }

@@ -24,6 +24,8 @@ const (
 	stepsWithin    = 1e-4 // relative
 )
 
+const goldens = 43
+
 const goldenDir = "../../testdata/golden"
 
 type golden struct {
@@ -65,8 +67,8 @@ func (g *golden) forest(b, p int) *batch.Forest {
 // eachGolden runs f for every golden model, with every kernel set and with one and two threads.
 func eachGolden(t *testing.T, f func(t *testing.T, m *model.Model, g *golden)) {
 	dirs, err := filepath.Glob(goldenDir + "/*/golden.json")
-	if err != nil || len(dirs) != 6 {
-		t.Fatalf("found %d goldens (%v), want 6", len(dirs), err)
+	if err != nil || len(dirs) != goldens {
+		t.Fatalf("found %d goldens (%v), want %d", len(dirs), err, goldens)
 	}
 	for _, path := range dirs {
 		dir := filepath.Dir(path)

@@ -7,15 +7,12 @@ package model
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"time"
-
-	G "gorgonia.org/gorgonia"
 
 	"ptune/internal/kernels"
 	"ptune/internal/ops"
@@ -34,9 +31,9 @@ type Model struct {
 	Observe      func(operator string, flops, bytes float64, took time.Duration) // as ops.Graph has it; set before the first run
 	Recompute    bool                                                            // make the widest values of a layer again on the way back rather than keep them; set before the first run
 
-	arch   architecture
+	arch   *decoder
 	embed  ops.Embedding
-	head   ops.Linear
+	head   ops.Head
 	layers int
 	heads  kernels.Heads
 	dir    *tensorfile.Dir
@@ -55,12 +52,6 @@ func (m *Model) WeightBytes() int64 {
 	return n
 }
 
-// architecture is a model between its embedding and its head.
-type architecture interface {
-	// hidden adds to g the target rows [Tt, D] as the head reads them, given the embedded rows x [T, D].
-	hidden(g *ops.Graph, x *G.Node) *G.Node
-}
-
 // Load maps the model in a Hugging Face directory: config.json beside model.safetensors or its sharded index.
 func Load(dir string, pool *kernels.Pool) (*Model, error) {
 	info, err := os.Stat(dir)
@@ -70,7 +61,7 @@ func Load(dir string, pool *kernels.Pool) (*Model, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("read model %q: not a directory", dir)
 	}
-	c, err := readConfig(os.DirFS(dir), dir)
+	c, loader, err := readConfig(os.DirFS(dir), dir)
 	if err != nil {
 		return nil, err
 	}
@@ -82,12 +73,12 @@ func Load(dir string, pool *kernels.Pool) (*Model, error) {
 	if err != nil {
 		abs = dir
 	}
-	return load(filepath.Base(abs), dir, c, weights, pool)
+	return load(filepath.Base(abs), dir, c, loader, weights, pool)
 }
 
 // LoadFS loads a model of one file from a file system, which the binary may embed.
 func LoadFS(name string, dir fs.FS, pool *kernels.Pool) (*Model, error) {
-	c, err := readConfig(dir, name)
+	c, loader, err := readConfig(dir, name)
 	if err != nil {
 		return nil, err
 	}
@@ -99,23 +90,15 @@ func LoadFS(name string, dir fs.FS, pool *kernels.Pool) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return load(name, name, c, weights, pool)
+	return load(name, name, c, loader, weights, pool)
 }
 
-func load(name, path string, c *Config, weights *tensorfile.Dir, pool *kernels.Pool) (*Model, error) {
+func load(name, path string, c *Config, loader func(*builder), weights *tensorfile.Dir, pool *kernels.Pool) (*Model, error) {
 	m := &Model{Name: name, Type: c.ModelType, Vocab: c.VocabSize, EOS: c.EOSTokenID,
 		dir: weights, pool: pool, arena: &ops.Arena{}, graphs: map[graphKey]*graph{}}
-	w := &reader{dir: weights}
-	var err error
-	switch c.ModelType {
-	case "llama":
-		err = loadLlama(m, c, w)
-	case "gpt2":
-		err = loadGPT2(m, c, w)
-	default:
-		err = fmt.Errorf("model_type %q is not one that ptune knows (llama, gpt2)", c.ModelType)
-	}
-	if err = errors.Join(err, w.err()); err != nil {
+	b := &builder{Config: c, reader: &reader{dir: weights}, m: m}
+	loader(b)
+	if err := b.err(); err != nil {
 		weights.Close()
 		return nil, fmt.Errorf("read model %q: %w", path, err)
 	}
@@ -151,8 +134,7 @@ func (m *Model) EmbeddingRow(id int) []float32 {
 }
 
 func (m *Model) readEmbedding(row []float32, id int) {
-	t := m.embed.Tokens
-	kernels.ToFloats(row, t.Data[id*t.Stride*t.DType.Size():], t.DType)
+	m.embed.Token(row, id)
 }
 
 // EmbeddingRMS is the root mean square of all values of the embedding.

@@ -49,7 +49,7 @@ func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
 	g := ops.NewGraph(m.pool, m.arena)
 	g.Recompute, g.Observe = m.Recompute, m.Observe
 	gr = &graph{Graph: g, prompt: g.Input(max(1, prompts), m.Hidden)}
-	h := m.arch.hidden(g, g.Embed(gr.prompt, m.embed))
+	h := m.arch.hidden(g, g.Embed(gr.prompt, m.embed), prompts > 0)
 	switch kind {
 	case decoding:
 		gr.logits = g.Logits(h, m.head)

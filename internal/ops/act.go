@@ -1,14 +1,18 @@
 package ops
 
-import G "gorgonia.org/gorgonia"
+import (
+	G "gorgonia.org/gorgonia"
 
-// SwiGLU is silu(gate) up [T, I] of gate and up side by side [T, 2I].
-func (g *Graph) SwiGLU(gateUp *G.Node, name string) *G.Node {
+	"ptune/internal/kernels"
+)
+
+// Gated is act(gate) up [T, I] of gate and up side by side [T, 2I].
+func (g *Graph) Gated(gateUp *G.Node, act kernels.Activation, name string) *G.Node {
 	return g.apply(&operator{
 		name: name, diff: []bool{true},
 		size: func(in []Matrix) (int, int) { return in[0].Rows, in[0].Cols / 2 },
 		run: func(out Matrix, in []Matrix) {
-			g.Pool.SwiGLU(out, in[0].Columns(0, out.Cols), in[0].Columns(out.Cols, out.Cols))
+			g.Pool.Gated(act, out, in[0].Columns(0, out.Cols), in[0].Columns(out.Cols, out.Cols))
 		},
 		back: func(in G.Nodes, dout *G.Node) G.Nodes {
 			return G.Nodes{g.apply(&operator{
@@ -16,24 +20,45 @@ func (g *Graph) SwiGLU(gateUp *G.Node, name string) *G.Node {
 				size: func(in []Matrix) (int, int) { return in[0].Rows, in[0].Cols },
 				run: func(out Matrix, in []Matrix) {
 					n := out.Cols / 2
-					g.Pool.SwiGLUBack(out.Columns(0, n), out.Columns(n, n), in[1], in[0].Columns(0, n), in[0].Columns(n, n))
+					g.Pool.GatedBack(act, out.Columns(0, n), out.Columns(n, n), in[1], in[0].Columns(0, n), in[0].Columns(n, n))
 				},
 			}, in[0], dout)}
 		},
 	}, gateUp)
 }
 
-// GELU is gelu(x) in its tanh form [T, I].
-func (g *Graph) GELU(x *G.Node, name string) *G.Node {
-	same := func(in []Matrix) (int, int) { return in[0].Rows, in[0].Cols }
+// Act is act(x) [T, I].
+func (g *Graph) Act(x *G.Node, act kernels.Activation, name string) *G.Node {
 	return g.apply(&operator{
-		name: name, diff: []bool{true}, size: same,
-		run: func(out Matrix, in []Matrix) { g.Pool.GELU(out, in[0]) },
+		name: name, diff: []bool{true}, size: asFirst,
+		run: func(out Matrix, in []Matrix) { g.Pool.Act(act, out, in[0]) },
 		back: func(in G.Nodes, dout *G.Node) G.Nodes {
 			return G.Nodes{g.apply(&operator{
-				name: name + "'", inPlace: 1, size: same,
-				run: func(out Matrix, in []Matrix) { g.Pool.GELUBack(out, in[1], in[0]) },
+				name: name + "'", inPlace: 1, size: asFirst,
+				run: func(out Matrix, in []Matrix) { g.Pool.ActBack(act, out, in[1], in[0]) },
 			}, in[0], dout)}
 		},
 	}, x)
 }
+
+// Scale is c x.
+func (g *Graph) Scale(x *G.Node, c float32, name string) *G.Node {
+	return g.apply(&operator{
+		name: name, inPlace: 1, diff: []bool{true}, size: asFirst,
+		run:  func(out Matrix, in []Matrix) { g.scale(out, in[0], c) },
+		back: func(_ G.Nodes, dout *G.Node) G.Nodes { return G.Nodes{g.Scale(dout, c, name+"'")} },
+	}, x)
+}
+
+// scale writes c x to out.
+func (g *Graph) scale(out, x Matrix, c float32) {
+	g.Pool.Each(out.Rows, func(_, i int) {
+		to := out.Row(i)
+		for j, v := range x.Row(i) {
+			to[j] = c * v
+		}
+	})
+}
+
+// asFirst is the size of the first input.
+func asFirst(in []Matrix) (rows, cols int) { return in[0].Rows, in[0].Cols }

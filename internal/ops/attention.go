@@ -13,9 +13,18 @@ type Attention struct {
 	Layer   int // its place in the graph's cache
 	Heads   kernels.Heads
 	Q, K, V Linear
+	Fused   *Fused          // instead of Q, K and V; nil: they are apart
+	QNorm   *Norm           // of queries, over each head or over all, as long as its Weight is; nil: none
+	KNorm   *Norm           // of keys
 	Rotary  *kernels.Rotary // nil: positions are not rotary
 	Targets bool            // only the target rows ask: the last layer
 	Want    Rows            // which rows of the layer's input want a gradient
+}
+
+// Fused is one matrix that makes queries, keys and values in an order of its own.
+type Fused struct {
+	Linear
+	Q, K, V []int // the column of its product where each head begins
 }
 
 // queries is the number of query rows.
@@ -48,7 +57,15 @@ func (a *Attention) flat(rows func(*Graph) (nq, nk int), g *Graph) func([]Matrix
 
 // Attend is what the layer's query rows [Tq, QCols] gather from the rows they see, given the layer's normed input h [T, D].
 func (g *Graph) Attend(h *G.Node, a *Attention) *G.Node {
-	qkv := g.project(h, a)
+	var qkv *G.Node
+	if a.Fused != nil {
+		qkv = g.projectFused(h, a)
+	} else {
+		qkv = g.project(h, a)
+	}
+	if a.QNorm != nil {
+		qkv = g.normHeads(qkv, a)
+	}
 	if a.Rotary != nil {
 		qkv = g.rotate(qkv, a, false)
 	}
@@ -110,6 +127,104 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 	}, h)
 }
 
+// projectFused is project with one matrix; the queries of rows that nobody asks for are made, and dropped.
+func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
+	var whole Matrix
+	dim, half, f := a.Heads.Dim, a.Heads.KVCols()/2, a.Fused
+	// each calls do with every piece of row i of q or kv and the piece of the whole product it comes from.
+	each := func(row []float32, from []float32, heads []int, at int, do func(piece, of []float32)) {
+		for h, c := range heads {
+			do(row[at+h*dim:at+(h+1)*dim], from[c:c+dim])
+		}
+	}
+	asking := func(i int) int {
+		if a.Targets {
+			return int(g.Layout.TargetRows[i])
+		}
+		return i
+	}
+	return g.apply(&operator{
+		name: a.Name + ".qkv", diff: []bool{true},
+		size:  a.flat(a.forwardSize, g),
+		flops: func(Matrix, []Matrix) float64 { return work(len(g.Layout.IDs), f.Linear) },
+		run: func(out Matrix, in []Matrix) {
+			nq, nk := a.forwardSize(g)
+			q, kv := a.split(out, nq, nk)
+			grown(&whole, nk, f.Weight.Out)
+			forward(g.Pool, []Matrix{whole}, in[0], []Linear{f.Linear})
+			take := func(piece, of []float32) { copy(piece, of) }
+			g.Pool.Each(nk, func(_, i int) {
+				each(kv.Row(i), whole.Row(i), f.K, 0, take)
+				each(kv.Row(i), whole.Row(i), f.V, half, take)
+			})
+			g.Pool.Each(nq, func(_, i int) { each(q.Row(i), whole.Row(asking(i)), f.Q, 0, take) })
+		},
+		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
+			return G.Nodes{g.apply(&operator{
+				name:  a.Name + ".qkv'",
+				size:  func([]Matrix) (int, int) { return g.count(a.Want, len(g.Layout.IDs)), f.Weight.In },
+				flops: func(out Matrix, _ []Matrix) float64 { return work(out.Rows, f.Linear) },
+				run: func(out Matrix, in []Matrix) {
+					nq, nk := a.backSize(g)
+					dq, dkv := a.split(in[0], nq, nk)
+					d := grown(&whole, nk, f.Weight.Out)
+					g.Pool.Each(nk, func(_, i int) {
+						clear(d.Row(i))
+						give := func(piece, of []float32) { copy(of, piece) }
+						each(dkv.Row(i), d.Row(i), f.K, 0, give)
+						each(dkv.Row(i), d.Row(i), f.V, half, give)
+					})
+					for i := range nq { // a row may ask more than once
+						each(dq.Row(i), d.Row(asking(i)), f.Q, 0, func(piece, of []float32) { addRow(of, piece) })
+					}
+					g.Pool.ProductBack(out, d, f.Weight, false)
+				},
+			}, dout)}
+		},
+	}, h)
+}
+
+// normHeads is the flat value with its queries and keys normed.
+func (g *Graph) normHeads(qkv *G.Node, a *Attention) *G.Node {
+	half := a.Heads.KVCols() / 2
+	// parts calls do with every run of columns that is normed by itself.
+	parts := func(cols int, n *Norm, do func(from, width int, n *Norm)) {
+		for c := 0; c < cols; c += len(n.Weight) {
+			do(c, len(n.Weight), n)
+		}
+	}
+	return g.apply(&operator{
+		name: a.Name + ".norm", diff: []bool{true}, size: a.flat(a.forwardSize, g),
+		run: func(out Matrix, in []Matrix) {
+			nq, nk := a.forwardSize(g)
+			q, kv := a.split(out, nq, nk)
+			q0, kv0 := a.split(in[0], nq, nk)
+			parts(q.Cols, a.QNorm, func(c, w int, n *Norm) { n.forward(g.Pool, q.Columns(c, w), q0.Columns(c, w)) })
+			parts(half, a.KNorm, func(c, w int, n *Norm) { n.forward(g.Pool, kv.Columns(c, w), kv0.Columns(c, w)) })
+			copyRows(kv.Columns(half, half), kv0.Columns(half, half))
+		},
+		back: func(in G.Nodes, dout *G.Node) G.Nodes {
+			return G.Nodes{g.apply(&operator{
+				name: a.Name + ".norm'", inPlace: 2, size: a.flat(a.backSize, g),
+				run: func(out Matrix, in []Matrix) {
+					nq, nk := a.forwardSize(g)
+					q0, kv0 := a.split(in[0], nq, nk)
+					mq, mk := a.backSize(g)
+					dq0, dkv0 := a.split(in[1], mq, mk)
+					dq, dkv := a.split(out, mq, mk)
+					parts(dq.Cols, a.QNorm, func(c, w int, n *Norm) {
+						n.backward(g.Pool, dq.Columns(c, w), dq0.Columns(c, w), q0.Columns(c, w))
+					})
+					parts(half, a.KNorm, func(c, w int, n *Norm) {
+						n.backward(g.Pool, dkv.Columns(c, w), dkv0.Columns(c, w), kv0.Columns(c, w))
+					})
+					copyRows(dkv.Columns(half, half), dkv0.Columns(half, half))
+				},
+			}, in[0], dout)}
+		},
+	}, qkv)
+}
+
 // rotate turns queries and keys by their positions; its way back turns the gradient the other way.
 func (g *Graph) rotate(qkv *G.Node, a *Attention, back bool) *G.Node {
 	rows, name := a.forwardSize, a.Name+".rope"
@@ -130,8 +245,8 @@ func (g *Graph) rotate(qkv *G.Node, a *Attention, back bool) *G.Node {
 					pos[i] = g.Layout.Pos[g.Layout.TargetRows[i]]
 				}
 			}
-			g.Pool.Rotate(q, a.Heads.Q, a.Rotary, pos, back)
-			g.Pool.Rotate(kv, a.Heads.KV, a.Rotary, g.Layout.Pos, back)
+			g.Pool.Rotate(q, a.Heads.Q, a.Heads.Dim, a.Rotary, pos, back)
+			g.Pool.Rotate(kv, a.Heads.KV, a.Heads.Dim, a.Rotary, g.Layout.Pos, back)
 		},
 		back: func(_ G.Nodes, dout *G.Node) G.Nodes { return G.Nodes{g.rotate(dout, a, true)} },
 	}, qkv)

@@ -10,6 +10,19 @@ import (
 type Embedding struct {
 	Tokens    kernels.Weight  // [V, D]: Out is V, In is D
 	Positions *kernels.Weight // [positions, D] added at every row, soft prompts too; nil: none
+	Offset    int             // position p is row p + Offset of Positions
+	Scale     float32         // the embeddings of tokens are multiplied by it; 0: they are not
+	All       float32         // all rows are, soft prompts too; 0: they are not
+}
+
+// Token is the embedding of a token, as it stands beside a soft prompt's rows.
+func (e Embedding) Token(row []float32, id int) {
+	kernels.ToFloats(row, e.Tokens.Data[id*e.Tokens.Stride*e.Tokens.DType.Size():], e.Tokens.DType)
+	if e.Scale != 0 {
+		for i := range row {
+			row[i] *= e.Scale
+		}
+	}
 }
 
 // Embed is the hidden states [T, D] of the packed rows: the soft prompts' rows as they are, then the embeddings of the token
@@ -24,10 +37,15 @@ func (g *Graph) Embed(prompt *G.Node, e Embedding) *G.Node {
 				if i < g.Layout.Prompts {
 					copy(row, in[0].Row(i))
 				} else {
-					kernels.ToFloats(row, e.Tokens.Data[int(g.Layout.IDs[i])*e.Tokens.Stride*e.Tokens.DType.Size():], e.Tokens.DType)
+					e.Token(row, int(g.Layout.IDs[i]))
+				}
+				if e.All != 0 {
+					for j := range row {
+						row[j] *= e.All
+					}
 				}
 				if p := e.Positions; p != nil {
-					at := int(g.Layout.Pos[i]) * p.Stride
+					at := (int(g.Layout.Pos[i]) + e.Offset) * p.Stride
 					for j := range row {
 						row[j] += kernels.Float(p.Data, p.DType, at+j)
 					}
@@ -39,8 +57,8 @@ func (g *Graph) Embed(prompt *G.Node, e Embedding) *G.Node {
 				name: "embed'", inPlace: 1,
 				size: func(in []Matrix) (int, int) { return g.Layout.Prompts, in[0].Cols },
 				run: func(out Matrix, in []Matrix) {
-					for i := range out.Rows {
-						copy(out.Row(i), in[0].Row(i))
+					if copyRows(out, in[0]); e.All != 0 {
+						g.scale(out, out, e.All)
 					}
 				},
 			}, dout)}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,6 +81,8 @@ type block struct {
 	name  string
 	head  int // columns of the result
 	few   bool
+	embed ops.Embedding // its Scale and All
+	after ops.Head      // its Scale and Cap
 	build func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node
 }
 
@@ -91,41 +94,101 @@ func attention(r *rand.Rand, targets bool, want ops.Rows) *ops.Attention {
 		V: ops.Linear{Weight: weight(r, "v", h.KVCols()/2, width, false)}}
 }
 
+// fused is attention whose queries, keys and values lie head by head in one matrix.
+func fused(r *rand.Rand, targets bool, want ops.Rows) *ops.Attention {
+	h := kernels.Heads{Q: 4, KV: 2, Dim: 6, Scale: 0.5}
+	return &ops.Attention{Name: "attn", Heads: h, Rotary: kernels.NewRotary(4, 100), Targets: targets, Want: want,
+		Fused: &ops.Fused{Linear: ops.Linear{Weight: weight(r, "qkv", 48, width, false), Bias: vector(r, 48, 0)},
+			Q: []int{0, 6, 24, 30}, K: []int{12, 36}, V: []int{18, 42}}}
+}
+
 func blocks() []block {
-	rms := func(r *rand.Rand) ops.Norm { return ops.Norm{Name: "rms", Weight: vector(r, width, 1), Eps: 1e-5} }
-	return []block{
-		{"Embed", width, false, func(_ *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return x }},
-		{"RMSNorm", width, false, func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node { return g.Norm(x, rms(r)) }},
-		{"LayerNorm", width, false, func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+	rms := func(r *rand.Rand, name string, n int) ops.Norm {
+		return ops.Norm{Name: name, Weight: vector(r, n, 1), Eps: 1e-5}
+	}
+	linear := func(r *rand.Rand, name string, out, in int) ops.Linear {
+		return ops.Linear{Weight: weight(r, name, out, in, false)}
+	}
+	attend := func(change func(r *rand.Rand, a *ops.Attention)) func(*ops.Graph, *rand.Rand, *G.Node) *G.Node {
+		return func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+			a := attention(r, false, ops.AllRows)
+			change(r, a)
+			return g.Attend(x, a)
+		}
+	}
+	// parallel is attention and an MLP side by side.
+	parallel := func(last bool, want ops.Rows) func(*ops.Graph, *rand.Rand, *G.Node) *G.Node {
+		return func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+			h, skip := g.Fork(x, rms(r, "rms", width))
+			y := g.Linear(g.Attend(h, attention(r, last, want)), linear(r, "o", width, 24))
+			beside := g.Beside(skip, last)
+			z := g.Linear(g.Gated(g.Linear(g.Norm(beside, rms(r, "rms2", width)), linear(r, "gate", 8, width), linear(r, "up", 8, width)), kernels.SiLU, "act"), linear(r, "down", width, 8))
+			return g.JoinBoth(skip, y, beside, z, last)
+		}
+	}
+	list := []block{
+		{name: "Embed", head: width, build: func(_ *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return x }},
+		{name: "EmbedScaled", head: width, embed: ops.Embedding{Scale: 3, All: 0.7, Offset: 2}, build: func(_ *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return x }},
+		{name: "HeadScaledAndCapped", head: width, after: ops.Head{Scale: 0.5, Cap: 4}, build: func(_ *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return x }},
+		{name: "RMSNorm", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node { return g.Norm(x, rms(r, "rms", width)) }},
+		{name: "LayerNorm", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
 			return g.Norm(x, ops.Norm{Name: "ln", Weight: vector(r, width, 1), Bias: vector(r, width, 0), Eps: 1e-5})
 		}},
-		{"Linear", 20, false, func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			return g.Linear(x, ops.Linear{Weight: weight(r, "a", 8, width, false)}, ops.Linear{Weight: weight(r, "b", 12, width, true), Bias: vector(r, 12, 0)})
+		{name: "Scale", head: width, build: func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.Scale(x, 0.4, "scale") }},
+		{name: "Linear", head: 20, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+			return g.Linear(x, linear(r, "a", 8, width), ops.Linear{Weight: weight(r, "b", 12, width, true), Bias: vector(r, 12, 0)})
 		}},
-		{"SwiGLU", width / 2, false, func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.SwiGLU(x, "act") }},
-		{"GELU", width, false, func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.GELU(x, "act") }},
-		{"Attend", 24, false, func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			return g.Attend(x, attention(r, false, ops.AllRows))
+		{name: "Attend", head: 24, build: attend(func(*rand.Rand, *ops.Attention) {})},
+		{name: "AttendInAWindow", head: 24, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Heads.Window = 3 })},
+		{name: "AttendCapped", head: 24, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Heads.Cap = 1.5 })},
+		{name: "AttendWithBiases", head: 24, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Rotary, a.Heads.Bias = nil, kernels.NewALiBi(4) })},
+		{name: "AttendWithNormedHeads", head: 24, build: attend(func(r *rand.Rand, a *ops.Attention) {
+			q, k := rms(r, "q", 6), rms(r, "k", 6)
+			a.QNorm, a.KNorm = &q, &k
+		})},
+		{name: "AttendWithNormedRows", head: 24, build: attend(func(r *rand.Rand, a *ops.Attention) {
+			q, k := rms(r, "q", 24), rms(r, "k", 12)
+			a.QNorm, a.KNorm = &q, &k
+		})},
+		{name: "AttendForPromptRows", head: 24, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Want = ops.PromptRows })},
+		{name: "AttendNormedForPromptRows", head: 24, build: attend(func(r *rand.Rand, a *ops.Attention) {
+			q, k := rms(r, "q", 6), rms(r, "k", 6)
+			a.Want, a.QNorm, a.KNorm = ops.PromptRows, &q, &k
+		})},
+		{name: "AttendFromTargets", head: 24, few: true, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Targets = true })},
+		{name: "AttendFused", head: 24, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node { return g.Attend(x, fused(r, false, ops.AllRows)) }},
+		{name: "AttendFusedForPromptRows", head: 24, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+			return g.Attend(x, fused(r, false, ops.PromptRows))
 		}},
-		{"AttendForPromptRows", 24, false, func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			return g.Attend(x, attention(r, false, ops.PromptRows))
+		{name: "AttendFusedFromTargets", head: 24, few: true, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+			return g.Attend(x, fused(r, true, ops.AllRows))
 		}},
-		{"AttendFromTargets", 24, true, func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			return g.Attend(x, attention(r, true, ops.AllRows))
+		{name: "ForkAndJoin", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+			h, skip := g.Fork(x, rms(r, "rms", width))
+			return g.Join(skip, g.Linear(h, linear(r, "y", width, width)), false)
 		}},
-		{"ForkAndJoin", width, false, func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			h, skip := g.Fork(x, rms(r), ops.AllRows)
-			return g.Join(skip, g.Linear(h, ops.Linear{Weight: weight(r, "y", width, width, false)}), false)
+		{name: "ForkWithoutNorm", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+			h, skip := g.Fork(x, ops.Norm{Name: "none"})
+			return g.Join(skip, g.Norm(g.Linear(h, linear(r, "y", width, width)), rms(r, "post", width)), false)
 		}},
-		{"ForkAndJoinForPromptRows", width, false, func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			h, skip := g.Fork(x, rms(r), ops.PromptRows)
-			return g.Join(skip, g.Linear(g.Attend(h, attention(r, false, ops.PromptRows)), ops.Linear{Weight: weight(r, "o", width, 24, false)}), false)
+		{name: "ForkAndJoinForPromptRows", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+			h, skip := g.Fork(x, rms(r, "rms", width))
+			return g.Join(skip, g.Linear(g.Attend(h, attention(r, false, ops.PromptRows)), linear(r, "o", width, 24)), false)
 		}},
-		{"ForkAndJoinTargets", width, true, func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			h, skip := g.Fork(x, rms(r), ops.AllRows)
-			return g.Join(skip, g.Linear(g.Attend(h, attention(r, true, ops.AllRows)), ops.Linear{Weight: weight(r, "o", width, 24, false)}), true)
+		{name: "ForkAndJoinTargets", head: width, few: true, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+			h, skip := g.Fork(x, rms(r, "rms", width))
+			return g.Join(skip, g.Linear(g.Attend(h, attention(r, true, ops.AllRows)), linear(r, "o", width, 24)), true)
 		}},
+		{name: "Parallel", head: width, after: ops.Head{Scale: 0.25}, build: parallel(false, ops.AllRows)},
+		{name: "ParallelForPromptRows", head: width, after: ops.Head{Scale: 0.25}, build: parallel(false, ops.PromptRows)},
+		{name: "ParallelTargets", head: width, after: ops.Head{Scale: 0.25}, few: true, build: parallel(true, ops.AllRows)},
 	}
+	for act, name := range map[kernels.Activation]string{kernels.SiLU: "SiLU", kernels.GELU: "GELU", kernels.GELUTanh: "GELUTanh", kernels.ReLU: "ReLU"} {
+		list = append(list,
+			block{name: "Act/" + name, head: width, build: func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.Act(x, act, "act") }},
+			block{name: "Gated/" + name, head: width / 2, build: func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.Gated(x, act, "act") }})
+	}
+	return list
 }
 
 // machine builds embed → block → loss with its gradient.
@@ -135,8 +198,10 @@ func machine(t *testing.T, p *kernels.Pool, b block) func(values []float32, l *o
 	g := ops.NewGraph(p, &ops.Arena{})
 	in := g.Input(prompts, width)
 	positions := weight(r, "positions", 16, width, false)
-	x := g.Embed(in, ops.Embedding{Tokens: weight(r, "tokens", vocab, width, false), Positions: &positions})
-	loss := g.HeadLoss(b.build(g, r, x), ops.Linear{Weight: weight(r, "head", vocab, b.head, false), Bias: vector(r, vocab, 0)})
+	b.embed.Tokens, b.embed.Positions = weight(r, "tokens", vocab, width, false), &positions
+	x := g.Embed(in, b.embed)
+	b.after.Linear = ops.Linear{Weight: weight(r, "head", vocab, b.head, false), Bias: vector(r, vocab, 0)}
+	loss := g.HeadLoss(b.build(g, r, x), b.after)
 	grad, err := g.Grad(loss, in)
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +267,8 @@ func TestLossInChunksEqualsTheLossOfEachRowAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	run := machine(t, p, blocks()[11])
+	all := blocks()
+	run := machine(t, p, all[slices.IndexFunc(all, func(b block) bool { return b.name == "ForkAndJoinTargets" })])
 	values := vector(random(8), prompts*width, 0)
 	one := layout(false)
 	want, wantGrad := run(values, one)
@@ -236,7 +302,7 @@ func TestAPanicInAnOperatorIsAnErrorThatNamesIt(t *testing.T) {
 	g := ops.NewGraph(p, &ops.Arena{})
 	in := g.Input(prompts, width)
 	x := g.Embed(in, ops.Embedding{Tokens: weight(random(1), "tokens", 2, width, false)})
-	out := g.Logits(x, ops.Linear{Weight: weight(random(1), "head", vocab, width, false)})
+	out := g.Logits(x, ops.Head{Linear: ops.Linear{Weight: weight(random(1), "head", vocab, width, false)}})
 	g.Compile(out)
 	if err := G.Let(in, tensor.New(tensor.WithShape(prompts, width), tensor.WithBacking(make([]float32, prompts*width)))); err != nil {
 		t.Fatal(err)

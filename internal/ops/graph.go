@@ -140,7 +140,8 @@ type operator struct {
 	flops   func(out Matrix, in []Matrix) float64  // nil: not worth counting
 	again   bool                                   // dropped after the way forward, and run again where the way back reads it
 
-	args       []*operator // the operators of the inputs; nil at the graph's own inputs
+	from       G.Nodes     // the inputs
+	args       []*operator // their operators; nil at the graph's own inputs
 	uses, left int         // readers of the output, in the graph and still to come in this run
 	forward    int         // those of the way forward
 	in         []Matrix
@@ -165,7 +166,7 @@ func (v *value) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "%s %v", v.of.name,
 
 // apply adds an operator to the graph.
 func (g *Graph) apply(o *operator, in ...*G.Node) *G.Node {
-	o.graph, o.value.of = g, o
+	o.graph, o.value.of, o.from = g, o, in
 	o.args, o.in = make([]*operator, len(in)), make([]Matrix, len(in))
 	for i, n := range in {
 		if p, ok := n.Op().(*operator); ok {
@@ -309,6 +310,15 @@ func (o *operator) Hashcode() uint32 {
 	h := fnv.New32a()
 	o.WriteHash(h)
 	return h.Sum32()
+}
+
+// gradient adds to the graph the way back from n to an earlier value that n was made of step by step, given n's gradient d.
+func gradient(n, earlier, d *G.Node) *G.Node {
+	for n != earlier {
+		o := n.Op().(*operator)
+		n, d = o.from[0], o.back(o.from, d)[0]
+	}
+	return d
 }
 
 // SymDiff adds the operator's way back to the graph.

@@ -6,7 +6,7 @@ import (
 	"ptune/internal/kernels"
 )
 
-// Norm is a frozen RMS norm, or a layer norm if it has a Bias.
+// Norm is a frozen RMS norm, a layer norm if it has a Bias, and without a Weight what it is given.
 type Norm struct {
 	Name         string
 	Weight, Bias []float32 // [D]
@@ -14,18 +14,31 @@ type Norm struct {
 }
 
 func (n Norm) forward(p *kernels.Pool, out, x Matrix) {
-	if n.Bias != nil {
+	switch {
+	case n.Weight == nil:
+		copyRows(out, x)
+	case n.Bias != nil:
 		p.LayerNorm(out, x, n.Weight, n.Bias, n.Eps)
-	} else {
+	default:
 		p.RMSNorm(out, x, n.Weight, n.Eps)
 	}
 }
 
+// backward writes to dx, of as many rows as d, the gradient of x given d, that of forward's out.
 func (n Norm) backward(p *kernels.Pool, dx, d, x Matrix) {
-	if n.Bias != nil {
+	switch {
+	case n.Weight == nil:
+		copyRows(dx, d)
+	case n.Bias != nil:
 		p.LayerNormBack(dx, d, x, n.Weight, n.Eps)
-	} else {
+	default:
 		p.RMSNormBack(dx, d, x, n.Weight, n.Eps)
+	}
+}
+
+func copyRows(to, from Matrix) {
+	for i := range to.Rows {
+		copy(to.Row(i), from.Row(i))
 	}
 }
 
@@ -40,7 +53,6 @@ func (g *Graph) Norm(x *G.Node, n Norm) *G.Node {
 type Branch struct {
 	name    string
 	x       *G.Node
-	rows    Rows
 	targets bool    // Join goes on with the target rows only
 	dskip   *G.Node // the gradient of Join's result, known when the norm's way back is built
 }
@@ -62,24 +74,40 @@ func (g *Graph) count(r Rows, all int) int {
 }
 
 // Fork opens a residual branch at x: the normed rows, and the branch that Join closes.
-func (g *Graph) Fork(x *G.Node, n Norm, want Rows) (*G.Node, *Branch) {
-	return g.norm(x, n, &Branch{name: n.Name, x: x, rows: want})
+func (g *Graph) Fork(x *G.Node, n Norm) (*G.Node, *Branch) {
+	return g.norm(x, n, &Branch{name: n.Name, x: x})
+}
+
+// Beside is where a second path leaves the stream beside a branch, for JoinBoth to close with it: its rows x [T, D], or with targets
+// the target rows [Tt, D].
+func (g *Graph) Beside(b *Branch, targets bool) *G.Node {
+	if !targets {
+		return b.x
+	}
+	return g.apply(&operator{
+		name: b.name + " beside", diff: []bool{false}, // JoinBoth goes back along the path itself
+		size: func(in []Matrix) (int, int) { return len(g.Layout.TargetRows), in[0].Cols },
+		run: func(out Matrix, in []Matrix) {
+			for i, r := range g.Layout.TargetRows {
+				copy(out.Row(i), in[0].Row(int(r)))
+			}
+		},
+	}, b.x)
 }
 
 func (g *Graph) norm(x *G.Node, n Norm, b *Branch) (*G.Node, *Branch) {
 	return g.apply(&operator{
 		name: n.Name, diff: []bool{true},
-		size: func(in []Matrix) (int, int) { return in[0].Rows, in[0].Cols },
+		size: asFirst,
 		run:  func(out Matrix, in []Matrix) { n.forward(g.Pool, out, in[0]) },
 		back: func(in G.Nodes, dout *G.Node) G.Nodes {
 			args := []*G.Node{in[0], dout}
-			want := AllRows
 			if b != nil {
-				args, want = append(args, b.dskip), b.rows
+				args = append(args, b.dskip)
 			}
 			return G.Nodes{g.apply(&operator{
 				name: n.Name + "'", inPlace: 2,
-				size: func(in []Matrix) (int, int) { return g.count(want, in[0].Rows), in[0].Cols },
+				size: func(in []Matrix) (int, int) { return in[1].Rows, in[0].Cols },
 				run: func(out Matrix, in []Matrix) {
 					n.backward(g.Pool, out, in[1], in[0])
 					if b == nil {
@@ -119,6 +147,24 @@ func (g *Graph) Join(b *Branch, y *G.Node, targets bool) *G.Node {
 			return G.Nodes{nil, dout}
 		},
 	}, b.x, y)
+}
+
+// JoinBoth closes a branch and the path beside it that began at beside: Join of y, plus z.
+func (g *Graph) JoinBoth(b *Branch, y, beside, z *G.Node, targets bool) *G.Node {
+	sum := g.apply(&operator{
+		name: b.name + " y+z", inPlace: 1, diff: []bool{true, false}, // the branch's norm carries z's gradient, too
+		size: asFirst,
+		run:  func(out Matrix, in []Matrix) { g.Pool.Add(out, in[0], in[1]) },
+		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
+			b.dskip = g.apply(&operator{
+				name: b.name + " beside'",
+				size: asFirst,
+				run:  func(out Matrix, in []Matrix) { g.Pool.Add(out, in[0], in[1]) },
+			}, dout, gradient(z, beside, dout))
+			return G.Nodes{dout, nil}
+		},
+	}, y, z)
+	return g.Join(b, sum, targets)
 }
 
 func addRow(to, x []float32) {

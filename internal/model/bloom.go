@@ -1,0 +1,40 @@
+package model
+
+import (
+	"ptune/internal/kernels"
+	"ptune/internal/ops"
+)
+
+// loadBloom reads BloomForCausalLM (Le Scao et al. 2022): no position but in the scores (ALiBi), a layer norm of the embedded rows,
+// soft prompts too, and queries, keys and values of a head next to each other in one matrix.
+func loadBloom(b *builder) {
+	d := b.HiddenSize
+	if d == 0 {
+		d = b.NEmbed
+	}
+	b.NumKeyValueHeads, b.HeadDim, b.MaxPositionEmbeddings = 0, 0, 0 // no table of positions ends
+	h, ok := b.shape("hidden_size", "hidden_size", "n_layer", "n_head", d, d, b.NLayer, b.NHead)
+	b.refuseIf(b.ApplyResidualConnectionPostLayernorm, "apply_residual_connection_post_layernorm")
+	if !ok || b.failed() {
+		return
+	}
+	h.Bias = kernels.NewALiBi(h.Q)
+	b.under("transformer.", "word_embeddings.weight")
+	b.embedding("word_embeddings")
+	a := &decoder{EmbedNorm: some(b.layerNorm("word_embeddings_layernorm", b.LayerNormEpsilon)), Norm: b.layerNorm("ln_f", b.LayerNormEpsilon)}
+	for i := range b.NLayer {
+		n := layer("h.%d.", i)
+		fused := ops.Fused{Linear: b.linear(n+"self_attention.query_key_value", 3*d, d, true)}
+		fused.Q, fused.K, fused.V = headsInTurn(h)
+		a.Blocks = append(a.Blocks, block{
+			Name:     n,
+			AttnNorm: b.layerNorm(n+"input_layernorm", b.LayerNormEpsilon),
+			Attn:     ops.Attention{Name: n + "self_attention", Layer: i, Heads: h, Fused: &fused},
+			AttnOut:  b.linear(n+"self_attention.dense", d, d, true),
+			MLPNorm:  b.layerNorm(n+"post_attention_layernorm", b.LayerNormEpsilon),
+			MLP:      mlp{Up: b.linear(n+"mlp.dense_h_to_4h", 4*d, d, true), Down: b.linear(n+"mlp.dense_4h_to_h", d, 4*d, true), Act: kernels.GELUTanh},
+		})
+	}
+	b.m.arch = a
+	b.outputs(true, false)
+}

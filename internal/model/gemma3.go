@@ -1,0 +1,24 @@
+package model
+
+import "ptune/internal/kernels"
+
+// loadGemma3 reads Gemma3ForCausalLM (Gemma Team 2025), the text model: Gemma 2 with normed queries and keys instead of caps, five
+// layers with a window to one without, and rotary positions of a base of their own where there is a window.
+func loadGemma3(b *builder) {
+	if b.SlidingWindowPattern < 1 {
+		b.refuse("sliding_window_pattern is %d, want 1 or more", b.SlidingWindowPattern)
+		return
+	}
+	var local *kernels.Rotary
+	b.gemma(b.activation("hidden_activation", b.hiddenActivation()), func(n string, i int, blk *block) {
+		b.sandwich(n, blk)
+		if local == nil {
+			local = b.rotary("sliding_attention")
+		}
+		if blk.Attn.Heads.Window = b.window(i, (i+1)%b.SlidingWindowPattern != 0); blk.Attn.Heads.Window > 0 {
+			blk.Attn.Rotary = local
+		}
+		q, k := b.headNorms(n+"self_attn", b.HeadDim, b.HeadDim)
+		blk.Attn.QNorm, blk.Attn.KNorm = some(oneMore(*q)), some(oneMore(*k))
+	}, b.rotary)
+}

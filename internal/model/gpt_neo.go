@@ -1,0 +1,48 @@
+package model
+
+// loadGPTNeo reads GPTNeoForCausalLM (Black et al. 2021; TinyStories): GPT-2 with a window in some layers, and scores that nothing
+// divides.
+func loadGPTNeo(b *builder) {
+	inner := b.IntermediateSize
+	if inner == 0 {
+		inner = 4 * b.HiddenSize
+	}
+	b.NumKeyValueHeads, b.HeadDim = 0, 0
+	h, ok := b.shape("hidden_size", "intermediate_size", "num_layers", "num_heads", b.HiddenSize, inner, b.NumLayers, b.NumHeads)
+	b.sizes(map[string]int{"max_position_embeddings": b.MaxPositionEmbeddings, "window_size": b.WindowSize})
+	act := b.activation("activation_function", b.ActivationFunction)
+	kinds := b.attentionKinds()
+	if ok && len(kinds) != b.NumLayers {
+		b.refuse("attention_types names %d layers, num_layers is %d", len(kinds), b.NumLayers)
+	}
+	if !ok || b.failed() {
+		return
+	}
+	d := b.HiddenSize
+	h.Scale = 1
+	b.under("transformer.", "wte.weight")
+	b.embedding("wte")
+	b.m.embed.Positions = some(b.matrix("wpe.weight", b.MaxPositionEmbeddings, d, false))
+	a := &decoder{Norm: b.layerNorm("ln_f", b.LayerNormEpsilon)}
+	for i := range b.NumLayers {
+		n := layer("h.%d.", i)
+		switch kinds[i] {
+		case "global":
+			h.Window = 0
+		case "local":
+			h.Window = b.WindowSize
+		default:
+			b.refuse("attention_types has %q, ptune has global and local", kinds[i])
+		}
+		a.Blocks = append(a.Blocks, block{
+			Name:     n,
+			AttnNorm: b.layerNorm(n+"ln_1", b.LayerNormEpsilon),
+			Attn:     b.attention(i, n+"attn.attention", h, false),
+			AttnOut:  b.linear(n+"attn.attention.out_proj", d, d, true),
+			MLPNorm:  b.layerNorm(n+"ln_2", b.LayerNormEpsilon),
+			MLP:      mlp{Up: b.linear(n+"mlp.c_fc", inner, d, true), Down: b.linear(n+"mlp.c_proj", d, inner, true), Act: act},
+		})
+	}
+	b.m.arch = a
+	b.outputs(true, false)
+}

@@ -1,0 +1,13 @@
+package model
+
+// loadGranite reads GraniteForCausalLM (IBM 2024): Llama with four multipliers, of the embedded rows (soft prompts too), of q·k,
+// of what joins the residual stream, and of the logits.
+func loadGranite(b *builder) {
+	if b.LogitsScaling == 0 {
+		b.refuse("logits_scaling is 0")
+	}
+	b.m.embed.All = float32(b.EmbeddingMultiplier)
+	b.m.head.Scale = float32(1 / b.LogitsScaling)
+	b.llama(llamaParts{QKVBias: b.AttentionBias, OutBias: b.AttentionBias, MLPBias: b.MLPBias,
+		Scale: float32(b.AttentionMultiplier), Residual: float32(b.ResidualMultiplier)})
+}

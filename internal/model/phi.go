@@ -1,0 +1,33 @@
+package model
+
+// loadPhi reads PhiForCausalLM (Li et al. 2023): attention and MLP side by side behind one layer norm, rotary positions in a part of
+// each head, biases everywhere.
+func loadPhi(b *builder) {
+	h, ok := b.common()
+	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
+	b.refuseIf(b.QKLayernorm, "qk_layernorm")
+	if !ok || b.failed() {
+		return
+	}
+	d := b.HiddenSize
+	b.under("model.", "embed_tokens.weight")
+	b.embedding("embed_tokens")
+	a := &decoder{Norm: b.layerNorm("final_layernorm", b.LayerNormEps)}
+	for i := range b.NumHiddenLayers {
+		n := layer("layers.%d.", i)
+		attn := b.attention(i, n+"self_attn", h, true)
+		attn.Rotary = rotary
+		before := b.layerNorm(n+"input_layernorm", b.LayerNormEps)
+		a.Blocks = append(a.Blocks, block{
+			Name:     n,
+			AttnNorm: before,
+			Attn:     attn,
+			AttnOut:  b.linear(n+"self_attn.dense", d, h.QCols(), true),
+			MLPNorm:  again(before),
+			MLP:      mlp{Up: b.linear(n+"mlp.fc1", b.IntermediateSize, d, true), Down: b.linear(n+"mlp.fc2", d, b.IntermediateSize, true), Act: act},
+			Parallel: true,
+		})
+	}
+	b.m.arch = a
+	b.outputs(false, true)
+}

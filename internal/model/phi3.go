@@ -1,0 +1,32 @@
+package model
+
+// loadPhi3 reads Phi3ForCausalLM (Abdin et al. 2024): Llama with one matrix for queries, keys and values and one for gate and up.
+// Its long checkpoints stretch positions (LongRoPE).
+func loadPhi3(b *builder) {
+	h, ok := b.common()
+	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
+	if !ok || b.failed() {
+		return
+	}
+	d, inner, q, kv := b.HiddenSize, b.IntermediateSize, h.QCols(), h.KVCols()/2
+	b.under("model.", "embed_tokens.weight")
+	b.embedding("embed_tokens")
+	a := &decoder{Norm: b.rmsNorm("norm", d)}
+	for i := range b.NumHiddenLayers {
+		n := layer("layers.%d.", i)
+		h.Window = b.window(i, true)
+		qkv, gateUp := b.linear(n+"self_attn.qkv_proj", q+2*kv, d, false), b.linear(n+"mlp.gate_up_proj", 2*inner, d, false)
+		attn := b.inRows(i, n+"self_attn", h, qkv)
+		attn.Rotary = rotary
+		a.Blocks = append(a.Blocks, block{
+			Name:     n,
+			AttnNorm: b.rmsNorm(n+"input_layernorm", d),
+			Attn:     attn,
+			AttnOut:  b.linear(n+"self_attn.o_proj", d, q, false),
+			MLPNorm:  b.rmsNorm(n+"post_attention_layernorm", d),
+			MLP:      mlp{Gate: some(b.part(gateUp, 0, inner)), Up: b.part(gateUp, inner, inner), Down: b.linear(n+"mlp.down_proj", d, inner, false), Act: act},
+		})
+	}
+	b.m.arch = a
+	b.outputs(false, false)
+}

@@ -1,0 +1,218 @@
+package model
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+
+	"ptune/internal/kernels"
+)
+
+// ropeParameters is what a checkpoint says of its rotary positions, in rope_parameters (transformers 5) or rope_scaling.
+type ropeParameters struct {
+	RopeType                      string    `json:"rope_type"`
+	Type                          string    `json:"type"` // as older checkpoints call it
+	RopeTheta                     *float64  `json:"rope_theta"`
+	PartialRotaryFactor           *float64  `json:"partial_rotary_factor"`
+	Factor                        *float64  `json:"factor"`
+	OriginalMaxPositionEmbeddings int       `json:"original_max_position_embeddings"`
+	LowFreqFactor                 float64   `json:"low_freq_factor"`
+	HighFreqFactor                float64   `json:"high_freq_factor"`
+	AttentionFactor               *float64  `json:"attention_factor"`
+	BetaFast                      *float64  `json:"beta_fast"`
+	BetaSlow                      *float64  `json:"beta_slow"`
+	MScale                        float64   `json:"mscale"`
+	MScaleAllDim                  float64   `json:"mscale_all_dim"`
+	Truncate                      *bool     `json:"truncate"`
+	ShortFactor                   []float64 `json:"short_factor"`
+	LongFactor                    []float64 `json:"long_factor"`
+}
+
+// ropeParameters reads the parameters for a kind of layer (full_attention, sliding_attention; empty if there is only one). Theta
+// and the rotated part come from config.json's own keys where the parameters are silent.
+func (c *Config) ropeParameters(kind string) (ropeParameters, error) {
+	p := ropeParameters{}
+	if kind == "sliding_attention" {
+		p.RopeTheta = c.RopeLocalBaseFreq
+	}
+	for _, raw := range []struct {
+		key  string
+		data json.RawMessage
+	}{{"rope_parameters", c.RopeParameters}, {"rope_scaling", c.RopeScaling}} {
+		if len(raw.data) == 0 || string(raw.data) == "null" {
+			continue
+		}
+		var nested map[string]json.RawMessage
+		if err := json.Unmarshal(raw.data, &nested); err != nil {
+			return p, fmt.Errorf("%s: %w", raw.key, err)
+		}
+		data := raw.data
+		if _, ok := nested["full_attention"]; ok && kind == "" {
+			return p, fmt.Errorf("%s tells kinds of layers apart, which ptune does not do for %s", raw.key, c.ModelType)
+		}
+		if of, ok := nested[kind]; ok {
+			data = of
+		} else if kind == "sliding_attention" {
+			continue // what is said of all positions is not said of these
+		}
+		if err := json.Unmarshal(data, &p); err != nil {
+			return p, fmt.Errorf("%s: %w", raw.key, err)
+		}
+	}
+	if p.RopeType == "" {
+		p.RopeType = p.Type
+	}
+	if p.RopeTheta == nil {
+		switch {
+		case kind == "sliding_attention":
+			p.RopeTheta = some(10000.0)
+		case c.RotaryEmbBase != 0:
+			p.RopeTheta = some(c.RotaryEmbBase)
+		case c.RopeTheta != 0:
+			p.RopeTheta = some(c.RopeTheta)
+		default:
+			p.RopeTheta = some(10000.0)
+		}
+	}
+	if p.PartialRotaryFactor == nil {
+		if p.PartialRotaryFactor = c.PartialRotaryFactor; c.RotaryPct != nil {
+			p.PartialRotaryFactor = c.RotaryPct
+		}
+	}
+	if p.PartialRotaryFactor == nil {
+		p.PartialRotaryFactor = some(1.0)
+	}
+	if p.OriginalMaxPositionEmbeddings == 0 || c.OriginalMaxPositionEmbeddings != 0 {
+		if p.OriginalMaxPositionEmbeddings = c.OriginalMaxPositionEmbeddings; p.OriginalMaxPositionEmbeddings == 0 {
+			p.OriginalMaxPositionEmbeddings = c.MaxPositionEmbeddings
+		}
+	}
+	return p, nil
+}
+
+// rotary is the rotary embedding of a kind of layer, as transformers' modeling_rope_utils computes it. With LongRoPE or dynamic NTK
+// the angles would change where a text grows past the checkpoint's original length, for it and all texts beside it; ptune takes
+// texts up to that length.
+func (b *builder) rotary(kind string) *kernels.Rotary {
+	p, err := b.ropeParameters(kind)
+	if err != nil {
+		b.refuse("%v", err)
+		return nil
+	}
+	dim, theta := int(float64(b.HeadDim)**p.PartialRotaryFactor), *p.RopeTheta
+	if b.HeadDim == 0 { // refused elsewhere, or not computed yet
+		return nil
+	}
+	if dim < 2 || dim%2 != 0 || dim > b.HeadDim || theta <= 0 {
+		b.refuse("rotary positions of %d in %d values of a head with base %g are none", dim, b.HeadDim, theta)
+		return nil
+	}
+	inv, attention := make([]float64, dim/2), 1.0
+	for i := range inv {
+		inv[i] = math.Pow(theta, -2*float64(i)/float64(dim))
+	}
+	factor := 1.0
+	if p.Factor != nil {
+		factor = *p.Factor
+	}
+	original := float64(p.OriginalMaxPositionEmbeddings)
+	if !(factor > 0) || original < 1 && p.RopeType != "" && p.RopeType != "default" && p.RopeType != "linear" {
+		b.refuse("rope_scaling has factor %g and original_max_position_embeddings %g", factor, original)
+		return nil
+	}
+	switch p.RopeType {
+	case "", "default", "dynamic": // dynamic: as default up to max_position_embeddings
+	case "linear":
+		for i := range inv {
+			inv[i] /= factor
+		}
+	case "llama3":
+		p.llama3(inv, factor, original)
+	case "yarn":
+		if b.ModelType == "phi3" { // its older checkpoints call LongRoPE so
+			attention = b.longRoPE(p, inv, original)
+			break
+		}
+		attention = p.yarn(inv, dim, theta, factor, original)
+	case "longrope", "su":
+		attention = b.longRoPE(p, inv, original)
+	default:
+		b.refuse("rope_type is %q, which ptune does not have (default, linear, dynamic, llama3, yarn, longrope)", p.RopeType)
+	}
+	return kernels.NewRotaryOf(inv, attention)
+}
+
+// llama3 slows the angles down whose waves are long beside the original context, and those in between by degrees (Llama 3.1).
+func (p ropeParameters) llama3(inv []float64, factor, original float64) {
+	for i, f := range inv {
+		switch wave := 2 * math.Pi / f; {
+		case wave > original/p.LowFreqFactor:
+			inv[i] = f / factor
+		case wave >= original/p.HighFreqFactor:
+			smooth := (original/wave - p.LowFreqFactor) / (p.HighFreqFactor - p.LowFreqFactor)
+			inv[i] = (1-smooth)*f/factor + smooth*f
+		}
+	}
+}
+
+// yarn slows the angles down by a ramp over the dimensions (Peng et al. 2023); what it returns multiplies queries and keys.
+func (p ropeParameters) yarn(inv []float64, dim int, theta, factor, original float64) float64 {
+	fast, slow := 32.0, 1.0
+	if p.BetaFast != nil && *p.BetaFast != 0 {
+		fast = *p.BetaFast
+	}
+	if p.BetaSlow != nil && *p.BetaSlow != 0 {
+		slow = *p.BetaSlow
+	}
+	at := func(rotations float64) float64 {
+		return float64(dim) * math.Log(original/(rotations*2*math.Pi)) / (2 * math.Log(theta))
+	}
+	low, high := at(fast), at(slow)
+	if p.Truncate == nil || *p.Truncate {
+		low, high = math.Floor(low), math.Ceil(high)
+	}
+	low, high = max(low, 0), min(high, float64(dim-1))
+	if low == high {
+		high += 0.001
+	}
+	for i, f := range inv {
+		ramp := min(1, max(0, (float64(i)-low)/(high-low)))
+		inv[i] = f/factor*ramp + f*(1-ramp)
+	}
+	scale := func(m float64) float64 {
+		if factor <= 1 {
+			return 1
+		}
+		return 0.1*m*math.Log(factor) + 1
+	}
+	switch {
+	case p.AttentionFactor != nil:
+		return *p.AttentionFactor
+	case p.MScale != 0 && p.MScaleAllDim != 0:
+		return scale(p.MScale) / scale(p.MScaleAllDim)
+	}
+	return scale(1)
+}
+
+// longRoPE divides each angle by a number of its own (Ding et al. 2024), those for texts up to the original length.
+func (b *builder) longRoPE(p ropeParameters, inv []float64, original float64) float64 {
+	if len(p.ShortFactor) != len(inv) {
+		b.refuse("rope_scaling has %d numbers in short_factor, want %d", len(p.ShortFactor), len(inv))
+		return 1
+	}
+	for i := range inv {
+		inv[i] /= p.ShortFactor[i]
+	}
+	b.m.MaxPositions = int(original)
+	factor := float64(b.MaxPositionEmbeddings) / original
+	if p.Factor != nil {
+		factor = *p.Factor
+	}
+	switch {
+	case p.AttentionFactor != nil:
+		return *p.AttentionFactor
+	case factor <= 1:
+		return 1
+	}
+	return math.Sqrt(1 + math.Log(factor)/math.Log(original))
+}

@@ -1,0 +1,37 @@
+package model
+
+// loadStableLM reads StableLmForCausalLM (Bellagente et al. 2024): Llama with layer norms, positions in a part of each head, and in
+// some checkpoints the MLP beside the attention.
+func loadStableLM(b *builder) {
+	h, ok := b.common()
+	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
+	b.refuseIf(b.QKLayernorm, "qk_layernorm")
+	if !ok || b.failed() {
+		return
+	}
+	b.under("model.", "embed_tokens.weight")
+	b.embedding("embed_tokens")
+	d := &decoder{Norm: b.layerNorm("norm", b.LayerNormEps)}
+	for i := range b.NumHiddenLayers {
+		n := layer("layers.%d.", i)
+		attn := b.attention(i, n+"self_attn", h, b.UseQKVBias)
+		attn.Rotary = rotary
+		before := b.layerNorm(n+"input_layernorm", b.LayerNormEps)
+		blk := block{
+			Name:     n,
+			AttnNorm: before,
+			Attn:     attn,
+			AttnOut:  b.linear(n+"self_attn.o_proj", b.HiddenSize, h.QCols(), false),
+			MLP:      b.gated(n+"mlp", act, false),
+			Parallel: b.UseParallelResidual,
+		}
+		if b.UseParallelResidual {
+			blk.MLPNorm = again(before)
+		} else {
+			blk.MLPNorm = b.layerNorm(n+"post_attention_layernorm", b.LayerNormEps)
+		}
+		d.Blocks = append(d.Blocks, blk)
+	}
+	b.m.arch = d
+	b.outputs(false, false)
+}

@@ -1,0 +1,31 @@
+package model
+
+// loadStarcoder2 reads Starcoder2ForCausalLM (Lozhkov et al. 2024): Llama's attention with layer norms, biases, a plain MLP and a
+// sliding window.
+func loadStarcoder2(b *builder) {
+	h, ok := b.common()
+	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
+	if !ok || b.failed() {
+		return
+	}
+	d := b.HiddenSize
+	b.under("model.", "embed_tokens.weight")
+	b.embedding("embed_tokens")
+	a := &decoder{Norm: b.layerNorm("norm", b.NormEpsilon)}
+	for i := range b.NumHiddenLayers {
+		n := layer("layers.%d.", i)
+		h.Window = b.window(i, true)
+		attn := b.attention(i, n+"self_attn", h, b.UseBias)
+		attn.Rotary = rotary
+		a.Blocks = append(a.Blocks, block{
+			Name:     n,
+			AttnNorm: b.layerNorm(n+"input_layernorm", b.NormEpsilon),
+			Attn:     attn,
+			AttnOut:  b.linear(n+"self_attn.o_proj", d, h.QCols(), b.UseBias),
+			MLPNorm:  b.layerNorm(n+"post_attention_layernorm", b.NormEpsilon),
+			MLP:      mlp{Up: b.linear(n+"mlp.c_fc", b.IntermediateSize, d, b.UseBias), Down: b.linear(n+"mlp.c_proj", d, b.IntermediateSize, b.UseBias), Act: act},
+		})
+	}
+	b.m.arch = a
+	b.outputs(true, false)
+}
