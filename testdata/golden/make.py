@@ -1,13 +1,14 @@
 """Make the goldens of this folder with transformers and PEFT: tiny random models, and what they compute.
 
-    V/bin/python testdata/golden/make.py        (torch==2.15.0 transformers==5.23.0 peft==0.21.2)
+    V/bin/python testdata/golden/make.py [NAME...]                    (torch==2.15.0 transformers==5.23.0 peft==0.21.2)
+    V/bin/python testdata/golden/make.py --out DIR --seed N [NAME...]   others, for a live comparison; a NAME may be a model_type
 
 Each folder is a model directory with golden.json (rows of different lengths, the greedy continuation) and
 golden.safetensors: the prompt, the logits that predict each target, the gradient of the mean loss, and the losses and the
 last prompt of ten AdamW steps (torch's; learning rate 0.05, no weight decay). Batches are right-padded: PEFT's left-padded ones are
 wrong for rotary models. BF16 and F16 files are computed in float32, as ptune does.
 """
-import json, os, random, shutil, sys
+import argparse, json, os, random, shutil
 
 import torch
 from peft import PromptTuningConfig, TaskType, get_peft_model
@@ -124,10 +125,10 @@ def collate(batch):
                 labels=pad([[-100] * k + ids[k:] for ids, k in batch], -100))
 
 
-def make(name, config, dtype, shard):
-    out = os.path.join(HERE, name)
+def make(name, config, dtype, shard, folder=HERE, seed=0):
+    out = os.path.join(folder, name)
     shutil.rmtree(out, ignore_errors=True)
-    seed = list(MODELS).index(name)
+    seed += list(MODELS).index(name)
     torch.manual_seed(seed)
     r = random.Random(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -177,5 +178,13 @@ def make(name, config, dtype, shard):
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or MODELS:
-        make(name, *MODELS[name])
+    p = argparse.ArgumentParser()
+    p.add_argument("names", nargs="*")
+    p.add_argument("--out", default=HERE)
+    p.add_argument("--seed", type=int, default=0)
+    a = p.parse_args()
+    chosen = [n for n, m in MODELS.items() if not a.names or n in a.names or m[0].model_type in a.names]
+    if not chosen:
+        p.error("no golden and no model_type is called " + ", ".join(a.names))
+    for name in chosen:
+        make(name, *MODELS[name], a.out, a.seed)

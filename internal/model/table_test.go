@@ -1,0 +1,178 @@
+package model_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ptune/internal/kernels"
+	"ptune/internal/model"
+	"ptune/internal/tensorfile"
+	"ptune/internal/train"
+)
+
+var update = flag.Bool("update", false, "write the table of docs/models.md")
+
+const (
+	page     = "../../docs/models.md"
+	tableTop = "| checkpoint | says | logits | gradient | prompt after 10 steps | 40 tokens, greedy |\n|---|---|---|---|---|---|\n"
+)
+
+// The page says how near ptune is to transformers and PEFT for every golden: which rows it has, and what they are of, is compared
+// here; their figures are those of the machine that wrote it with -update, and none may be above the tolerance.
+func TestThePageOfModelsHasEveryGoldenWithinTolerance(t *testing.T) {
+	table := tableTop
+	for _, path := range goldenPaths(t) {
+		table += row(t, filepath.Dir(path))
+	}
+	if *others != "" {
+		t.Logf("\n%s", table)
+		return
+	}
+	doc, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := bytes.Cut(doc, []byte("<!-- goldens -->\n"))
+	_, after, ok2 := bytes.Cut(rest, []byte("<!-- end -->\n"))
+	if !ok || !ok2 {
+		t.Fatalf("%s has no markers for the table", page)
+	}
+	if *update {
+		doc = slices.Concat(before, []byte("<!-- goldens -->\n"+table+"<!-- end -->\n"), after)
+		if err := os.WriteFile(page, doc, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	had := string(rest[:len(rest)-len(after)-len("<!-- end -->\n")])
+	if names(had) != names(table) {
+		t.Errorf("%s does not list the goldens; write it anew with go test ./internal/model -run Page -update. It has:\n%s\nwant:\n%s", page, names(had), names(table))
+	}
+}
+
+// names are a table's first two columns.
+func names(table string) string {
+	var list []string
+	for _, line := range strings.Split(strings.TrimSpace(table), "\n") {
+		if cells := strings.Split(line, "|"); len(cells) > 3 {
+			list = append(list, cells[1]+"|"+cells[2])
+		}
+	}
+	return strings.Join(list, "\n")
+}
+
+// row measures one golden on the fastest kernels.
+func row(t *testing.T, dir string) string {
+	t.Helper()
+	pool, err := kernels.New(kernels.Options{Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	m, g := open(t, dir, pool)
+	defer m.Close()
+	defer g.tensors.Close()
+	prompt := g.values(t, "prompt")
+	p := len(prompt) / m.Hidden
+	near := func(what string, got, want []float32) string {
+		d := 0.0
+		for i := range want {
+			d = max(d, math.Abs(float64(got[i])-float64(want[i]))/largest(want))
+		}
+		if !(d <= relative) {
+			t.Errorf("%s: %s differs by %.2g of the largest, want at most %g", filepath.Base(dir), what, d, relative)
+		}
+		return fmt.Sprintf("%.1e", d)
+	}
+	logits, err := m.Logits(prompt, g.forest(0, p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cells := []string{near("logits", logits.Data, g.values(t, "logits"))}
+	f := g.forest(0, p)
+	grad := make([]float32, len(prompt))
+	if _, err := m.LossGrad(prompt, f, 1/float64(len(f.Targets)), grad); err != nil {
+		t.Fatal(err)
+	}
+	cells = append(cells, near("gradient", grad, g.values(t, "gradient")))
+	trained := slices.Clone(prompt)
+	tenSteps(t, m, g, trained)
+	cells = append(cells, near("the prompt after ten steps", trained, g.values(t, "last_prompt")))
+
+	same := "equal, with and without cache"
+	var texts []model.Text
+	for _, r := range g.Batches[0] {
+		texts = append(texts, model.Text{IDs: r.IDs[:len(r.IDs)-1]})
+	}
+	cached := greedy(t, m, prompt, []int{p}, texts, len(g.Greedy[0]))
+	for i, want := range g.Greedy {
+		if alone := greedyWithoutCache(t, m, prompt, texts[i].IDs, len(want)); !slices.Equal(cached[i], want) || !slices.Equal(alone, want) {
+			t.Errorf("%s: text %d: %v, without cache %v, want %v", filepath.Base(dir), i, cached[i], alone, want)
+		}
+	}
+	cells = append(cells, same)
+	return fmt.Sprintf("| %s | %s | %s |\n", filepath.Base(dir), says(t, dir, g), strings.Join(cells, " | "))
+}
+
+// says is a checkpoint's model_type and the type of its weights.
+func says(t *testing.T, dir string, g *golden) string {
+	t.Helper()
+	var c struct {
+		ModelType string `json:"model_type"`
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights, err := tensorfile.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer weights.Close()
+	first, _ := weights.Tensor(weights.Names()[0])
+	return fmt.Sprintf("`%s`, %s", c.ModelType, first.DType)
+}
+
+// tenSteps trains a prompt as the golden's were.
+func tenSteps(t *testing.T, m *model.Model, g *golden, prompt []float32) (losses []float32) {
+	t.Helper()
+	opt, err := train.NewOptimizer(train.OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}}, len(prompt))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s := range g.values(t, "losses") {
+		f := g.forest(s%len(g.Batches), len(prompt)/m.Hidden)
+		grad, n := make([]float32, len(prompt)), float64(len(f.Targets))
+		nll, err := m.LossGrad(prompt, f, 1/n, grad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		losses = append(losses, float32(nll/n))
+		opt.Step(prompt, grad, g.LearningRate)
+	}
+	return losses
+}
+
+// greedyWithoutCache takes the likeliest token n times, running the whole text anew for each.
+func greedyWithoutCache(t *testing.T, m *model.Model, prompt []float32, ids []int32, n int) (out []int32) {
+	t.Helper()
+	for range n {
+		_, logits, err := m.NewDecoder(prompt, []int{len(prompt) / m.Hidden}, []model.Text{{IDs: slices.Concat(ids, out)}}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, int32(slices.Index(logits[0], slices.Max(logits[0]))))
+	}
+	return out
+}
