@@ -86,7 +86,7 @@ func shell(t *testing.T, dir, line string) string {
 	return stdout.String()
 }
 
-func TestTheExamplesOfEveryCommandAndTheReadmeRun(t *testing.T) {
+func TestTheExamplesOfEveryCommandAndTheDocsRun(t *testing.T) {
 	dir := repository(t)
 	var lines []string
 	for _, c := range newRoot(streams{}).Commands() {
@@ -98,13 +98,15 @@ func TestTheExamplesOfEveryCommandAndTheReadmeRun(t *testing.T) {
 		}
 		lines = append(lines, strings.Split(c.Example, "\n")...)
 	}
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range strings.Split(string(readme), "\n") {
-		if l, ok := strings.CutPrefix(l, "$ "); ok && strings.HasPrefix(l, "ptune ") {
-			lines = append(lines, l)
+	for _, doc := range []string{"README.md", "docs/models.md"} {
+		text, err := os.ReadFile("../../" + doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range strings.Split(string(text), "\n") {
+			if l, ok := strings.CutPrefix(l, "$ "); ok && strings.HasPrefix(l, "ptune ") {
+				lines = append(lines, l)
+			}
 		}
 	}
 	shell(t, dir, "ptune train --config configs/topic.yaml --quiet") // what the others read

@@ -42,6 +42,12 @@ type Model struct {
 	graphs map[graphKey]*graph
 }
 
+// Layers is the number of layers.
+func (m *Model) Layers() int { return m.layers }
+
+// Heads is the number of query heads in each layer.
+func (m *Model) Heads() int { return m.heads.Q }
+
 // WeightBytes is the size of all weights in their files.
 func (m *Model) WeightBytes() int64 {
 	var n int64

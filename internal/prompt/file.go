@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"ptune/internal/tensorfile"
 )
@@ -84,37 +83,5 @@ func loadFile(path string, ours bool) (*Prompt, error) {
 	if err := json.Unmarshal([]byte(f.Meta[metaKey]), &p.Meta); err != nil {
 		return nil, fmt.Errorf("its metadata: %w", err)
 	}
-	return p, nil
-}
-
-// loadPEFT reads a PEFT adapter directory: P_TUNING's saved rows mean the same as PROMPT_TUNING's.
-func loadPEFT(dir string) (*Prompt, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "adapter_config.json"))
-	if err != nil {
-		return nil, err
-	}
-	var c struct {
-		PEFTType string `json:"peft_type"`
-		Tokens   int    `json:"num_virtual_tokens"`
-		Modules  *int   `json:"num_transformer_submodules"`
-		Base     string `json:"base_model_name_or_path"`
-	}
-	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, fmt.Errorf("adapter_config.json: %w", err)
-	}
-	if c.PEFTType != "PROMPT_TUNING" && c.PEFTType != "P_TUNING" {
-		return nil, fmt.Errorf("the adapter is of type %q, want PROMPT_TUNING or P_TUNING", c.PEFTType)
-	}
-	if c.Modules != nil && *c.Modules != 1 {
-		return nil, fmt.Errorf("the adapter is for an encoder-decoder model (num_transformer_submodules is %d)", *c.Modules)
-	}
-	p, err := loadFile(filepath.Join(dir, "adapter_model.safetensors"), false)
-	if err != nil {
-		return nil, err
-	}
-	if c.Tokens != 0 && c.Tokens != p.Rows {
-		return nil, fmt.Errorf("adapter_config.json says %d virtual tokens, the tensor has %d", c.Tokens, p.Rows)
-	}
-	p.Meta.Base.Name = c.Base
 	return p, nil
 }

@@ -1,0 +1,116 @@
+package prompt
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"ptune/internal/tensorfile"
+)
+
+// A PEFT adapter is a directory with these two files.
+const (
+	adapterConfig  = "adapter_config.json"
+	adapterWeights = "adapter_model.safetensors"
+)
+
+// adapter is adapter_config.json as PEFT 0.21.2 writes it for prompt tuning: 17 keys, sorted.
+type adapter struct {
+	AutoMapping   any     `json:"auto_mapping"`
+	Base          *string `json:"base_model_name_or_path"`
+	InferenceMode bool    `json:"inference_mode"`
+	ModulesToSave any     `json:"modules_to_save"`
+	Heads         *int    `json:"num_attention_heads"`
+	Layers        *int    `json:"num_layers"`
+	Modules       *int    `json:"num_transformer_submodules"`
+	Tokens        int     `json:"num_virtual_tokens"`
+	PEFTType      string  `json:"peft_type"`
+	PEFTVersion   string  `json:"peft_version"`
+	Init          any     `json:"prompt_tuning_init"`
+	InitText      any     `json:"prompt_tuning_init_text"`
+	Revision      any     `json:"revision"`
+	TaskType      *string `json:"task_type"`
+	TokenDim      *int    `json:"token_dim"`
+	TokenizerArgs any     `json:"tokenizer_kwargs"`
+	TokenizerName any     `json:"tokenizer_name_or_path"`
+}
+
+// peftVersion is the PEFT whose files these are.
+const peftVersion = "0.21.2"
+
+// loadPEFT reads a PEFT adapter directory: P_TUNING's saved rows mean the same as PROMPT_TUNING's. Of the rest of the prompt's
+// metadata only the base's name is known.
+func loadPEFT(dir string) (*Prompt, error) {
+	data, err := os.ReadFile(filepath.Join(dir, adapterConfig))
+	if err != nil {
+		return nil, err
+	}
+	var c adapter
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("%s: %w", adapterConfig, err)
+	}
+	switch {
+	case c.PEFTType != "PROMPT_TUNING" && c.PEFTType != "P_TUNING":
+		return nil, fmt.Errorf("the adapter is of type %q, want PROMPT_TUNING or P_TUNING", c.PEFTType)
+	case c.Modules != nil && *c.Modules != 1:
+		return nil, fmt.Errorf("the adapter is for an encoder-decoder model (num_transformer_submodules is %d)", *c.Modules)
+	case c.TaskType != nil && *c.TaskType != "CAUSAL_LM":
+		return nil, fmt.Errorf("the adapter is for the task %s, want CAUSAL_LM", *c.TaskType)
+	}
+	p, err := loadFile(filepath.Join(dir, adapterWeights), false)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, bin := os.Stat(filepath.Join(dir, "adapter_model.bin")); bin == nil {
+			return nil, errors.New("its weights are a pickle (adapter_model.bin), which ptune does not read; load it with PEFT and save it again, as safetensors")
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.Tokens != 0 && c.Tokens != p.Rows {
+		return nil, fmt.Errorf("%s says %d virtual tokens, the tensor has %d", adapterConfig, c.Tokens, p.Rows)
+	}
+	if c.Base != nil {
+		p.Meta.Base.Name = *c.Base
+	}
+	return p, nil
+}
+
+// SavePEFT writes the prompt as a PEFT adapter directory for a base that PEFT loads by that name or path and that has so many
+// layers and attention heads. The weights' file is byte for byte PEFT's own. A directory that holds anything but an adapter is
+// left alone.
+func (p *Prompt) SavePEFT(dir, base string, layers, heads int) error {
+	if err := p.Check(); err != nil {
+		return fmt.Errorf("write adapter %q: %w", dir, err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write adapter: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("write adapter: %w", err)
+	}
+	for _, e := range entries {
+		if n := e.Name(); n != adapterConfig && n != adapterWeights && n != "README.md" {
+			return fmt.Errorf("write adapter %q: the directory has %q, which is no part of an adapter", dir, n)
+		}
+	}
+	modules, task := 1, "CAUSAL_LM"
+	c := adapter{Base: &base, InferenceMode: true, Heads: &heads, Layers: &layers, Modules: &modules, Tokens: p.Rows, PEFTType: "PROMPT_TUNING",
+		PEFTVersion: peftVersion, Init: "RANDOM", TaskType: &task, TokenDim: &p.Dim}
+	data, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write adapter %q: %w", dir, err)
+	}
+	t := tensorfile.Floats(tensorName, []int{p.Rows, p.Dim}, p.Values)
+	if err := tensorfile.Write(filepath.Join(dir, adapterWeights), []tensorfile.Tensor{t}, map[string]string{"format": "pt"}); err != nil {
+		return err
+	}
+	return tensorfile.WriteFile(filepath.Join(dir, adapterConfig), func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}

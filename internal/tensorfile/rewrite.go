@@ -1,0 +1,100 @@
+package tensorfile
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// Rewrite writes the directory's files to another, with other data and shapes for the tensors of change, which must be there.
+// Files none of them is in are copied.
+func (d *Dir) Rewrite(to string, change map[string]Tensor) error {
+	for _, f := range d.files {
+		path := filepath.Join(to, filepath.Base(f.Path))
+		changed := false
+		var tensors []Tensor
+		for _, name := range slices.Sorted(maps.Keys(f.tensors)) {
+			t := f.tensors[name]
+			if other, ok := change[name]; ok {
+				t, changed = other, true
+			}
+			tensors = append(tensors, t)
+		}
+		var err error
+		if changed {
+			err = Write(path, tensors, f.Meta)
+		} else {
+			err = Copy(f.Path, path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return d.rewriteIndex(to, change)
+}
+
+// rewriteIndex writes the index of shards, if there is one, with the size of all tensors in it.
+func (d *Dir) rewriteIndex(to string, change map[string]Tensor) error {
+	const name = "model.safetensors.index.json"
+	if len(d.files) == 1 && filepath.Base(d.files[0].Path) == "model.safetensors" {
+		return nil
+	}
+	data, err := os.ReadFile(filepath.Join(d.Path, name))
+	if err != nil {
+		return fmt.Errorf("read weights: %w", err)
+	}
+	var index map[string]json.RawMessage
+	var meta map[string]any
+	if err := json.Unmarshal(data, &index); err != nil {
+		return fmt.Errorf("read weights %q: %w", name, err)
+	}
+	if len(index["metadata"]) > 0 {
+		if err := json.Unmarshal(index["metadata"], &meta); err != nil {
+			return fmt.Errorf("read weights %q: metadata: %w", name, err)
+		}
+	}
+	size := 0
+	for n, t := range d.tensors {
+		if other, ok := change[n]; ok {
+			t = other
+		}
+		size += len(t.Data)
+	}
+	if meta == nil {
+		meta = map[string]any{}
+	}
+	meta["total_size"] = size
+	if index["metadata"], err = json.Marshal(meta); err != nil {
+		return err
+	}
+	return WriteJSON(filepath.Join(to, name), index)
+}
+
+// WriteJSON writes a value as indented JSON, whole or not at all.
+func WriteJSON(path string, value any) error {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %q: %w", path, err)
+	}
+	return WriteFile(path, func(w io.Writer) error {
+		_, err := w.Write(append(data, '\n'))
+		return err
+	})
+}
+
+// Copy copies a file, whole or not at all.
+func Copy(from, to string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	defer f.Close()
+	return WriteFile(to, func(w io.Writer) error {
+		_, err := io.Copy(w, f)
+		return err
+	})
+}

@@ -1,0 +1,58 @@
+package tokenize
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestAddedTokensStandBeforeATextThatKeepsItsIds(t *testing.T) {
+	for _, name := range []string{"byte-level", "byte-level-bos", "sentencepiece", "sentencepiece-no-bos", "byte-level-nfc", "byte-level-added", "unigram", "metaspace-first", "metaspace-never"} {
+		from, to := filepath.Join(dir, name), t.TempDir()
+		x, err := AddTokens(from, []string{"<|a|>", "<|b|>"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := x.Files()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for file, data := range files {
+			if err := os.WriteFile(filepath.Join(to, file), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		old, err := Open(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer old.Close()
+		now, err := Open(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer now.Close()
+		for _, text := range []string{"It was good, we said.", "café 12"} {
+			ids, err := old.EncodeInput(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := now.Encode(x.Prefix + text)
+			if want := append([]int32{x.First, x.First + 1}, ids...); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: %q is %v (%v), want %v", name, x.Prefix+text, got, err, want)
+			}
+			plain, err := now.EncodeInput(text)
+			if err != nil || !slices.Equal(plain, ids) {
+				t.Errorf("%s: %q alone is %v (%v) with the new tokens, %v without", name, text, plain, err, ids)
+			}
+		}
+		if now.Ordinary(x.First) || now.Decode([]int32{x.First}) != "" {
+			t.Errorf("%s: the new token is text", name)
+		}
+	}
+	if _, err := AddTokens(filepath.Join(dir, "sentencepiece"), []string{"<s>"}); err == nil || !strings.Contains(err.Error(), `it has "<s>" already`) {
+		t.Errorf("error is %v, want one that says the token is there", err)
+	}
+}

@@ -1,0 +1,47 @@
+"""Write the ids that transformers gives random texts, for a live comparison: golden.json and the tokenizers go to OUT. tokenizer.json is taken
+at its word (PreTrainedTokenizerFast); docs/models.md says where AutoTokenizer does not.
+
+    V/bin/python testdata/tokenizers/live.py OUT [--texts 2000] [--seed N] [DIR...]      (DIR: a model's directory; default: all beside this file)
+"""
+import argparse, glob, json, os, random, shutil
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+WORDS = "the soup was cold , and I said: don't you'll we'VE naïve café e\u0301te\u0301 ﬁn ① Ω İstanbul straße 日本語 한국어 עברית हिन्दी 🦙 👩‍👩‍👧 12 345 3.14 1,000 — … “q” <s> </s> <|endoftext|> [INST] http://x.y/z?a=b a_b camelCase XML".split()
+GAPS = ["", " ", " ", " ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u200b", "▁", "\u3000"]
+
+
+def text(r):
+    return "".join(r.choice(GAPS) + (r.choice(WORDS) if r.random() < 0.85 else chr(r.choice([r.randrange(33, 127), r.randrange(0xA1, 0x500), r.randrange(0x2000, 0x3000), r.randrange(0x1F300, 0x1F700)])))
+                   for _ in range(r.randrange(1, 12))) + r.choice(GAPS)
+
+
+p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+p.add_argument("out")
+p.add_argument("dirs", nargs="*")
+p.add_argument("--texts", type=int, default=2000)
+p.add_argument("--seed", type=int, default=1)
+a = p.parse_args()
+golden = {}
+for d in a.dirs or sorted(os.path.dirname(x) for x in glob.glob(HERE + "/*/tokenizer.json")):
+    name, r = os.path.basename(os.path.normpath(d)), random.Random(a.seed)
+    os.makedirs(os.path.join(a.out, name), exist_ok=True)
+    for f in "tokenizer.json", "tokenizer_config.json":
+        if os.path.exists(os.path.join(d, f)):
+            shutil.copyfile(os.path.join(d, f), os.path.join(a.out, name, f))
+    raw = Tokenizer.from_file(os.path.join(d, "tokenizer.json"))
+    raw.no_truncation()
+    raw.no_padding()
+    fast = PreTrainedTokenizerFast(tokenizer_object=raw)
+    texts = [text(r) for _ in range(a.texts)]
+    bos = fast("a").input_ids[: len(fast("a").input_ids) - len(fast("a", add_special_tokens=False).input_ids)]
+    if os.path.exists(os.path.join(d, "tokenizer_config.json")):
+        c = json.load(open(os.path.join(d, "tokenizer_config.json")))
+        if "add_bos_token" in c:
+            bos = [raw.token_to_id("<s>")] if c["add_bos_token"] else []
+    ids = fast(texts, add_special_tokens=False).input_ids
+    golden[name] = dict(bos=bos, texts=[dict(text=t, ids=i, decoded=raw.decode(i)) for t, i in zip(texts, ids)])
+with open(os.path.join(a.out, "golden.json"), "w") as f:
+    json.dump(golden, f)
