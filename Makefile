@@ -55,10 +55,10 @@ peer: build $(VENV)/bin/python ## compare with transformers and PEFT live: ARCH 
 	$(VENV)/bin/python testdata/golden/make.py --out .bench/peer --seed $(SEED) $(ARCH) >.bench/peer.log 2>&1 || { cat .bench/peer.log; exit 1; }
 	$(GO) test ./internal/model -count=1 -v -run 'Page|Logits|Gradient|Steps|Greedy' -goldens $(abspath .bench/peer) >.bench/peer.log || { grep -E 'FAIL|want|differs' .bench/peer.log; exit 1; }
 	@grep -E '^ *\||^ok' .bench/peer.log
-	test -n "$(ARCH)" || { rm -rf .bench/tokenizers && $(VENV)/bin/python testdata/tokenizers/live.py .bench/tokenizers --seed $(SEED) $(TOKENIZERS) && \
+	@test -n "$(ARCH)" || { rm -rf .bench/tokenizers && $(VENV)/bin/python testdata/tokenizers/live.py --seed $(SEED) .bench/tokenizers $(TOKENIZERS) && \
 		$(GO) test ./internal/tokenize -count=1 -run TokenizersLibrary -goldens $(abspath .bench/tokenizers); }
-	test -n "$(ARCH)" || $(VENV)/bin/python testdata/exchange.py bin/ptune --seed $(SEED)
-	test -n "$(ARCH)" || $(VENV)/bin/python testdata/peer.py bin/ptune
+	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/exchange.py bin/ptune --seed $(SEED)
+	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/peer.py bin/ptune
 
 base: $(VENV)/bin/python ## make the embedded base and its rows again (half an hour)
 	$(VENV)/bin/python internal/demo/make/train.py internal/demo/base

@@ -102,6 +102,8 @@ func (b *builder) shape(hidden, inner, layers, heads string, h, i, l, n int) (ke
 	switch {
 	case b.NumKeyValueHeads < 1 || n%b.NumKeyValueHeads != 0:
 		b.refuse("%s (%d) must be divisible by num_key_value_heads (%d)", heads, n, b.NumKeyValueHeads)
+	case b.MaxPositionEmbeddings < 0:
+		b.refuse("max_position_embeddings is %d", b.MaxPositionEmbeddings)
 	case b.HeadDim < 1 || b.HeadDim > maxWidth:
 		b.refuse("head_dim is %d, want 1 to %d", b.HeadDim, maxWidth)
 	}
@@ -113,6 +115,13 @@ func (b *builder) shape(hidden, inner, layers, heads string, h, i, l, n int) (ke
 // common is shape for the checkpoints that use Llama's names.
 func (b *builder) common() (kernels.Heads, bool) {
 	return b.shape("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", b.HiddenSize, b.IntermediateSize, b.NumHiddenLayers, b.NumAttentionHeads)
+}
+
+// positive refuses a number that is there and not above zero.
+func (b *builder) positive(name string, x *float64) {
+	if x != nil && !(*x > 0) {
+		b.refuse("%s is %g, want a number above zero", name, *x)
+	}
 }
 
 // activation is the named activation.
@@ -205,19 +214,27 @@ func (b *builder) outputs(tied, bias bool) {
 	}
 }
 
-// window is the sliding window of a layer: layer_types says which have one, or where it is silent, otherwise.
-func (b *builder) window(i int, otherwise bool) int {
-	slides := otherwise
-	if i < len(b.LayerTypes) {
-		switch b.LayerTypes[i] {
-		case "sliding_attention":
-			slides = true
-		case "full_attention":
-			slides = false
-		default:
-			b.refuse("layer_types[%d] is %q, which ptune does not have", i, b.LayerTypes[i])
-		}
+// slides tells whether a layer is one with a window: layer_types says it, or where it is silent, otherwise.
+func (b *builder) slides(i int, otherwise bool) bool {
+	if len(b.LayerTypes) == 0 {
+		return otherwise
 	}
+	if i >= len(b.LayerTypes) {
+		b.refuse("layer_types has %d entries, there are more layers", len(b.LayerTypes))
+		return false
+	}
+	switch kind := b.LayerTypes[i]; kind {
+	case "sliding_attention":
+		return true
+	case "full_attention":
+	default:
+		b.refuse("layer_types[%d] is %q, which ptune does not have", i, kind)
+	}
+	return false
+}
+
+// window is the sliding window of a layer if it has one.
+func (b *builder) window(slides bool) int {
 	if !slides || b.SlidingWindow == nil {
 		return 0
 	}

@@ -1,6 +1,8 @@
 package model
 
 import (
+	"cmp"
+
 	"ptune/internal/kernels"
 	"ptune/internal/ops"
 )
@@ -8,11 +10,9 @@ import (
 // loadBloom reads BloomForCausalLM (Le Scao et al. 2022): no position but in the scores (ALiBi), a layer norm of the embedded rows,
 // soft prompts too, and queries, keys and values of a head next to each other in one matrix.
 func loadBloom(b *builder) {
-	d := b.HiddenSize
-	if d == 0 {
-		d = b.NEmbed
-	}
-	b.NumKeyValueHeads, b.HeadDim, b.MaxPositionEmbeddings = 0, 0, 0 // no table of positions ends
+	d := cmp.Or(b.HiddenSize, b.NEmbed)
+	b.NLayer, b.NHead = cmp.Or(b.NLayer, b.NumHiddenLayers), cmp.Or(b.NHead, b.NumAttentionHeads) // checkpoints use either
+	b.NumKeyValueHeads, b.HeadDim, b.MaxPositionEmbeddings = 0, 0, 0                              // no table of positions ends
 	h, ok := b.shape("hidden_size", "hidden_size", "n_layer", "n_head", d, d, b.NLayer, b.NHead)
 	b.refuseIf(b.ApplyResidualConnectionPostLayernorm, "apply_residual_connection_post_layernorm")
 	if !ok || b.failed() {

@@ -28,6 +28,14 @@ func (b *builder) gemma(act kernels.Activation, fill func(name string, i int, bl
 	if !ok || b.failed() {
 		return
 	}
+	if b.ModelType != "gemma" {
+		b.positive("query_pre_attn_scalar", &b.QueryPreAttnScalar)
+	}
+	b.positive("attn_logit_softcapping", b.AttnLogitSoftcapping)
+	b.positive("final_logit_softcapping", b.FinalLogitSoftcapping)
+	if b.failed() {
+		return
+	}
 	if b.QueryPreAttnScalar != 0 {
 		h.Scale = float32(1 / math.Sqrt(b.QueryPreAttnScalar))
 	}

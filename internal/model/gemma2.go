@@ -5,7 +5,7 @@ package model
 func loadGemma2(b *builder) {
 	b.gemma(b.activation("hidden_activation", b.hiddenActivation()), func(n string, i int, blk *block) {
 		b.sandwich(n, blk)
-		blk.Attn.Heads.Window = b.window(i, i%2 == 0)
+		blk.Attn.Heads.Window = b.window(b.slides(i, i%2 == 0))
 	}, b.rotary)
 }
 

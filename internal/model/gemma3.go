@@ -15,8 +15,8 @@ func loadGemma3(b *builder) {
 		if local == nil {
 			local = b.rotary("sliding_attention")
 		}
-		if blk.Attn.Heads.Window = b.window(i, (i+1)%b.SlidingWindowPattern != 0); blk.Attn.Heads.Window > 0 {
-			blk.Attn.Rotary = local
+		if b.slides(i, (i+1)%b.SlidingWindowPattern != 0) {
+			blk.Attn.Heads.Window, blk.Attn.Rotary = b.window(true), local
 		}
 		q, k := b.headNorms(n+"self_attn", b.HeadDim, b.HeadDim)
 		blk.Attn.QNorm, blk.Attn.KNorm = some(oneMore(*q)), some(oneMore(*k))

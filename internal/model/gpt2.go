@@ -1,10 +1,15 @@
 package model
 
-import "ptune/internal/ops"
+import (
+	"cmp"
+
+	"ptune/internal/ops"
+)
 
 // loadGPT2 reads GPT2LMHeadModel (Radford et al. 2019): learned positions, layer norms before each block, one fused
 // query/key/value matrix stored [in, out] as Conv1D does, and a GELU MLP. Its head is the embedding.
 func loadGPT2(b *builder) {
+	b.NLayer, b.NHead, b.NEmbd = cmp.Or(b.NLayer, b.NumHiddenLayers), cmp.Or(b.NHead, b.NumAttentionHeads), cmp.Or(b.NEmbd, b.HiddenSize)
 	inner := 4 * b.NEmbd
 	if b.NInner != nil {
 		inner = *b.NInner

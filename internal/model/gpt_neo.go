@@ -1,8 +1,11 @@
 package model
 
+import "cmp"
+
 // loadGPTNeo reads GPTNeoForCausalLM (Black et al. 2021; TinyStories): GPT-2 with a window in some layers, and scores that nothing
 // divides.
 func loadGPTNeo(b *builder) {
+	b.NumLayers, b.NumHeads = cmp.Or(b.NumLayers, b.NumHiddenLayers), cmp.Or(b.NumHeads, b.NumAttentionHeads)
 	inner := b.IntermediateSize
 	if inner == 0 {
 		inner = 4 * b.HiddenSize

@@ -3,8 +3,9 @@ package model
 // loadGranite reads GraniteForCausalLM (IBM 2024): Llama with four multipliers, of the embedded rows (soft prompts too), of q·k,
 // of what joins the residual stream, and of the logits.
 func loadGranite(b *builder) {
-	if b.LogitsScaling == 0 {
-		b.refuse("logits_scaling is 0")
+	for name, x := range map[string]*float64{"embedding_multiplier": &b.EmbeddingMultiplier, "residual_multiplier": &b.ResidualMultiplier,
+		"attention_multiplier": &b.AttentionMultiplier, "logits_scaling": &b.LogitsScaling} {
+		b.positive(name, x)
 	}
 	b.m.embed.All = float32(b.EmbeddingMultiplier)
 	b.m.head.Scale = float32(1 / b.LogitsScaling)

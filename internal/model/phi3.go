@@ -14,7 +14,7 @@ func loadPhi3(b *builder) {
 	a := &decoder{Norm: b.rmsNorm("norm", d)}
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)
-		h.Window = b.window(i, true)
+		h.Window = b.window(true)
 		qkv, gateUp := b.linear(n+"self_attn.qkv_proj", q+2*kv, d, false), b.linear(n+"mlp.gate_up_proj", 2*inner, d, false)
 		attn := b.inRows(i, n+"self_attn", h, qkv)
 		attn.Rotary = rotary

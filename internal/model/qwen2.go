@@ -9,5 +9,5 @@ func (b *builder) upperWindow(layer int) int {
 	if !b.UseSlidingWindow {
 		return 0
 	}
-	return b.window(layer, layer >= b.MaxWindowLayers)
+	return b.window(b.slides(layer, layer >= b.MaxWindowLayers))
 }

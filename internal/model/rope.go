@@ -94,15 +94,15 @@ func (c *Config) ropeParameters(kind string) (ropeParameters, error) {
 // the angles would change where a text grows past the checkpoint's original length, for it and all texts beside it; ptune takes
 // texts up to that length.
 func (b *builder) rotary(kind string) *kernels.Rotary {
+	if b.failed() {
+		return nil // sizes cannot be trusted
+	}
 	p, err := b.ropeParameters(kind)
 	if err != nil {
 		b.refuse("%v", err)
 		return nil
 	}
 	dim, theta := int(float64(b.HeadDim)**p.PartialRotaryFactor), *p.RopeTheta
-	if b.HeadDim == 0 { // refused elsewhere, or not computed yet
-		return nil
-	}
 	if dim < 2 || dim%2 != 0 || dim > b.HeadDim || theta <= 0 {
 		b.refuse("rotary positions of %d in %d values of a head with base %g are none", dim, b.HeadDim, theta)
 		return nil
@@ -127,6 +127,10 @@ func (b *builder) rotary(kind string) *kernels.Rotary {
 			inv[i] /= factor
 		}
 	case "llama3":
+		if !(p.LowFreqFactor > 0) || !(p.HighFreqFactor > p.LowFreqFactor) {
+			b.refuse("rope_scaling has low_freq_factor %g and high_freq_factor %g, want the second above the first above zero", p.LowFreqFactor, p.HighFreqFactor)
+			return nil
+		}
 		p.llama3(inv, factor, original)
 	case "yarn":
 		if b.ModelType == "phi3" { // its older checkpoints call LongRoPE so
@@ -138,6 +142,12 @@ func (b *builder) rotary(kind string) *kernels.Rotary {
 		attention = b.longRoPE(p, inv, original)
 	default:
 		b.refuse("rope_type is %q, which ptune does not have (default, linear, dynamic, llama3, yarn, longrope)", p.RopeType)
+	}
+	for _, f := range append(inv, attention) {
+		if !(f > 0) || math.IsInf(f, 1) {
+			b.refuse("rope_scaling makes angles or factors that are no numbers above zero (%g)", f)
+			return nil
+		}
 	}
 	return kernels.NewRotaryOf(inv, attention)
 }

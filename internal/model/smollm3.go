@@ -19,7 +19,7 @@ func loadSmolLM3(b *builder) {
 		if !b.UseSlidingWindow {
 			return 0
 		}
-		return b.window(layer, !turns(layer))
+		return b.window(b.slides(layer, !turns(layer)))
 	}
 	b.llama(llamaParts{QKVBias: b.AttentionBias, OutBias: b.AttentionBias, MLPBias: b.MLPBias, Rotary: turns, Window: window, Tied: true})
 }

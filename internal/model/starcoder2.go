@@ -14,7 +14,7 @@ func loadStarcoder2(b *builder) {
 	a := &decoder{Norm: b.layerNorm("norm", b.NormEpsilon)}
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)
-		h.Window = b.window(i, true)
+		h.Window = b.window(true)
 		attn := b.attention(i, n+"self_attn", h, b.UseBias)
 		attn.Rotary = rotary
 		a.Blocks = append(a.Blocks, block{

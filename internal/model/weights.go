@@ -67,10 +67,11 @@ func (r *reader) matrix(name string, rows, cols int, inOut bool) kernels.Weight 
 // vector is a weight of n values as f32.
 func (r *reader) vector(name string, n int) []float32 {
 	t, d := r.tensor(name, n)
-	out := make([]float32, n)
-	if len(t.Data) == n*d.Size() {
-		kernels.ToFloats(out, t.Data, d)
+	if len(t.Data) != n*d.Size() {
+		return nil // refused; n may be absurd
 	}
+	out := make([]float32, n)
+	kernels.ToFloats(out, t.Data, d)
 	return out
 }
 

@@ -129,7 +129,6 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 
 // projectFused is project with one matrix; the queries of rows that nobody asks for are made, and dropped.
 func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
-	var whole Matrix
 	dim, half, f := a.Heads.Dim, a.Heads.KVCols()/2, a.Fused
 	// each calls do with every piece of row i of q or kv and the piece of the whole product it comes from.
 	each := func(row []float32, from []float32, heads []int, at int, do func(piece, of []float32)) {
@@ -150,7 +149,9 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 		run: func(out Matrix, in []Matrix) {
 			nq, nk := a.forwardSize(g)
 			q, kv := a.split(out, nq, nk)
-			grown(&whole, nk, f.Weight.Out)
+			room := g.arena.take(nk * f.Weight.Out)
+			defer g.arena.give(room)
+			whole := kernels.View(room, nk, f.Weight.Out)
 			forward(g.Pool, []Matrix{whole}, in[0], []Linear{f.Linear})
 			take := func(piece, of []float32) { copy(piece, of) }
 			g.Pool.Each(nk, func(_, i int) {
@@ -167,7 +168,9 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 				run: func(out Matrix, in []Matrix) {
 					nq, nk := a.backSize(g)
 					dq, dkv := a.split(in[0], nq, nk)
-					d := grown(&whole, nk, f.Weight.Out)
+					room := g.arena.take(nk * f.Weight.Out)
+					defer g.arena.give(room)
+					d := kernels.View(room, nk, f.Weight.Out)
 					g.Pool.Each(nk, func(_, i int) {
 						clear(d.Row(i))
 						give := func(piece, of []float32) { copy(of, piece) }

@@ -95,7 +95,7 @@ more("gpt_neo", "GPTNeo", num_hidden_layers=3, attention_types=[[["local", "glob
 more("gpt_neox", "GPTNeoX", rewrite=lambda c: old_rope(c, "rotary_emb_base", "rotary_pct"), hidden_size=48, num_attention_heads=3, rope_parameters=dict(rope_type="default", rope_theta=300.0, partial_rotary_factor=0.5))
 more("gpt_neox-sequential", "GPTNeoX", use_parallel_residual=False, attention_bias=False, rope_parameters=dict(rope_type="default", rope_theta=300.0, partial_rotary_factor=1.0))
 more("opt", "OPT", ffn_dim=56)
-more("bloom", "Bloom")
+more("bloom", "Bloom", rewrite=lambda c: c.update(n_embed=c.pop("hidden_size"), num_attention_heads=c.pop("n_head")))
 more("bloom-f16", "Bloom", torch.float16, hidden_size=48, num_attention_heads=12)
 more("stablelm", "StableLm", hidden_size=48, num_attention_heads=3, num_key_value_heads=1, use_qkv_bias=True)
 more("stablelm-parallel", "StableLm", hidden_size=48, num_attention_heads=3, num_key_value_heads=3, use_parallel_residual=True, tie_word_embeddings=True)

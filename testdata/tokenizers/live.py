@@ -1,7 +1,7 @@
 """Write the ids that transformers gives random texts, for a live comparison: golden.json and the tokenizers go to OUT. tokenizer.json is taken
 at its word (PreTrainedTokenizerFast); docs/models.md says where AutoTokenizer does not.
 
-    V/bin/python testdata/tokenizers/live.py OUT [--texts 2000] [--seed N] [DIR...]      (DIR: a model's directory; default: all beside this file)
+    V/bin/python testdata/tokenizers/live.py [--texts 2000] [--seed N] OUT [DIR...]      (DIR: a model's directory; default: all beside this file)
 """
 import argparse, glob, json, os, random, shutil
 
