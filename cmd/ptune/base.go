@@ -66,8 +66,17 @@ func openBase(path string, o computeOptions) (*base, error) {
 		if b.Model, err = model.LoadFS(demo.Name, demo.Base(), pool); err == nil {
 			b.tok, err = tokenize.OpenFS(demo.Name, demo.Base())
 		}
-	} else if b.Model, err = model.Load(path, pool); err == nil {
-		b.tok, err = tokenize.Open(path)
+	} else {
+		var tokErr error
+		read := make(chan struct{})
+		go func() { // half of the time it takes to begin
+			defer close(read)
+			b.tok, tokErr = tokenize.Open(path)
+		}()
+		b.Model, err = model.Load(path, pool)
+		if <-read; err == nil {
+			err = tokErr
+		}
 	}
 	if err != nil {
 		b.close()

@@ -28,7 +28,13 @@ type Tokenizer struct {
 	ids     map[string]int32
 }
 
-const maxFile = 64 << 20
+// What a tokenizer.json may have; more is a broken file.
+const (
+	maxFile  = 64 << 20
+	maxVocab = 1 << 21
+	maxAdded = 100_000
+	maxDepth = 64
+)
 
 // Open loads the tokenizer of a model directory.
 func Open(dir string) (*Tokenizer, error) { return OpenFS(dir, os.DirFS(dir)) }
@@ -76,6 +82,7 @@ type file struct {
 		Type   string          `json:"type"`
 		Prefix *string         `json:"continuing_subword_prefix"`
 		Vocab  json.RawMessage `json:"vocab"`
+		Merges json.RawMessage `json:"merges"`
 	} `json:"model"`
 	Truncation any `json:"truncation"`
 	Padding    any `json:"padding"`
@@ -85,6 +92,9 @@ type file struct {
 // asks for are switched off: nothing is cut unless the task file says so.
 func parse(data []byte) (*Tokenizer, error) {
 	var f file
+	if err := nested(data); err != nil {
+		return nil, err
+	}
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, err
 	}
@@ -98,6 +108,9 @@ func parse(data []byte) (*Tokenizer, error) {
 		return nil, fmt.Errorf("a BPE model with continuing_subword_prefix %q is not supported", *f.Model.Prefix)
 	}
 	if err := t.vocabulary(&f); err != nil {
+		return nil, err
+	}
+	if err := t.merges(f.Model.Merges); err != nil {
 		return nil, err
 	}
 	if f.Truncation != nil || f.Padding != nil {
@@ -145,11 +158,77 @@ func (t *Tokenizer) vocabulary(f *file) error {
 		return errors.New("model.vocab is empty")
 	}
 	for p, id := range byPiece {
+		if other, ok := t.pieces[id]; ok || id < 0 || id >= maxVocab {
+			return fmt.Errorf("model.vocab: %.40q has id %d, want one of its own below %d (%.40q has it)", p, id, maxVocab, other)
+		}
 		t.pieces[id], t.ids[p] = p, id
 	}
+	if len(f.AddedTokens) > maxAdded {
+		return fmt.Errorf("it has %d added tokens, want at most %d", len(f.AddedTokens), maxAdded)
+	}
 	for _, a := range f.AddedTokens {
+		if a.ID < 0 || a.ID >= maxVocab {
+			return fmt.Errorf("added token %.40q has id %d, want one below %d", a.Content, a.ID, maxVocab)
+		}
 		t.pieces[a.ID], t.ids[a.Content] = a.Content, a.ID
 		t.special[a.ID] = a.Special
+	}
+	return nil
+}
+
+// nested refuses a file whose values lie in each other more deeply than any tokenizer's do.
+func nested(data []byte) error {
+	depth, text := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case text && c == '\\':
+			i++
+		case c == '"':
+			text = !text
+		case text:
+		case c == '[' || c == '{':
+			if depth++; depth > maxDepth {
+				return fmt.Errorf("its values are nested more than %d deep", maxDepth)
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return nil
+}
+
+// merges refuses BPE merges of pieces that there are not, or that make none: some versions of the library end the process at them.
+func (t *Tokenizer) merges(raw json.RawMessage) error {
+	var lines []string // "a b" in older files
+	var pairs [][2]string
+	list := strings.TrimLeft(strings.TrimPrefix(string(raw[:min(len(raw), 64)]), "["), " \t\r\n")
+	var err error
+	switch {
+	case len(raw) == 0 || string(raw) == "null":
+		return nil
+	case strings.HasPrefix(list, `"`):
+		err = json.Unmarshal(raw, &lines)
+	default:
+		err = json.Unmarshal(raw, &pairs)
+	}
+	if err != nil {
+		return fmt.Errorf("model.merges: %w", err)
+	}
+	for i, l := range lines {
+		a, b, ok := strings.Cut(l, " ")
+		if !ok {
+			return fmt.Errorf("model.merges: entry %d is not a pair", i)
+		}
+		pairs = append(pairs, [2]string{a, b})
+	}
+	var whole []byte
+	for i, p := range pairs {
+		whole = append(append(whole[:0], p[0]...), p[1]...)
+		_, left := t.ids[p[0]]
+		_, right := t.ids[p[1]]
+		if _, both := t.ids[string(whole)]; !left || !right || !both {
+			return fmt.Errorf("model.merges: entry %d makes %.40q of %.40q and %.40q, and one of these is not in the vocabulary", i, whole, p[0], p[1])
+		}
 	}
 	return nil
 }
@@ -221,9 +300,13 @@ func (t *Tokenizer) Encode(text string) ([]int32, error) {
 	return ids, nil
 }
 
-// EncodeInput is the ids of text with what stands before every input.
+// EncodeInput is the ids of text with what stands before every input, once: a text that brings it along, as chat templates do, is
+// left as it is.
 func (t *Tokenizer) EncodeInput(text string) ([]int32, error) {
 	ids, err := t.Encode(text)
+	if n := len(t.BOS); n > 0 && len(ids) >= n && slices.Equal(ids[:n], t.BOS) {
+		return ids, err
+	}
 	return append(slices.Clone(t.BOS), ids...), err
 }
 
