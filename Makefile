@@ -46,7 +46,37 @@ bench: $(LIBTOKENIZERS) ## Go benchmarks of kernels and steps: GFLOP/s beside th
 	test ! -d $(BENCH_MODEL) || export PTUNE_BENCH_MODEL=$(abspath $(BENCH_MODEL)); \
 		$(GO) test -run '^$$' -bench . ./internal/kernels ./internal/model | tee .bench/go.txt
 
-bench-ARCH ?=
+bench-peer: build $(VENV)/bin/python ## measure beside PEFT, in turn, and write docs/performance.md (an hour)
+	$(VENV)/bin/python testdata/bench.py bin/ptune
+	$(MAKE) bench
+	$(VENV)/bin/python testdata/performance.py .bench/go.txt
+
+ARM64 ?= aarch64-linux-gnu-
+arm64: ## compile the kernels for NEON with a cross compiler and, where qemu-aarch64 is, test them
+	@mkdir -p .bench
+	GOARCH=arm64 CC=$(ARM64)gcc $(GO) test -c -o .bench/kernels-arm64.test ./internal/kernels
+	@if command -v qemu-aarch64 >/dev/null; then qemu-aarch64 -L /usr/$(ARM64:-=) .bench/kernels-arm64.test; \
+		else echo "ptune: no qemu-aarch64: the NEON kernels were compiled, not run"; fi
+
+race: $(LIBTOKENIZERS) ## run the tests with the race detector
+	$(GO) test -race ./...
+
+FUZZTIME ?= 20s
+fuzz: $(LIBTOKENIZERS) ## run each fuzzer for FUZZTIME
+	@set -e; for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal); do \
+		for n in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' $$f); do \
+			$(GO) test -run '^$$' -fuzz "^$$n\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); done; done
+
+$(VENV)/bin/python:
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install -q torch==2.15.0 transformers==5.23.0 peft==0.21.2
+
+golden: $(VENV)/bin/python ## make the goldens again with transformers and PEFT
+	$(VENV)/bin/python testdata/golden/make.py
+	$(VENV)/bin/python testdata/tokenizers/make.py
+	$(VENV)/bin/python testdata/adapters/make.py
+
+ARCH ?=
 SEED ?= $(shell date +%s)
 peer: build $(VENV)/bin/python ## compare with transformers and PEFT live: ARCH (a model_type; all of them if empty), fresh seeds
 	rm -rf .bench/peer

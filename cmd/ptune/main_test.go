@@ -171,3 +171,20 @@ func TestASignalEndsARunWithItsCodeAndKeepsTheBestSoFar(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryTargetThatTheMakefileNamesHasARule(t *testing.T) {
+	data, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(data), "\n.PHONY:")
+	if !ok {
+		t.Fatal("the Makefile has no .PHONY")
+	}
+	names, _, _ := strings.Cut(rest, "\n")
+	for _, name := range strings.Fields(names) {
+		if !strings.Contains(string(data), "\n"+name+":") {
+			t.Errorf("%s has no rule", name)
+		}
+	}
+}
