@@ -188,9 +188,14 @@ func startPrompt(task *config.Task, b *base, rows *taskRows) (*prompt.Prompt, er
 	return p, nil
 }
 
-// autoRate is the share of the embedding rows' RMS that learning_rate: auto takes for adamw: between half and one and a half
-// times the RMS, all rates were alike on the bases it was measured on.
-const autoRate = 0.7
+// autoRate is the share of the embedding rows' RMS that learning_rate: auto takes. For adamw, between half and one and a half
+// times the RMS all rates were alike on the bases it was measured on; adafactor's 0.3 is Lester et al.'s, and lay on a wide plateau.
+func autoRate(optimizer string) float64 {
+	if optimizer == "adafactor" {
+		return 0.3
+	}
+	return 0.7
+}
 
 func runConfig(task *config.Task, b *base, rows *taskRows) train.Config {
 	t := task.Train
@@ -206,7 +211,7 @@ func runConfig(task *config.Task, b *base, rows *taskRows) train.Config {
 		c.Steps = t.Epochs * ((n + t.BatchSize - 1) / t.BatchSize)
 	}
 	if t.LearningRate.Auto {
-		c.LearningRate = autoRate * b.EmbeddingRMS()
+		c.LearningRate = autoRate(t.Optimizer) * b.EmbeddingRMS()
 	}
 	return c
 }

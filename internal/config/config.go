@@ -168,7 +168,7 @@ func (t *Task) check(at func(key string) string) error {
 	oneOf("train.recompute", t.Train.Recompute, Auto, On, Off)
 	oneOf("train.optimizer", t.Train.Optimizer, train.Optimizers()...)
 	if t.Train.LearningRate.Auto && t.Train.Optimizer == "sgd" {
-		bad("train.learning_rate", "is auto, which is a rule for adamw; sgd needs a number")
+		bad("train.learning_rate", "is auto, which is a rule for adamw and adafactor; sgd needs a number")
 	}
 	if !t.Train.LearningRate.Auto && !(t.Train.LearningRate.Value > 0 && t.Train.LearningRate.Value < math.Inf(1)) {
 		bad("train.learning_rate", "is %g, want auto or a number above 0", t.Train.LearningRate.Value)

@@ -121,7 +121,7 @@ func TestValuesThatNoRunCouldUseAreRefusedAtTheirPlace(t *testing.T) {
 	for setting, want := range map[string]string{
 		"model=": "model is missing", "prompt.tokens=0": "prompt.tokens is 0, want at least 1", "prompt.tokens=5000": "at most 4096", "prompt.init=txt": `prompt.init is "txt", want text, vocab`,
 		"prompt.text=": "prompt.text is missing", "prompt.init=file": "prompt.file is missing", "prompt.init=labels": "data.labels is missing", "data.target={x": "data.target: template",
-		"data.on_too_long=cut": "data.on_too_long", "train.batch_size=0": "at least 1", "train.optimizer=adam": "want adamw, sgd", "train.learning_rate=0": "want auto or a number above 0",
+		"data.on_too_long=cut": "data.on_too_long", "train.batch_size=0": "at least 1", "train.optimizer=adam": "want adamw, adafactor, sgd", "train.learning_rate=0": "want auto or a number above 0",
 		"train.learning_rate=.inf": "want auto or a number above 0", "train.betas=[1, 0.9]": "below 1", "train.optimizer=sgd": "sgd needs a number", "train.schedule=step": "want constant, linear, cosine", "train.warmup=1.5": "want 0 to 1",
 		"train.clip_norm=-1": "want at least 0", "train.patience=-1": "at least 0", "output.prompt=": "output.prompt is missing", "data.labels=[a]": "at least two",
 	} {

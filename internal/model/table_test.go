@@ -147,7 +147,7 @@ func says(t *testing.T, dir string, g *golden) string {
 // tenSteps trains a prompt as the golden's were.
 func tenSteps(t *testing.T, m *model.Model, g *golden, prompt []float32) (losses []float32) {
 	t.Helper()
-	opt, err := train.NewOptimizer(train.OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}}, len(prompt))
+	opt, err := train.NewOptimizer(train.OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}}, len(prompt)/m.Hidden, m.Hidden)
 	if err != nil {
 		t.Fatal(err)
 	}

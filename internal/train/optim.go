@@ -11,7 +11,7 @@ type Optimizer interface {
 }
 
 // Optimizers lists the optimizers by the names of the task file.
-func Optimizers() []string { return []string{"adamw", "sgd"} }
+func Optimizers() []string { return []string{"adamw", "adafactor", "sgd"} }
 
 // OptimizerConfig is the task file's choice.
 type OptimizerConfig struct {
@@ -20,9 +20,12 @@ type OptimizerConfig struct {
 	WeightDecay float64
 }
 
-// NewOptimizer makes the optimizer for n values.
-func NewOptimizer(c OptimizerConfig, n int) (Optimizer, error) {
+// NewOptimizer makes the optimizer for a matrix of values.
+func NewOptimizer(c OptimizerConfig, rows, cols int) (Optimizer, error) {
+	n := rows * cols
 	switch c.Name {
+	case "adafactor":
+		return NewAdafactor(rows, cols, c.WeightDecay, rows >= minFactored && cols >= minFactored), nil
 	case "adamw":
 		return &AdamW{Beta1: c.Betas[0], Beta2: c.Betas[1], Eps: 1e-8, WeightDecay: c.WeightDecay, m: make([]float32, n), v: make([]float32, n)}, nil
 	case "sgd":
@@ -48,6 +51,77 @@ func (a *AdamW) Step(values, grad []float32, rate float64) {
 		a.m[i] += (g - a.m[i]) * float32(1-a.Beta1)
 		a.v[i] = a.v[i]*float32(a.Beta2) + g*g*float32(1-a.Beta2)
 		values[i] = values[i]*decay - float32(step)*(a.m[i]/(float32(math.Sqrt(float64(a.v[i]))/root)+float32(a.Eps)))
+	}
+}
+
+// minFactored is the least of both sizes of a matrix whose second moments T5X keeps as a row and a column: those of shorter prompts
+// are kept whole.
+const minFactored = 128
+
+// Adafactor is Shazeer and Stern's (2018) as Lester et al. (2021) train prompts with it, by T5X's code: no momentum, no scaling by
+// the parameter's size, β2 = 1 − t^−0.8, updates u = g/√v of RMS 1 at most; p ← (1 − λ) p − rate·u. The decay λ is not multiplied by
+// the rate.
+type Adafactor struct {
+	WeightDecay float64
+
+	cols     int
+	factored bool
+	v        []float64 // the mean square of each value's gradient; factored: of each row, then of each column
+	u        []float64
+	t        int
+}
+
+// NewAdafactor keeps second moments of each value, or if factored of each row and column.
+func NewAdafactor(rows, cols int, weightDecay float64, factored bool) *Adafactor {
+	a := &Adafactor{WeightDecay: weightDecay, cols: cols, factored: factored, u: make([]float64, rows*cols)}
+	a.v = make([]float64, rows*cols)
+	if factored {
+		a.v = make([]float64, rows+cols)
+	}
+	return a
+}
+
+func (a *Adafactor) Step(values, grad []float32, rate float64) {
+	const decay, eps, clip = 0.8, 1e-30, 1.0
+	a.t++
+	beta := 1 - math.Pow(float64(a.t), -decay)
+	if a.factored {
+		a.factors(grad, beta, eps)
+	} else {
+		for i, g := range grad {
+			a.v[i] = beta*a.v[i] + (1-beta)*(float64(g)*float64(g)+eps)
+			a.u[i] = float64(g) / math.Sqrt(a.v[i])
+		}
+	}
+	square := 0.0
+	for _, u := range a.u {
+		square += u * u
+	}
+	rate /= max(1, math.Sqrt(square/float64(len(a.u)))/clip)
+	for i, u := range a.u {
+		values[i] = float32((1-a.WeightDecay)*float64(values[i]) - rate*u)
+	}
+}
+
+// factors makes the update from the moments of rows and columns: v[i][j] is r[i] c[j] / mean(r).
+func (a *Adafactor) factors(grad []float32, beta, eps float64) {
+	rows := len(grad) / a.cols
+	r, c := a.v[:rows], a.v[rows:]
+	sums := make([]float64, rows+a.cols)
+	for i, g := range grad {
+		square := float64(g)*float64(g) + eps
+		sums[i/a.cols] += square / float64(a.cols)
+		sums[rows+i%a.cols] += square / float64(rows)
+	}
+	mean := 0.0
+	for i, s := range sums {
+		a.v[i] = beta*a.v[i] + (1-beta)*s
+		if i < rows {
+			mean += a.v[i] / float64(rows)
+		}
+	}
+	for i, g := range grad {
+		a.u[i] = float64(g) / math.Sqrt(r[i/a.cols]*c[i%a.cols]/mean)
 	}
 }
 

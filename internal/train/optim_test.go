@@ -14,7 +14,7 @@ func TestOptimizersEqualTorch(t *testing.T) {
 		"sgd":   {{0.38999999, -0.77999997, 1.90999997, 0}, {0.35219997, -0.7744, 2.27180004, -0.0001}},
 	} {
 		values := []float32{0.5, -1, 2, 0}
-		o, err := NewOptimizer(OptimizerConfig{Name: name, Betas: [2]float64{0.8, 0.95}, WeightDecay: 0.2}, len(values))
+		o, err := NewOptimizer(OptimizerConfig{Name: name, Betas: [2]float64{0.8, 0.95}, WeightDecay: 0.2}, 1, len(values))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,8 +27,38 @@ func TestOptimizersEqualTorch(t *testing.T) {
 			}
 		}
 	}
-	if _, err := NewOptimizer(OptimizerConfig{Name: "adam"}, 1); err == nil {
+	if _, err := NewOptimizer(OptimizerConfig{Name: "adam"}, 1, 1); err == nil {
 		t.Error("an optimizer that does not exist was made")
+	}
+}
+
+// TestAdafactorEqualsTransformers compares with transformers 5.23.0's Adafactor: lr 0.3, decay_rate −0.8, no momentum and no scaling.
+// Its weight decay is multiplied by the rate, T5X's, which is 0.01 here, is not.
+func TestAdafactorEqualsTransformers(t *testing.T) {
+	grads := [][]float32{{1, -2, 0.5, 0}, {0.3, 0.1, -4, 1e-3}, {-1, 0, 0, 2}}
+	for factored, want := range map[bool][][]float64{
+		false: {{0.19499999, -0.69, 1.68000007, 0}, {0.06278504, -0.70605266, 2.0567801, -0.39585242}, {0.42217585, -0.69899213, 2.03621221, -0.8574475}},
+		true:  {{0.2721656, -0.74086356, 1.48172712, 0}, {0.20346129, -0.78606176, 1.89350367, -0.00025509}, {0.47749025, -0.77820116, 1.87456858, -0.40968415}},
+	} {
+		values := []float32{0.5, -1, 2, 0}
+		o := NewAdafactor(2, 2, 0.01, factored)
+		for s, w := range want {
+			o.Step(values, grads[s], 0.3)
+			for i := range w {
+				if math.Abs(float64(values[i])-w[i]) > 5e-7 {
+					t.Errorf("factored %v: step %d: value %d is %.8f, transformers has %.8f", factored, s+1, i, values[i], w[i])
+				}
+			}
+		}
+	}
+	for _, c := range []struct {
+		rows, cols int
+		factored   bool
+	}{{127, 500, false}, {128, 500, true}, {150, 127, false}} {
+		o, err := NewOptimizer(OptimizerConfig{Name: "adafactor"}, c.rows, c.cols)
+		if err != nil || o.(*Adafactor).factored != c.factored {
+			t.Errorf("%d × %d: factored is %v (%v)", c.rows, c.cols, !c.factored, err)
+		}
 	}
 }
 

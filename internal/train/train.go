@@ -63,7 +63,7 @@ var ErrDiverged = errors.New("training diverged")
 // Run trains values in place on the examples. Where there is something to evaluate, the best values are those of the lowest
 // validation loss, the start among them; otherwise the last. The result is valid beside an error: the best so far.
 func Run(ctx context.Context, c Config, obj Objective, values []float32, examples []batch.Example, evaluate Evaluate, tell report.Func) (*Result, error) {
-	opt, err := NewOptimizer(c.Optimizer, len(values))
+	opt, err := NewOptimizer(c.Optimizer, c.VirtualTokens, len(values)/c.VirtualTokens)
 	if err != nil {
 		return nil, err
 	}
