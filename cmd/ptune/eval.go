@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,13 +39,16 @@ func newEval(s streams) *cobra.Command {
 log-likelihood of each label. Templates, labels and base come from the prompt's file, the rows from --data or else from the
 files it was validated on. The same base without the prompt is measured beside it.
 
+Prompts that a comma joins are an ensemble: each gives a row the label it finds likeliest, in one pass over the base, and most votes win
+(Lester et al. 2021, section 6). The loss is then the mean of theirs.
+
 With --model and no --prompt the base alone is measured; --input and --target then say how rows become text.`,
 		Example: "  ptune eval --prompt runs/sentiment.st --data internal/demo/data/test.jsonl\n  ptune eval --prompt runs/sentiment.st --json --fail-under accuracy=0.9",
 		Args:    cobra.NoArgs,
 		RunE:    does(func(ctx context.Context, _ []string) error { return evalPrompts(ctx, o, s) }),
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.prompts, "prompt", nil, "a soft prompt's file (repeatable: all are measured on one loaded base)")
+	f.StringArrayVar(&o.prompts, "prompt", nil, "a soft prompt's file, or an ensemble's as a.st,b.st,c.st (repeatable: all are measured on one loaded base)")
 	f.StringVar(&o.model, "model", "", "the base's directory, if not where the prompt's file says")
 	f.StringVar(&o.data, "data", "", "the rows (.jsonl)")
 	f.StringVar(&o.input, "input", "", "without --prompt: the input template")
@@ -70,12 +75,25 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	if err != nil {
 		return wrong{err}
 	}
-	prompts, b, err := openPrompts(o.prompts, o.model, o.computeOptions)
+	var ensembles [][]namedPrompt
+	var all []namedPrompt
+	for _, paths := range o.prompts {
+		var members []namedPrompt
+		for _, path := range split(paths) {
+			p, err := loadPrompt(path)
+			if err != nil {
+				return err
+			}
+			members = append(members, p)
+		}
+		ensembles, all = append(ensembles, members), append(all, members...)
+	}
+	b, err := openBaseOf(all, o.model, o.computeOptions)
 	if err != nil {
 		return err
 	}
 	defer b.close()
-	jobs, err := evalJobs(o, b, prompts)
+	jobs, err := evalJobs(o, b, ensembles)
 	if err != nil {
 		return wrong{err}
 	}
@@ -88,7 +106,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		if res.Result, err = eval.Run(ctx, b, j.values, evalRows(j.set), evalOptions(j.choices, j.eos, j.rows, o.maxTokens)); err != nil {
 			return err
 		}
-		if j.rows > 0 && !o.noBaseline {
+		if len(j.rows) > 0 && !o.noBaseline {
 			if res.Baseline, err = baseline(ctx, b, j, o.maxTokens); err != nil {
 				return err
 			}
@@ -109,7 +127,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 type evalJob struct {
 	path    string
 	values  []float32
-	rows    int // of the prompt
+	rows    []int // of the prompt, or of each of an ensemble
 	set     *data.Set
 	choices []data.Choice
 	eos     int32
@@ -121,8 +139,16 @@ type evalJob struct {
 // noLimit is for the base alone: its positions are the limit.
 const noLimit = 1 << 30
 
-func evalJobs(o evalFlags, b *base, prompts []namedPrompt) ([]evalJob, error) {
-	if len(prompts) == 0 {
+// split is the files of an ensemble that a comma joins; a file whose name has a comma is one.
+func split(paths string) []string {
+	if _, err := os.Stat(paths); err == nil {
+		return []string{paths}
+	}
+	return strings.Split(paths, ",")
+}
+
+func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error) {
+	if len(ensembles) == 0 {
 		if o.data == "" || o.target == "" {
 			return nil, errors.New("the base alone needs --data, --input and --target to know its rows")
 		}
@@ -138,7 +164,20 @@ func evalJobs(o evalFlags, b *base, prompts []namedPrompt) ([]evalJob, error) {
 		return nil, errors.New("--input, --target and --labels are for the base alone; a prompt's file has its own")
 	}
 	var jobs []evalJob
-	for _, p := range prompts {
+	for _, members := range ensembles {
+		p := members[0]
+		j := evalJob{eos: p.Meta.EOS, maxTokens: p.Meta.MaxTokens, onTooLong: p.Meta.OnTooLong}
+		var names []string
+		for _, m := range members {
+			if m.Meta.Input != p.Meta.Input || m.Meta.Target != p.Meta.Target || !slices.Equal(m.Meta.Labels, p.Meta.Labels) || m.Meta.EOS != p.Meta.EOS {
+				return nil, fmt.Errorf("%s and %s have other templates or labels, so they are no ensemble", p.path, m.path)
+			}
+			names, j.values, j.rows = append(names, m.path), append(j.values, m.Values...), append(j.rows, m.Rows)
+		}
+		j.path = strings.Join(names, ",")
+		if len(members) > 1 && len(p.Meta.Labels) == 0 {
+			return nil, fmt.Errorf("%s have no labels to vote on", j.path)
+		}
 		if p.Meta.Target == "" {
 			return nil, fmt.Errorf("%s has no templates to make rows with; is it a PEFT adapter?", p.path)
 		}
@@ -157,7 +196,7 @@ func evalJobs(o evalFlags, b *base, prompts []namedPrompt) ([]evalJob, error) {
 			}
 		}
 		for _, file := range files {
-			j := evalJob{path: p.path, values: p.Values, rows: p.Rows, eos: p.Meta.EOS, maxTokens: p.Meta.MaxTokens, onTooLong: p.Meta.OnTooLong}
+			j := j
 			if err := j.load(b, file, p.Meta.Input, p.Meta.Target, labels); err != nil {
 				return nil, err
 			}
@@ -176,7 +215,7 @@ func (j *evalJob) load(b *base, file, input, target string, labels []data.Label)
 	if j.choices, err = f.Choices(b.tok); err != nil {
 		return err
 	}
-	limits, err := rowLimits(b, j.rows, j.maxTokens, j.onTooLong, j.eos)
+	limits, err := rowLimits(b, slices.Max(append(j.rows, 0)), j.maxTokens, j.onTooLong, j.eos)
 	if err != nil {
 		return err
 	}
@@ -191,7 +230,7 @@ func baseline(ctx context.Context, b *base, j evalJob, maxTokens int) (*eval.Res
 			return nil, nil
 		}
 	}
-	return eval.Run(ctx, b, nil, evalRows(j.set), evalOptions(j.choices, j.eos, 0, maxTokens))
+	return eval.Run(ctx, b, nil, evalRows(j.set), evalOptions(j.choices, j.eos, nil, maxTokens))
 }
 
 func printEval(s streams, asJSON bool, r evalResult) error {
@@ -216,6 +255,9 @@ func printEval(s streams, asJSON bool, r evalResult) error {
 	}
 	line("loss", func(e *eval.Result) *float64 { return &e.Loss })
 	line("perplexity", func(e *eval.Result) *float64 { return &e.Perplexity })
+	for i, m := range r.Members {
+		fmt.Fprintf(&t, "  member %-4d %8.4f   loss %8.4f\n", i+1, *m.Accuracy, m.Loss)
+	}
 	line("accuracy", func(e *eval.Result) *float64 { return e.Accuracy })
 	line("macro-F1", func(e *eval.Result) *float64 { return e.MacroF1 })
 	_, err := fmt.Fprint(s.out, t.String())

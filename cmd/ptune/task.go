@@ -109,7 +109,7 @@ func (r *taskRows) evaluate(b *base, task *config.Task) train.Evaluate {
 	if len(r.valid) == 0 {
 		return nil
 	}
-	options := evalOptions(r.choices, r.eos, task.Prompt.Tokens, task.Train.MicroBatchTokens)
+	options := evalOptions(r.choices, r.eos, []int{task.Prompt.Tokens}, task.Train.MicroBatchTokens)
 	rows := make([][]eval.Row, len(r.valid))
 	for i, set := range r.valid {
 		rows[i] = evalRows(set)
@@ -136,7 +136,7 @@ func evalRows(set *data.Set) []eval.Row {
 	return rows
 }
 
-func evalOptions(choices []data.Choice, eos int32, promptRows, maxTokens int) eval.Options {
+func evalOptions(choices []data.Choice, eos int32, promptRows []int, maxTokens int) eval.Options {
 	o := eval.Options{EOS: eos, MaxTokens: maxTokens, PromptRows: promptRows}
 	for _, c := range choices {
 		o.Labels = append(o.Labels, c.IDs)

@@ -26,8 +26,8 @@ type Row struct {
 type Options struct {
 	Labels     [][]int32 // each label's target tokens; none: no accuracy
 	EOS        int32
-	MaxTokens  int // tokens of text computed at a time
-	PromptRows int // rows of the soft prompt; 0: the base alone
+	MaxTokens  int   // tokens of text computed at a time
+	PromptRows []int // rows of the soft prompt, or of each member of an ensemble; none: the base alone
 }
 
 // Result is what was measured.
@@ -37,10 +37,19 @@ type Result struct {
 	Perplexity float64  `json:"perplexity"` // e^loss
 	Accuracy   *float64 `json:"accuracy,omitempty"`
 	MacroF1    *float64 `json:"macro_f1,omitempty"`
-	Predicted  []int    `json:"-"` // the likeliest label of each row
+	Members    []Member `json:"members,omitempty"` // of an ensemble; Loss is the mean of theirs
+	Predicted  []int    `json:"-"`                 // the likeliest label of each row, in an ensemble the one with most votes
 }
 
-// Run measures rows behind a prompt of [PromptRows, D] values.
+// Member is what one prompt of an ensemble gets by itself.
+type Member struct {
+	Loss     float64  `json:"loss"`
+	Accuracy *float64 `json:"accuracy,omitempty"`
+}
+
+// Run measures rows behind a prompt of [PromptRows, D] values. Several prompts, one behind the other, are an ensemble: each gives
+// every row, in the same pass, the label it finds likeliest, and most votes win (Lester et al. 2021, section 6); where they
+// are equal, the label that is likelier to all members together.
 //
 // A label's score is the log-likelihood of its tokens; the end token counts as well where one label begins like another,
 // for only it tells them apart.
@@ -48,7 +57,7 @@ func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options)
 	if len(rows) == 0 {
 		return nil, errors.New("there is no row to evaluate")
 	}
-	e := &evaluation{scorer: s, prompt: prompt, options: o, ends: ambiguous(o.Labels)}
+	e := &evaluation{scorer: s, prompt: prompt, options: o, ends: ambiguous(o.Labels), members: make([]member, max(1, len(o.PromptRows)))}
 	for i, r := range rows {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -60,15 +69,29 @@ func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options)
 			}
 		}
 	}
-	res := &Result{Rows: len(rows), Loss: e.nll / float64(e.targets), Predicted: e.predicted}
+	truth := make([]int, len(rows))
+	for i, r := range rows {
+		truth[i] = r.Label
+	}
+	accuracy := func(predicted []int) *float64 {
+		if len(o.Labels) == 0 {
+			return nil
+		}
+		a := Accuracy(truth, predicted)
+		return &a
+	}
+	res := &Result{Rows: len(rows), Predicted: e.predicted, Accuracy: accuracy(e.predicted)}
+	for _, m := range e.members {
+		loss := m.nll / float64(e.targets)
+		res.Loss += loss / float64(len(e.members))
+		if len(e.members) > 1 {
+			res.Members = append(res.Members, Member{Loss: loss, Accuracy: accuracy(m.predicted)})
+		}
+	}
 	res.Perplexity = math.Exp(res.Loss)
 	if len(o.Labels) > 0 {
-		truth := make([]int, len(rows))
-		for i, r := range rows {
-			truth[i] = r.Label
-		}
-		accuracy, f1 := Accuracy(truth, e.predicted), MacroF1(truth, e.predicted, len(o.Labels))
-		res.Accuracy, res.MacroF1 = &accuracy, &f1
+		f1 := MacroF1(truth, e.predicted, len(o.Labels))
+		res.MacroF1 = &f1
 	}
 	return res, nil
 }
@@ -81,8 +104,14 @@ type evaluation struct {
 	examples  []batch.Example
 	pending   []Row
 	tokens    int
-	nll       float64
 	targets   int
+	predicted []int
+	members   []member
+}
+
+// member is what one prompt has been measured to do so far.
+type member struct {
+	nll       float64
 	predicted []int
 }
 
@@ -91,20 +120,22 @@ func (e *evaluation) cost(r Row) int {
 	for _, l := range e.options.Labels {
 		n += len(l) + 1
 	}
-	return n
+	return n * len(e.members)
 }
 
-// add puts a row's target and each label behind its input; they share it in the forest.
+// add puts a row's target and each label behind its input, once behind every prompt; they share it in the forest.
 func (e *evaluation) add(r Row) {
-	example := func(end []int32) {
-		e.examples = append(e.examples, batch.Example{IDs: slices.Concat(r.Input, end), From: len(r.Input)})
-	}
-	example(r.Target)
-	for _, l := range e.options.Labels {
-		if e.ends {
-			l = append(slices.Clone(l), e.options.EOS)
+	for prompt := range e.members {
+		example := func(end []int32) {
+			e.examples = append(e.examples, batch.Example{Prompt: prompt, IDs: slices.Concat(r.Input, end), From: len(r.Input)})
 		}
-		example(l)
+		example(r.Target)
+		for _, l := range e.options.Labels {
+			if e.ends {
+				l = append(slices.Clone(l), e.options.EOS)
+			}
+			example(l)
+		}
 	}
 	e.tokens += e.cost(r)
 	e.pending = append(e.pending, r)
@@ -112,11 +143,7 @@ func (e *evaluation) add(r Row) {
 
 // flush scores what was added.
 func (e *evaluation) flush() error {
-	var prompts []int
-	if e.options.PromptRows > 0 {
-		prompts = []int{e.options.PromptRows}
-	}
-	f := batch.Pack(prompts, e.examples)
+	f := batch.Pack(e.options.PromptRows, e.examples)
 	nll, err := e.scorer.NLL(e.prompt, f)
 	if err != nil {
 		return err
@@ -126,16 +153,40 @@ func (e *evaluation) flush() error {
 		sums[t.Of] += float64(nll[i])
 		counts[t.Of]++
 	}
-	each := 1 + len(e.options.Labels)
-	for i := range e.pending {
-		e.nll += sums[i*each]
-		e.targets += counts[i*each]
-		if scores := sums[i*each+1 : (i+1)*each]; len(scores) > 0 {
-			e.predicted = append(e.predicted, lowest(scores))
+	labels := len(e.options.Labels)
+	each := 1 + labels
+	for range e.pending {
+		votes, all := make([]int, labels), make([]float64, labels)
+		e.targets += counts[0]
+		for k := range e.members {
+			m := &e.members[k]
+			m.nll += sums[0]
+			if scores := sums[1:each]; labels > 0 {
+				m.predicted = append(m.predicted, lowest(scores))
+				votes[lowest(scores)]++
+				for l, s := range scores {
+					all[l] += s
+				}
+			}
+			sums, counts = sums[each:], counts[each:]
+		}
+		if labels > 0 {
+			e.predicted = append(e.predicted, elected(votes, all))
 		}
 	}
 	e.examples, e.pending, e.tokens = nil, nil, 0
 	return nil
+}
+
+// elected is the label with most votes, among equals the one of the lowest score.
+func elected(votes []int, scores []float64) int {
+	best := 0
+	for l := range votes {
+		if votes[l] > votes[best] || votes[l] == votes[best] && scores[l] < scores[best] {
+			best = l
+		}
+	}
+	return best
 }
 
 func lowest(x []float64) int {

@@ -45,7 +45,7 @@ func TestLossIsTheMeanOverTargetTokensAndTheLikeliestLabelWins(t *testing.T) {
 			t.Errorf("predicted %v, accuracy %g", r.Predicted, *r.Accuracy)
 		}
 	}
-	r, err := eval.Run(context.Background(), &scorer{}, []float32{1}, rows[:1], eval.Options{MaxTokens: 9, PromptRows: 1})
+	r, err := eval.Run(context.Background(), &scorer{}, []float32{1}, rows[:1], eval.Options{MaxTokens: 9, PromptRows: []int{1}})
 	if err != nil || math.Abs(r.Loss-1.7) > 1e-6 || r.Accuracy != nil {
 		t.Errorf("behind a prompt, without labels: %+v (%v)", r, err)
 	}
@@ -80,5 +80,48 @@ func TestAnEvaluationEndsWithItsContext(t *testing.T) {
 	}
 	if _, err := eval.Run(context.Background(), &scorer{}, nil, nil, eval.Options{}); err == nil {
 		t.Error("no rows were evaluated")
+	}
+}
+
+// voters is an ensemble whose member k finds the labels' tokens as likely as its list says.
+type voters [][]float32
+
+func (v voters) NLL(_ []float32, f *batch.Forest) ([]float32, error) {
+	var nll []float32
+	for _, t := range f.Targets {
+		nll = append(nll, v[t.Of/4%3][t.ID]) // four examples for each of three members
+	}
+	return nll, nil
+}
+
+func TestAnEnsembleElectsTheLabelWithMostVotes(t *testing.T) {
+	rows := []eval.Row{{Input: []int32{9}, Target: []int32{1}, Label: 1}, {Input: []int32{9, 9}, Target: []int32{2}, Label: 2}}
+	for name, c := range map[string]struct {
+		v    voters
+		want int
+	}{
+		"two against one":              {voters{{3, 1, 2}, {9, 1, 2}, {0, 9, 9}}, 1},
+		"each for another, 2 likelier": {voters{{1, 2, 1.5}, {2, 1, 1.5}, {3, 3, 1}}, 2},
+	} {
+		for _, most := range []int{1, 1000} {
+			r, err := eval.Run(context.Background(), c.v, make([]float32, 6), rows, eval.Options{Labels: [][]int32{{0}, {1}, {2}}, EOS: 8, MaxTokens: most, PromptRows: []int{2, 1, 3}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(r.Predicted, []int{c.want, c.want}) || *r.Accuracy != 0.5 || len(r.Members) != 3 {
+				t.Errorf("%s: %+v, want %d", name, r, c.want)
+			}
+			loss := 0.0
+			for k, m := range r.Members {
+				want := float64(c.v[k][1]+c.v[k][2]) / 2
+				if math.Abs(m.Loss-want) > 1e-6 {
+					t.Errorf("%s: member %d has a loss of %g, want %g", name, k, m.Loss, want)
+				}
+				loss += want / 3
+			}
+			if math.Abs(r.Loss-loss) > 1e-6 {
+				t.Errorf("%s: loss %g, want the mean %g", name, r.Loss, loss)
+			}
+		}
 	}
 }

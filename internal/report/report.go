@@ -30,15 +30,18 @@ type Start struct {
 
 // Step is one optimizer step.
 type Step struct {
-	Step         int     `json:"step"`
-	Of           int     `json:"of"`
-	Epoch        int     `json:"epoch"`
-	Loss         Number  `json:"loss"` // mean over the batch's target tokens, before the step
-	LearningRate float64 `json:"learning_rate"`
-	GradNorm     Number  `json:"grad_norm"` // before clipping
-	PromptNorm   Number  `json:"prompt_norm"`
-	TargetTokens int     `json:"target_tokens"`
-	Seconds      float64 `json:"seconds"`
+	Step         int      `json:"step"`
+	Of           int      `json:"of"`
+	Epoch        int      `json:"epoch"`
+	Loss         Number   `json:"loss"` // mean over the batch's target tokens, before the step
+	LearningRate float64  `json:"learning_rate"`
+	GradNorm     Number   `json:"grad_norm"` // before clipping
+	PromptNorm   Number   `json:"prompt_norm"`
+	UpdateRatio  Number   `json:"update_ratio"`     // length of the step to that of the prompt before it
+	Drift        Number   `json:"drift"`            // distance from where the prompt began
+	TokenNorms   []Number `json:"token_grad_norms"` // gradient of each virtual token, before clipping
+	TargetTokens int      `json:"target_tokens"`
+	Seconds      float64  `json:"seconds"`
 }
 
 // Eval is an evaluation of one set.

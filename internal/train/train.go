@@ -73,7 +73,7 @@ func Run(ctx context.Context, c Config, obj Objective, values []float32, example
 		return r, interrupted(ctx, r, err)
 	}
 	perEpoch := (len(examples) + c.BatchSize - 1) / c.BatchSize
-	grad := make([]float32, len(values))
+	grad, before, start := make([]float32, len(values)), make([]float32, len(values)), slices.Clone(values)
 	var order []int
 	for s := 1; s <= c.Steps; s++ {
 		if ctx.Err() != nil {
@@ -98,15 +98,21 @@ func Run(ctx context.Context, c Config, obj Objective, values []float32, example
 			r.StopReason = StopDiverged
 			return r, fmt.Errorf("%w at step %d: loss %g, gradient norm %g, learning rate %g, prompt norm %g", ErrDiverged, s, loss, length, rate, norm(values))
 		}
+		tokens := make([]report.Number, c.VirtualTokens)
+		for i := range tokens {
+			tokens[i] = report.Number(norm(grad[i*len(grad)/c.VirtualTokens : (i+1)*len(grad)/c.VirtualTokens]))
+		}
 		if c.ClipNorm > 0 && length > c.ClipNorm { // torch's clip_grad_norm_
 			for i := range grad {
 				grad[i] *= float32(c.ClipNorm / (length + 1e-6))
 			}
 		}
+		copy(before, values)
 		opt.Step(values, grad, rate)
 		r.Steps = s
 		tell(report.Step{Step: s, Of: c.Steps, Epoch: epoch + 1, Loss: report.Number(loss), LearningRate: rate, GradNorm: report.Number(length),
-			PromptNorm: report.Number(norm(values)), TargetTokens: targets, Seconds: time.Since(begin).Seconds()})
+			PromptNorm: report.Number(norm(values)), UpdateRatio: report.Number(distance(values, before) / norm(before)), Drift: report.Number(distance(values, start)),
+			TokenNorms: tokens, TargetTokens: targets, Seconds: time.Since(begin).Seconds()})
 		if s%c.EvalEvery == 0 || s == c.Steps {
 			stop, err := keep.check(ctx, values, s)
 			if err != nil {
@@ -225,6 +231,16 @@ func norm(x []float32) float64 {
 	var s float64
 	for _, v := range x {
 		s += float64(v) * float64(v)
+	}
+	return math.Sqrt(s)
+}
+
+// distance is the length of a − b.
+func distance(a, b []float32) float64 {
+	var s float64
+	for i, v := range a {
+		d := float64(v) - float64(b[i])
+		s += d * d
 	}
 	return math.Sqrt(s)
 }

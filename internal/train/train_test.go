@@ -182,3 +182,24 @@ func TestSchedulesRiseStayAndFall(t *testing.T) {
 		t.Errorf("constant without warm-up begins at %g", got)
 	}
 }
+
+func TestAStepTellsHowFarThePromptMovedAndWhichTokensAskedForIt(t *testing.T) {
+	c, e := config(), &events{}
+	c.Steps, c.Optimizer.Name, c.Schedule, c.Warmup, c.ClipNorm, c.VirtualTokens = 2, "sgd", "constant", 0, 5, 2
+	if _, err := Run(context.Background(), c, &bowl{}, []float32{4, 5}, examples(4), nil, e.tell); err != nil {
+		t.Fatal(err)
+	}
+	first, second := e.steps[0], e.steps[1] // the gradient is (6, 8), clipped to half of that; the second one is (5.4, 7.2)
+	near := func(what string, got report.Number, want float64) {
+		t.Helper()
+		if math.Abs(float64(got)-want) > 1e-5 {
+			t.Errorf("%s is %g, want %g", what, got, want)
+		}
+	}
+	near("token 1's gradient", first.TokenNorms[0], 6)
+	near("token 2's gradient", first.TokenNorms[1], 8)
+	near("the first update", first.UpdateRatio, 0.5/math.Hypot(4, 5))
+	near("the drift", first.Drift, 0.5)
+	near("the second update", second.UpdateRatio, 0.5/math.Hypot(3.7, 4.6))
+	near("the drift", second.Drift, 1)
+}
