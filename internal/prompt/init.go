@@ -39,7 +39,7 @@ func New(rows, dim int, init Init, s Source) (*Prompt, error) {
 	case "random":
 		p.fromRandom(s, r)
 	case "file":
-		err = p.fromFile(s)
+		err = p.fromFile(s, r)
 	default:
 		err = fmt.Errorf("there is no init %q", init.Kind)
 	}
@@ -60,11 +60,15 @@ func (p *Prompt) fromText(s Source) error {
 	return nil
 }
 
+// common is how many ordinary tokens, those of the lowest ids, a prompt begins from: Lester et al. took the 5,000 most common, and
+// tokenizers number what they have merged from the most common on.
+const common = 5000
+
 // fromVocab fills the prompt with the embeddings of ordinary tokens, each at most once while there are enough.
 func (p *Prompt) fromVocab(s Source, r *rand.Rand) error {
 	var ids []int
 	for id := range s.Vocab {
-		if s.Ordinary(int32(id)) {
+		if len(ids) < common && s.Ordinary(int32(id)) {
 			ids = append(ids, id)
 		}
 	}
@@ -122,15 +126,18 @@ func (p *Prompt) fromRandom(s Source, r *rand.Rand) {
 	}
 }
 
-// fromFile takes another prompt as it is.
-func (p *Prompt) fromFile(s Source) error {
+// fromFile takes another prompt (SPoT, Vu et al. 2022): as much of it as there is room for, and ordinary tokens behind a shorter one.
+func (p *Prompt) fromFile(s Source, r *rand.Rand) error {
 	o, err := s.Load()
 	if err != nil {
 		return err
 	}
-	if o.Rows != p.Rows || o.Dim != p.Dim {
-		return fmt.Errorf("the file has %d virtual tokens of %d values, the task wants %d of %d", o.Rows, o.Dim, p.Rows, p.Dim)
+	if o.Dim != p.Dim {
+		return fmt.Errorf("the file has virtual tokens of %d values, the task wants %d", o.Dim, p.Dim)
 	}
-	p.Values = append(p.Values, o.Values...)
-	return nil
+	p.Values = append(p.Values, o.Values[:min(p.Rows, o.Rows)*p.Dim]...)
+	if len(p.Values) == p.Rows*p.Dim {
+		return nil
+	}
+	return p.fromVocab(s, r)
 }

@@ -84,6 +84,16 @@ func TestVocabTakesOrdinaryTokensOnceWhileTheyLast(t *testing.T) {
 	}
 }
 
+func TestOnlyTheMostCommonTokensAreTaken(t *testing.T) {
+	s := source()
+	s.Vocab, s.Ordinary = 20000, func(id int32) bool { return id%2 == 0 }
+	for _, id := range tokens(start(t, 2000, prompt.Init{Kind: "vocab", Seed: 1}, s)) {
+		if id%2 != 0 || id >= 10000 {
+			t.Fatalf("token %d is not one of the 5,000 most common ordinary ones", id)
+		}
+	}
+}
+
 func TestLabelsComeFirstThenOtherTokens(t *testing.T) {
 	s := source()
 	s.Labels = [][]int32{{10}, {20, 30}}
@@ -173,8 +183,15 @@ func TestAPEFTAdapterIsAStart(t *testing.T) {
 	if p := start(t, 4, prompt.Init{Kind: "file", File: dir}, s); !slices.Equal(p.Values, values) {
 		t.Errorf("the prompt begins with %v, want %v", p.Values, values)
 	}
-	if _, err := prompt.New(5, dim, prompt.Init{Kind: "file"}, s); err == nil || !strings.Contains(err.Error(), "4 virtual tokens") {
-		t.Errorf("five rows from four: %v", err)
+	if p := start(t, 3, prompt.Init{Kind: "file", File: dir}, s); !slices.Equal(p.Values, values[:3*dim]) {
+		t.Errorf("three rows of four are %v, want %v", p.Values, values[:3*dim])
+	}
+	longer := start(t, 6, prompt.Init{Kind: "file", File: dir}, s)
+	if more := tokens(longer)[4:]; !slices.Equal(longer.Values[:4*dim], values) || more[0] < 4 || more[1] < 4 || more[0] == more[1] {
+		t.Errorf("six rows from four are %v, want the four and two ordinary tokens", longer.Values)
+	}
+	if _, err := prompt.New(4, dim+1, prompt.Init{Kind: "file"}, s); err == nil || !strings.Contains(err.Error(), "the task wants") {
+		t.Errorf("another width: %v", err)
 	}
 	for config, want := range map[string]string{
 		`{"peft_type":"LORA"}`: `type "LORA"`,
