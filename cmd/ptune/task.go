@@ -216,6 +216,24 @@ func runConfig(task *config.Task, b *base, rows *taskRows) train.Config {
 	return c
 }
 
+// unusual says in a sentence each what of a run is far outside of what has worked.
+func unusual(task *config.Task, c train.Config, b *base) []string {
+	var notes []string
+	// Where rates were swept, the best lay between 0.4 and 3.2 times the embedding's RMS with adamw, and between 0.1 and 3.2 with adafactor.
+	if share := c.LearningRate / b.EmbeddingRMS(); task.Train.Optimizer != "sgd" && !task.Train.LearningRate.Auto && (share < 0.02 || share > 30) {
+		what := "hardly moves"
+		if share > 1 {
+			what = "jumps about"
+		}
+		notes = append(notes, fmt.Sprintf("train.learning_rate %.3g is %.2g times the RMS of the embedding, at which a prompt as a rule %s; auto would be %.3g",
+			c.LearningRate, share, what, autoRate(task.Train.Optimizer)*b.EmbeddingRMS()))
+	}
+	if n := task.Prompt.Tokens; n > 150 {
+		notes = append(notes, fmt.Sprintf("prompt.tokens is %d: more than 20 have helped little where it was measured, and more than 100 have harmed", n))
+	}
+	return notes
+}
+
 // trainingMeta is what the prompt's file says of the run. It has no times: the same run makes the same bytes.
 func trainingMeta(task *config.Task, c train.Config, rows *taskRows, r *train.Result) *prompt.Training {
 	return &prompt.Training{Steps: r.Steps, BestStep: r.BestStep, StopReason: r.StopReason, Optimizer: c.Optimizer.Name,

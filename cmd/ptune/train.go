@@ -92,7 +92,11 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if !o.quiet {
 		tell = report.All(tell, report.Text(s.err, 2*time.Second))
 	}
-	for _, note := range rows.shortened() {
+	notes := rows.shortened()
+	if !o.quiet {
+		notes = append(notes, unusual(task, c, b)...)
+	}
+	for _, note := range notes {
 		s.warn("%s", note)
 	}
 	tell(report.Start{Model: b.Name, Rows: len(rows.train.Rows), Steps: c.Steps, BatchSize: c.BatchSize, VirtualTokens: p.Rows,

@@ -75,6 +75,7 @@ func Run(ctx context.Context, c Config, obj Objective, values []float32, example
 	perEpoch := (len(examples) + c.BatchSize - 1) / c.BatchSize
 	grad, before, start := make([]float32, len(values)), make([]float32, len(values)), slices.Clone(values)
 	var order []int
+	var away runaway
 	for s := 1; s <= c.Steps; s++ {
 		if ctx.Err() != nil {
 			return r, interrupted(ctx, r, ctx.Err())
@@ -102,6 +103,14 @@ func Run(ctx context.Context, c Config, obj Objective, values []float32, example
 		for i := range tokens {
 			tokens[i] = report.Number(norm(grad[i*len(grad)/c.VirtualTokens : (i+1)*len(grad)/c.VirtualTokens]))
 		}
+		if away.check(loss, s, values); away.steps == runawaySteps {
+			r.StopReason = StopDiverged
+			if evaluate == nil {
+				r.Best, r.BestStep = away.good, away.goodStep
+			}
+			return r, fmt.Errorf("%w at step %d: the loss has been above %.3g for %d steps (it began at %.3g, now it is %.3g), gradient norm %g, learning rate %g, prompt norm %g",
+				ErrDiverged, s, away.limit, away.steps, away.first, loss, length, rate, norm(values))
+		}
 		if c.ClipNorm > 0 && length > c.ClipNorm { // torch's clip_grad_norm_
 			for i := range grad {
 				grad[i] *= float32(c.ClipNorm / (length + 1e-6))
@@ -126,6 +135,29 @@ func Run(ctx context.Context, c Config, obj Objective, values []float32, example
 	}
 	r.StopReason = StopSteps
 	return r, nil
+}
+
+// runawaySteps is how long a loss may be far above where it began: a bad batch or a long warm-up ends sooner.
+const runawaySteps = 20
+
+// runaway watches for a loss that has left for good.
+type runaway struct {
+	first, limit float64
+	steps        int // that the loss has been above the limit, without a break
+	good         []float32
+	goodStep     int // the step that made good, the last values with a loss below the limit
+}
+
+// check takes the loss of values, which is measured before step s. A loss is far off at three times the first one, and five more.
+func (r *runaway) check(loss float64, s int, values []float32) {
+	if s == 1 {
+		r.first, r.limit = loss, max(3*loss, loss+5)
+	}
+	if loss > r.limit {
+		r.steps++
+		return
+	}
+	r.steps, r.good, r.goodStep = 0, append(r.good[:0], values...), s-1
 }
 
 // lossGrad is the mean loss over the targets of the rows, with its gradient: the sum over micro-batches, divided once.

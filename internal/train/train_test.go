@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"ptune/internal/batch"
@@ -202,4 +203,29 @@ func TestAStepTellsHowFarThePromptMovedAndWhichTokensAskedForIt(t *testing.T) {
 	near("the drift", first.Drift, 0.5)
 	near("the second update", second.UpdateRatio, 0.5/math.Hypot(3.7, 4.6))
 	near("the drift", second.Drift, 1)
+}
+
+// hill is a loss that grows without end, and is a number all the while.
+type hill struct{ step int }
+
+func (h *hill) LossGrad(x []float32, f *batch.Forest, scale float64, grad []float32) (float64, error) {
+	h.step++
+	grad[0]++
+	return float64(len(f.Targets) * h.step), nil
+}
+
+func TestALossThatHasLeftForGoodEndsTheRunWithTheLastGoodPrompt(t *testing.T) {
+	c := config()
+	c.Optimizer.Name, c.Schedule, c.Warmup, c.ClipNorm, c.EvalEvery = "sgd", "constant", 0, 0, 3
+	r, err := Run(context.Background(), c, &hill{}, []float32{0}, examples(4), nil, (&events{}).tell)
+	if !errors.Is(err, ErrDiverged) || r.StopReason != StopDiverged {
+		t.Fatalf("%+v (%v), want a run that diverged", r, err)
+	}
+	// The loss begins at 1, so 6 is the limit: step 7's is the first above it, step 26's the twentieth.
+	if want := "at step 26: the loss has been above 6 for 20 steps (it began at 1, now it is 26)"; !strings.Contains(err.Error(), want) {
+		t.Errorf("error is %q, want one with %q", err, want)
+	}
+	if r.BestStep != 5 || math.Abs(float64(r.Best[0])+0.5) > 1e-6 {
+		t.Errorf("the best is %v of step %d, want -0.5 of step 5", r.Best, r.BestStep)
+	}
 }
