@@ -9,7 +9,7 @@ GO ?= go
 VENV ?= .venv
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: help build test lint demo bench bench-peer arm64 race fuzz golden peer base clean
+.PHONY: help build test lint demo bench bench-peer arm64 race fuzz golden peer quality base clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ peer: build $(VENV)/bin/python ## compare with transformers and PEFT live: ARCH 
 		$(GO) test ./internal/tokenize -count=1 -run TokenizersLibrary -goldens $(abspath .bench/tokenizers); }
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/exchange.py bin/ptune --seed $(SEED)
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/peer.py bin/ptune
+
+quality: build $(VENV)/bin/python ## compare prompts with those of PEFT's grid, and write docs/quality.md (half an hour; goes on where it stopped)
+	$(VENV)/bin/python testdata/quality.py bin/ptune
 
 base: $(VENV)/bin/python ## make the embedded base and its rows again (half an hour)
 	$(VENV)/bin/python internal/demo/make/train.py internal/demo/base
