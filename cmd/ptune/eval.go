@@ -75,24 +75,21 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	if err != nil {
 		return wrong{err}
 	}
-	var ensembles [][]namedPrompt
-	var all []namedPrompt
-	for _, paths := range o.prompts {
-		var members []namedPrompt
-		for _, path := range split(paths) {
-			p, err := loadPrompt(path)
-			if err != nil {
-				return err
-			}
-			members = append(members, p)
-		}
-		ensembles, all = append(ensembles, members), append(all, members...)
+	var paths []string
+	var sizes []int // of each ensemble, in members
+	for _, joined := range o.prompts {
+		members := split(joined)
+		paths, sizes = append(paths, members...), append(sizes, len(members))
 	}
-	b, err := openBaseOf(all, o.model, o.computeOptions)
+	prompts, b, err := openPrompts(paths, o.model, o.computeOptions)
 	if err != nil {
 		return err
 	}
 	defer b.close()
+	var ensembles [][]namedPrompt
+	for _, n := range sizes {
+		ensembles, prompts = append(ensembles, prompts[:n]), prompts[n:]
+	}
 	jobs, err := evalJobs(o, b, ensembles)
 	if err != nil {
 		return wrong{err}

@@ -100,8 +100,7 @@ static __attribute__((noinline)) void multiply(int n, const char *left, int lpar
 // in 5 to 7. The left factor's tiles lie half and pair bytes apart, its steps step bytes. After each of a step's products lines of
 // what is wanted next are asked for: a thread that asks for more at a time waits for the answer.
 static inline __attribute__((always_inline)) void four(int n, const char *left, long ld, long half, long pair, long step, const int lparts, const char *right, const int rparts, int tiles, const char *next) {
-  const int products = lparts == 3 ? 6 : lparts == 2 ? 5 : rparts, bytes = lparts == 3 ? 4 : 2;
-  const int lines = (16 * DEPTH * bytes / 64 + products - 1) / products;
+  const int products = lparts == 2 ? 5 : rparts, lines = (16 + products - 1) / products; // a tile's weights are 16 lines
 #define ASK for (int a = 0; a < lines; a++, next += 64) __builtin_prefetch(next, 0, 2)
 #define ROWS(tile, at) \
   if (tile < tiles) \
@@ -129,11 +128,11 @@ static inline __attribute__((always_inline)) void four(int n, const char *left, 
 }
 
 // c[m][n] (+)= sum over k of x[m][k] w[n][k] for the columns n0 <= n < n1 and at most 16 rows of x, packed in xp as the right factor.
-// A weight is wanted once: it is turned into parts a few steps at a time, which stay in the first-level cache, or, where it is
+// Weights have two parts at most: f32 in three is faster with AVX-512. A weight is wanted once: it is turned into parts a few steps at a time, which stay in the first-level cache, or, where it is
 // BF16, taken as it lies in memory.
 void K(few)(const char *xp, int m, int k, int xparts, const void *w, int dtype, int wparts, long ld, int n0, int n1, float *c, long ldc, int add) {
   enum { CHUNK = 2, WIDE = 64 };
-  char parts[2][WIDE / SIDE * CHUNK * 3 * 2 * TILE] __attribute__((aligned(64)));
+  char parts[2][WIDE / SIDE * CHUNK * 2 * 2 * TILE] __attribute__((aligned(64)));
   float t[4][16][16] __attribute__((aligned(64)));
   const long panel = CHUNK * wparts * 2 * TILE;
   begin();
@@ -153,7 +152,6 @@ void K(few)(const char *xp, int m, int k, int xparts, const void *w, int dtype, 
         weights(rows, dtype, wparts, 0, ld, wide, k0, k1, parts[i], panel);
 #define FOUR(l, r) \
   if (wparts == l && xparts == r) four(n, parts[i], 64, TILE, panel, l * 2 * TILE, l, x, r, tiles, next)
-        FOUR(3, 3);
         FOUR(2, 3);
         FOUR(1, 3);
         FOUR(1, 1);

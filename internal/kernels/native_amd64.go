@@ -68,7 +68,7 @@ func bf16Set(s set, tiles C.int, parts int) set {
 	}
 	s.product = func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, next int, out Matrix, add bool, bp []float32) {
 		wparts := min(parts, [...]int{F32: 3, BF16: 1, F16: 2}[w.DType])
-		if tiles == 1 && !inOut && m <= 16 { // each weight is wanted once
+		if tiles == 1 && !inOut && m <= 16 { // each weight is wanted once; f32 in parts never comes here (fewRows)
 			C.ptune_amx_few(ptr(ap), C.int(m), C.int(k), C.int(parts), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.int(wparts), C.long(w.Stride),
 				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add))
 			return

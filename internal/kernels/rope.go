@@ -12,13 +12,16 @@ type Rotary struct {
 	cos, sin []float32 // [positions, len(inv)]
 }
 
-// NewRotary turns by the angles theta^(-2i/dim) of Llama's checkpoints the first dim values of each head.
-func NewRotary(dim int, theta float64) *Rotary {
+// NewRotary turns by Angles the first dim values of each head.
+func NewRotary(dim int, theta float64) *Rotary { return NewRotaryOf(Angles(dim, theta), 1) }
+
+// Angles are the angles theta^(-2i/dim) of Llama's checkpoints, which scaled positions begin from.
+func Angles(dim int, theta float64) []float64 {
 	inv := make([]float64, dim/2)
 	for i := range inv {
 		inv[i] = math.Pow(theta, -2*float64(i)/float64(dim))
 	}
-	return NewRotaryOf(inv, 1)
+	return inv
 }
 
 // NewRotaryOf turns by the angles given, and multiplies what it turns by factor.

@@ -84,10 +84,10 @@ func (b *builder) failed() bool { return len(b.errs) > 0 }
 
 // shape checks and notes the sizes that every model has, and returns its attention's, with head_dim and num_key_value_heads
 // filled in. It refuses what is missing or absurd.
-func (b *builder) shape(hidden, inner, layers, heads string, h, i, l, n int) (kernels.Heads, bool) {
+func (b *builder) shape(hidden, inner, layers, heads string, h, i, l, n int) kernels.Heads {
 	b.sizes(map[string]int{"vocab_size": b.VocabSize, hidden: h, inner: i, layers: l, heads: n})
 	if b.failed() {
-		return kernels.Heads{}, false
+		return kernels.Heads{}
 	}
 	if b.NumKeyValueHeads == 0 {
 		b.NumKeyValueHeads = n
@@ -95,7 +95,7 @@ func (b *builder) shape(hidden, inner, layers, heads string, h, i, l, n int) (ke
 	if b.HeadDim == 0 {
 		if h%n != 0 {
 			b.refuse("%s (%d) must be divisible by %s (%d)", hidden, h, heads, n)
-			return kernels.Heads{}, false
+			return kernels.Heads{}
 		}
 		b.HeadDim = h / n
 	}
@@ -109,11 +109,11 @@ func (b *builder) shape(hidden, inner, layers, heads string, h, i, l, n int) (ke
 	}
 	b.m.heads = kernels.Heads{Q: n, KV: b.NumKeyValueHeads, Dim: b.HeadDim, Scale: float32(1 / math.Sqrt(float64(b.HeadDim)))}
 	b.m.Hidden, b.m.layers, b.m.MaxPositions = h, l, b.MaxPositionEmbeddings
-	return b.m.heads, !b.failed()
+	return b.m.heads
 }
 
 // common is shape for the checkpoints that use Llama's names.
-func (b *builder) common() (kernels.Heads, bool) {
+func (b *builder) common() kernels.Heads {
 	return b.shape("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", b.HiddenSize, b.IntermediateSize, b.NumHiddenLayers, b.NumAttentionHeads)
 }
 
@@ -194,8 +194,9 @@ func headsInTurn(h kernels.Heads) (q, k, v []int) {
 	return q, k, v
 }
 
-// embedding reads the table of tokens.
-func (b *builder) embedding(name string) {
+// embedding reads the table of tokens, whose place says whether all names begin with prefix.
+func (b *builder) embedding(prefix, name string) {
+	b.under(prefix, name+".weight")
 	b.m.embed.Tokens = b.matrix(name+".weight", b.VocabSize, b.m.Hidden, false)
 }
 

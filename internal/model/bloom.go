@@ -13,14 +13,13 @@ func loadBloom(b *builder) {
 	d := cmp.Or(b.HiddenSize, b.NEmbed)
 	b.NLayer, b.NHead = cmp.Or(b.NLayer, b.NumHiddenLayers), cmp.Or(b.NHead, b.NumAttentionHeads) // checkpoints use either
 	b.NumKeyValueHeads, b.HeadDim, b.MaxPositionEmbeddings = 0, 0, 0                              // no table of positions ends
-	h, ok := b.shape("hidden_size", "hidden_size", "n_layer", "n_head", d, d, b.NLayer, b.NHead)
+	h := b.shape("hidden_size", "hidden_size", "n_layer", "n_head", d, d, b.NLayer, b.NHead)
 	b.refuseIf(b.ApplyResidualConnectionPostLayernorm, "apply_residual_connection_post_layernorm")
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
 	h.Bias = kernels.NewALiBi(h.Q)
-	b.under("transformer.", "word_embeddings.weight")
-	b.embedding("word_embeddings")
+	b.embedding("transformer.", "word_embeddings")
 	a := &decoder{EmbedNorm: some(b.layerNorm("word_embeddings_layernorm", b.LayerNormEpsilon)), Norm: b.layerNorm("ln_f", b.LayerNormEpsilon)}
 	for i := range b.NLayer {
 		n := layer("h.%d.", i)

@@ -22,9 +22,9 @@ func loadFalcon(b *builder) {
 	case !b.NewDecoderArchitecture && b.MultiQuery:
 		b.NumKeyValueHeads = 1
 	}
-	h, ok := b.shape("hidden_size", "ffn_hidden_size", "num_hidden_layers", "num_attention_heads", d, inner, b.NumHiddenLayers, b.NumAttentionHeads)
+	h := b.shape("hidden_size", "ffn_hidden_size", "num_hidden_layers", "num_attention_heads", d, inner, b.NumHiddenLayers, b.NumAttentionHeads)
 	act := b.activation("activation", b.Activation)
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
 	var rotary *kernels.Rotary
@@ -43,8 +43,7 @@ func loadFalcon(b *builder) {
 		norms = *b.NumLnInParallelAttn
 	}
 	parallel := b.ParallelAttn || b.NewDecoderArchitecture
-	b.under("transformer.", "word_embeddings.weight")
-	b.embedding("word_embeddings")
+	b.embedding("transformer.", "word_embeddings")
 	a := &decoder{Norm: b.layerNorm("ln_f", b.LayerNormEpsilon)}
 	for i := range b.NumHiddenLayers {
 		n := layer("h.%d.", i)

@@ -23,9 +23,9 @@ func loadGemma(b *builder) {
 
 // gemma reads what the three generations have in common; layer fills in the rest of a block.
 func (b *builder) gemma(act kernels.Activation, fill func(name string, i int, blk *block), rotary func(kind string) *kernels.Rotary) {
-	h, ok := b.common()
+	h := b.common()
 	b.refuseIf(b.UseBidirectionalAttention, "use_bidirectional_attention")
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
 	if b.ModelType != "gemma" {
@@ -46,8 +46,7 @@ func (b *builder) gemma(act kernels.Activation, fill func(name string, i int, bl
 		b.m.head.Cap = float32(*b.FinalLogitSoftcapping)
 	}
 	global := rotary("full_attention")
-	b.under("model.", "embed_tokens.weight")
-	b.embedding("embed_tokens")
+	b.embedding("model.", "embed_tokens")
 	b.m.embed.Scale = float32(math.Sqrt(float64(b.HiddenSize)))
 	d := &decoder{Norm: b.gemmaNorm("norm")}
 	for i := range b.NumHiddenLayers {

@@ -68,6 +68,15 @@ func (g *golden) forest(b, p int) *batch.Forest {
 	return batch.Pack(prompts, examples)
 }
 
+// texts are the golden's first rows as generation begins with them, without the end token.
+func (g *golden) texts() []model.Text {
+	var texts []model.Text
+	for _, r := range g.Batches[0] {
+		texts = append(texts, model.Text{IDs: r.IDs[:len(r.IDs)-1]})
+	}
+	return texts
+}
+
 // goldenPaths are the golden.json of all goldens.
 func goldenPaths(t *testing.T) []string {
 	t.Helper()
@@ -195,10 +204,7 @@ func TestTenAdamWStepsEqualTorch(t *testing.T) {
 func TestGreedyTextEqualsPEFTsForAllRowsAtOnce(t *testing.T) {
 	eachGolden(t, func(t *testing.T, m *model.Model, g *golden) {
 		prompt := g.values(t, "prompt")
-		var texts []model.Text
-		for _, r := range g.Batches[0] {
-			texts = append(texts, model.Text{IDs: r.IDs[:len(r.IDs)-1]})
-		}
+		texts := g.texts()
 		got := greedy(t, m, prompt, []int{len(prompt) / m.Hidden}, texts, len(g.Greedy[0]))
 		for i, want := range g.Greedy {
 			if !slices.Equal(got[i], want) {

@@ -15,11 +15,11 @@ func loadGPT2(b *builder) {
 		inner = *b.NInner
 	}
 	b.NumKeyValueHeads, b.HeadDim, b.MaxPositionEmbeddings = 0, 0, b.NPositions
-	h, ok := b.shape("n_embd", "n_inner", "n_layer", "n_head", b.NEmbd, inner, b.NLayer, b.NHead)
+	h := b.shape("n_embd", "n_inner", "n_layer", "n_head", b.NEmbd, inner, b.NLayer, b.NHead)
 	b.sizes(map[string]int{"n_positions": b.NPositions})
 	act := b.activation("activation_function", b.ActivationFunction)
 	b.refuseIf(b.AddCrossAttention, "add_cross_attention")
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
 	if b.ScaleAttnWeights != nil && !*b.ScaleAttnWeights {
@@ -29,8 +29,7 @@ func loadGPT2(b *builder) {
 	conv1D := func(name string, in, out int) ops.Linear {
 		return ops.Linear{Weight: b.matrix(name+".weight", in, out, true), Bias: b.vector(name+".bias", out)}
 	}
-	b.under("transformer.", "wte.weight")
-	b.embedding("wte")
+	b.embedding("transformer.", "wte")
 	b.m.embed.Positions = some(b.matrix("wpe.weight", b.NPositions, d, false))
 	a := &decoder{Norm: b.layerNorm("ln_f", b.LayerNormEpsilon)}
 	for i := range b.NLayer {

@@ -11,20 +11,19 @@ func loadGPTNeo(b *builder) {
 		inner = 4 * b.HiddenSize
 	}
 	b.NumKeyValueHeads, b.HeadDim = 0, 0
-	h, ok := b.shape("hidden_size", "intermediate_size", "num_layers", "num_heads", b.HiddenSize, inner, b.NumLayers, b.NumHeads)
+	h := b.shape("hidden_size", "intermediate_size", "num_layers", "num_heads", b.HiddenSize, inner, b.NumLayers, b.NumHeads)
 	b.sizes(map[string]int{"max_position_embeddings": b.MaxPositionEmbeddings, "window_size": b.WindowSize})
 	act := b.activation("activation_function", b.ActivationFunction)
 	kinds := b.attentionKinds()
-	if ok && len(kinds) != b.NumLayers {
+	if !b.failed() && len(kinds) != b.NumLayers {
 		b.refuse("attention_types names %d layers, num_layers is %d", len(kinds), b.NumLayers)
 	}
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
 	d := b.HiddenSize
 	h.Scale = 1
-	b.under("transformer.", "wte.weight")
-	b.embedding("wte")
+	b.embedding("transformer.", "wte")
 	b.m.embed.Positions = some(b.matrix("wpe.weight", b.MaxPositionEmbeddings, d, false))
 	a := &decoder{Norm: b.layerNorm("ln_f", b.LayerNormEpsilon)}
 	for i := range b.NumLayers {

@@ -6,14 +6,13 @@ import "ptune/internal/ops"
 // own, rotary positions in a part of each head, and queries, keys and values of a head next to each other in one matrix.
 func loadGPTNeoX(b *builder) {
 	b.NumKeyValueHeads, b.HeadDim = 0, 0
-	h, ok := b.common()
+	h := b.common()
 	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
 	d := b.HiddenSize
-	b.under("gpt_neox.", "embed_in.weight")
-	b.embedding("embed_in")
+	b.embedding("gpt_neox.", "embed_in")
 	a := &decoder{Norm: b.layerNorm("final_layer_norm", b.LayerNormEps)}
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)

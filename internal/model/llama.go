@@ -23,16 +23,15 @@ type llamaParts struct {
 
 // llama reads a checkpoint with Llama's names.
 func (b *builder) llama(p llamaParts) {
-	h, ok := b.common()
+	h := b.common()
 	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
 	if p.Scale != 0 {
 		h.Scale = p.Scale
 	}
-	b.under("model.", "embed_tokens.weight")
-	b.embedding("embed_tokens")
+	b.embedding("model.", "embed_tokens")
 	d := &decoder{Norm: b.rmsNorm("norm", b.HiddenSize)}
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)

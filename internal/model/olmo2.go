@@ -5,13 +5,12 @@ import "ptune/internal/ops"
 // loadOLMo2 reads Olmo2ForCausalLM (OLMo Team 2024): Llama whose norms come after attention and MLP, not before, and that norms all
 // queries and all keys of a row together.
 func loadOLMo2(b *builder) {
-	h, ok := b.common()
+	h := b.common()
 	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
-	b.under("model.", "embed_tokens.weight")
-	b.embedding("embed_tokens")
+	b.embedding("model.", "embed_tokens")
 	d := &decoder{Norm: b.rmsNorm("norm", b.HiddenSize)}
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)

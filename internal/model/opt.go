@@ -4,20 +4,19 @@ package model
 // opt-350m, which norms after its blocks and has embeddings of another width, is refused.
 func loadOPT(b *builder) {
 	b.NumKeyValueHeads, b.HeadDim = 0, 0
-	h, ok := b.shape("hidden_size", "ffn_dim", "num_hidden_layers", "num_attention_heads", b.HiddenSize, b.FFNDim, b.NumHiddenLayers, b.NumAttentionHeads)
+	h := b.shape("hidden_size", "ffn_dim", "num_hidden_layers", "num_attention_heads", b.HiddenSize, b.FFNDim, b.NumHiddenLayers, b.NumAttentionHeads)
 	b.sizes(map[string]int{"max_position_embeddings": b.MaxPositionEmbeddings})
 	act := b.activation("activation_function", b.ActivationFunction)
 	b.refuseIf(!b.DoLayerNormBefore, "do_layer_norm_before: false")
 	b.refuseIf(b.WordEmbedProjDim != 0 && b.WordEmbedProjDim != b.HiddenSize, "a word_embed_proj_dim other than hidden_size")
 	b.refuseIf(!b.LayerNormElementwiseAffine, "layer_norm_elementwise_affine: false")
 	b.refuseIf(b.RemoveFinalLayerNorm, "_remove_final_layer_norm")
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
 	const eps, offset = 1e-5, 2
 	d := b.HiddenSize
-	b.under("model.", "decoder.embed_tokens.weight")
-	b.embedding("decoder.embed_tokens")
+	b.embedding("model.", "decoder.embed_tokens")
 	b.m.embed.Offset = offset
 	b.m.embed.Positions = some(b.matrix("decoder.embed_positions.weight", b.MaxPositionEmbeddings+offset, d, false))
 	a := &decoder{Norm: b.layerNorm("decoder.final_layer_norm", eps)}

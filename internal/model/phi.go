@@ -3,15 +3,14 @@ package model
 // loadPhi reads PhiForCausalLM (Li et al. 2023): attention and MLP side by side behind one layer norm, rotary positions in a part of
 // each head, biases everywhere.
 func loadPhi(b *builder) {
-	h, ok := b.common()
+	h := b.common()
 	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
 	b.refuseIf(b.QKLayernorm, "qk_layernorm")
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
 	d := b.HiddenSize
-	b.under("model.", "embed_tokens.weight")
-	b.embedding("embed_tokens")
+	b.embedding("model.", "embed_tokens")
 	a := &decoder{Norm: b.layerNorm("final_layernorm", b.LayerNormEps)}
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)

@@ -3,14 +3,13 @@ package model
 // loadPhi3 reads Phi3ForCausalLM (Abdin et al. 2024): Llama with one matrix for queries, keys and values and one for gate and up.
 // Its long checkpoints stretch positions (LongRoPE).
 func loadPhi3(b *builder) {
-	h, ok := b.common()
+	h := b.common()
 	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
 	d, inner, q, kv := b.HiddenSize, b.IntermediateSize, h.QCols(), h.KVCols()/2
-	b.under("model.", "embed_tokens.weight")
-	b.embedding("embed_tokens")
+	b.embedding("model.", "embed_tokens")
 	a := &decoder{Norm: b.rmsNorm("norm", d)}
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)

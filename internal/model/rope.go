@@ -107,10 +107,7 @@ func (b *builder) rotary(kind string) *kernels.Rotary {
 		b.refuse("rotary positions of %d in %d values of a head with base %g are none", dim, b.HeadDim, theta)
 		return nil
 	}
-	inv, attention := make([]float64, dim/2), 1.0
-	for i := range inv {
-		inv[i] = math.Pow(theta, -2*float64(i)/float64(dim))
-	}
+	inv, attention := kernels.Angles(dim, theta), 1.0
 	factor := 1.0
 	if p.Factor != nil {
 		factor = *p.Factor

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"math"
@@ -19,8 +18,7 @@ import (
 
 // SaveWithTokens writes the model of directory from to another with virtual tokens [P, D] as the embeddings of the ids first to
 // first+P-1, in rows of the vocabulary that are spare or new. A head of its own and its bias get rows that nothing should choose:
-// generation_config.json suppresses the ids. Rows are rounded to the embedding's type, which is
-// reported. Files go into the directory too; config.json comes last.
+// generation_config.json suppresses the ids. Rows are rounded to the embedding's type, which is reported. Files go into the directory too; config.json comes last.
 func (m *Model) SaveWithTokens(from, to string, first int, values []float32, files map[string][]byte) (rounded kernels.DType, err error) {
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return 0, fmt.Errorf("write model: %w", err)
@@ -52,12 +50,9 @@ func (m *Model) SaveWithTokens(from, to string, first int, values []float32, fil
 		for len(bias) < vocab {
 			bias = append(bias, never)
 		}
-		b.Shape, b.Data = []int{vocab}, make([]byte, vocab*len(b.Data)/m.Vocab)
-		for _, d := range []kernels.DType{kernels.F32, kernels.BF16, kernels.F16} {
-			if d.String() == b.DType {
-				put(b.Data, bias, d)
-			}
-		}
+		d, _ := dtype(b)
+		b.Shape, b.Data = []int{vocab}, make([]byte, vocab*d.Size())
+		put(b.Data, bias, d)
 		change[name] = b
 	}
 	if err := m.dir.Rewrite(to, change); err != nil {
@@ -68,11 +63,7 @@ func (m *Model) SaveWithTokens(from, to string, first int, values []float32, fil
 		ids[i] = first + i
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		err := tensorfile.WriteFile(filepath.Join(to, name), func(w io.Writer) error {
-			_, err := w.Write(files[name])
-			return err
-		})
-		if err != nil {
+		if err := tensorfile.WriteBytes(filepath.Join(to, name), files[name]); err != nil {
 			return 0, err
 		}
 	}

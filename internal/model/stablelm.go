@@ -3,14 +3,13 @@ package model
 // loadStableLM reads StableLmForCausalLM (Bellagente et al. 2024): Llama with layer norms, positions in a part of each head, and in
 // some checkpoints the MLP beside the attention.
 func loadStableLM(b *builder) {
-	h, ok := b.common()
+	h := b.common()
 	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
 	b.refuseIf(b.QKLayernorm, "qk_layernorm")
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
-	b.under("model.", "embed_tokens.weight")
-	b.embedding("embed_tokens")
+	b.embedding("model.", "embed_tokens")
 	d := &decoder{Norm: b.layerNorm("norm", b.LayerNormEps)}
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)

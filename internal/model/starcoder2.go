@@ -3,14 +3,13 @@ package model
 // loadStarcoder2 reads Starcoder2ForCausalLM (Lozhkov et al. 2024): Llama's attention with layer norms, biases, a plain MLP and a
 // sliding window.
 func loadStarcoder2(b *builder) {
-	h, ok := b.common()
+	h := b.common()
 	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
-	if !ok || b.failed() {
+	if b.failed() {
 		return
 	}
 	d := b.HiddenSize
-	b.under("model.", "embed_tokens.weight")
-	b.embedding("embed_tokens")
+	b.embedding("model.", "embed_tokens")
 	a := &decoder{Norm: b.layerNorm("norm", b.NormEpsilon)}
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)

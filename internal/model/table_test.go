@@ -108,10 +108,7 @@ func row(t *testing.T, dir string) string {
 	cells = append(cells, near("the prompt after ten steps", trained, g.values(t, "last_prompt")))
 
 	same := "equal, with and without cache"
-	var texts []model.Text
-	for _, r := range g.Batches[0] {
-		texts = append(texts, model.Text{IDs: r.IDs[:len(r.IDs)-1]})
-	}
+	texts := g.texts()
 	cached := greedy(t, m, prompt, []int{p}, texts, len(g.Greedy[0]))
 	for i, want := range g.Greedy {
 		if alone := greedyWithoutCache(t, m, prompt, texts[i].IDs, len(want)); !slices.Equal(cached[i], want) || !slices.Equal(alone, want) {

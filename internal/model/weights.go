@@ -45,13 +45,21 @@ func (r *reader) tensor(name string, shape ...int) (tensorfile.Tensor, kernels.D
 	if !slices.Equal(t.Shape, shape) {
 		r.errs = append(r.errs, fmt.Errorf("tensor %q has shape %v, want %v", r.prefix+name, t.Shape, shape))
 	}
+	d, ok := dtype(t)
+	if !ok {
+		r.errs = append(r.errs, fmt.Errorf("tensor %q has type %s; ptune reads F32, BF16 and F16", r.prefix+name, t.DType))
+	}
+	return t, d
+}
+
+// dtype is a tensor's type, if kernels read it.
+func dtype(t tensorfile.Tensor) (kernels.DType, bool) {
 	for _, d := range []kernels.DType{kernels.F32, kernels.BF16, kernels.F16} {
 		if d.String() == t.DType {
-			return t, d
+			return d, true
 		}
 	}
-	r.errs = append(r.errs, fmt.Errorf("tensor %q has type %s; ptune reads F32, BF16 and F16", r.prefix+name, t.DType))
-	return t, 0
+	return 0, false
 }
 
 // matrix is a weight stored [rows, cols]: [out, in], or with inOut [in, out].

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -109,8 +108,5 @@ func (p *Prompt) SavePEFT(dir, base string, layers, heads int) error {
 	if err := tensorfile.Write(filepath.Join(dir, adapterWeights), []tensorfile.Tensor{t}, map[string]string{"format": "pt"}); err != nil {
 		return err
 	}
-	return tensorfile.WriteFile(filepath.Join(dir, adapterConfig), func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
+	return tensorfile.WriteBytes(filepath.Join(dir, adapterConfig), data)
 }

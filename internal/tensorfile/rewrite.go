@@ -80,10 +80,7 @@ func WriteJSON(path string, value any) error {
 	if err != nil {
 		return fmt.Errorf("write %q: %w", path, err)
 	}
-	return WriteFile(path, func(w io.Writer) error {
-		_, err := w.Write(append(data, '\n'))
-		return err
-	})
+	return WriteBytes(path, append(data, '\n'))
 }
 
 // Copy copies a file, whole or not at all.

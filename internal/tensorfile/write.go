@@ -57,6 +57,14 @@ func Write(path string, tensors []Tensor, meta map[string]string) error {
 	return WriteFile(path, func(w io.Writer) error { return safetensors.SerializeToWriter(views, meta, w) })
 }
 
+// WriteBytes writes a file of these bytes as WriteFile does.
+func WriteBytes(path string, data []byte) error {
+	return WriteFile(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
 // WriteFile writes a file that is there whole or not at all: under a temporary name beside it, synced, renamed, and the
 // folder synced. An error leaves the old file as it was.
 func WriteFile(path string, write func(io.Writer) error) (err error) {

@@ -99,10 +99,6 @@ func Run(ctx context.Context, c Config, obj Objective, values []float32, example
 			r.StopReason = StopDiverged
 			return r, fmt.Errorf("%w at step %d: loss %g, gradient norm %g, learning rate %g, prompt norm %g", ErrDiverged, s, loss, length, rate, norm(values))
 		}
-		tokens := make([]report.Number, c.VirtualTokens)
-		for i := range tokens {
-			tokens[i] = report.Number(norm(grad[i*len(grad)/c.VirtualTokens : (i+1)*len(grad)/c.VirtualTokens]))
-		}
 		if away.check(loss, s, values); away.steps == runawaySteps {
 			r.StopReason = StopDiverged
 			if evaluate == nil {
@@ -110,6 +106,10 @@ func Run(ctx context.Context, c Config, obj Objective, values []float32, example
 			}
 			return r, fmt.Errorf("%w at step %d: the loss has been above %.3g for %d steps (it began at %.3g, now it is %.3g), gradient norm %g, learning rate %g, prompt norm %g",
 				ErrDiverged, s, away.limit, away.steps, away.first, loss, length, rate, norm(values))
+		}
+		var tokens []report.Number
+		for row := range slices.Chunk(grad, len(grad)/c.VirtualTokens) {
+			tokens = append(tokens, report.Number(norm(row)))
 		}
 		if c.ClipNorm > 0 && length > c.ClipNorm { // torch's clip_grad_norm_
 			for i := range grad {
