@@ -28,7 +28,7 @@ var mayImport = map[string]string{
 	"internal/report":     "",
 	"internal/tensorfile": "",
 	"internal/tokenize":   "",
-	"internal/train":      "batch report",
+	"internal/train":      "batch report tensorfile",
 }
 
 // onlyIn says which packages may import an outside library.

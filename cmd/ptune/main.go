@@ -30,7 +30,7 @@ const (
 	exitUsage       = 2 // the command line, the task file or the data is wrong
 	exitGate        = 3 // an evaluation missed --fail-under
 	exitDiverged    = 4
-	exitInterrupted = 130 // SIGINT; SIGTERM is 143
+	exitInterrupted = 130 // SIGINT; SIGTERM is 143, SIGHUP 129
 )
 
 // streams is what a command reads and writes.
@@ -56,7 +56,7 @@ func run(args []string, s streams) int {
 	ctx, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		stop(interrupt{(<-signals).(syscall.Signal)})
 		os.Exit(128 + int((<-signals).(syscall.Signal))) // a second one leaves at once
@@ -88,7 +88,7 @@ func newRoot(s streams) *cobra.Command {
 it reads a Hugging Face model directory, learns a few virtual tokens, and writes them to a file of tens of kilobytes.
 
 Exit codes: 0 done, 1 failed, 2 the command line, task file or data is wrong, 3 an evaluation missed --fail-under,
-4 training diverged, 130 or 143 interrupted.`,
+4 training diverged, 130, 143 or 129 interrupted.`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.SetIn(s.in)
@@ -138,7 +138,7 @@ var errGate = errors.New("below the gate")
 type interrupt struct{ signal syscall.Signal }
 
 func (i interrupt) Error() string {
-	return "interrupted by " + map[syscall.Signal]string{syscall.SIGINT: "SIGINT", syscall.SIGTERM: "SIGTERM"}[i.signal]
+	return "interrupted by " + map[syscall.Signal]string{syscall.SIGINT: "SIGINT", syscall.SIGTERM: "SIGTERM", syscall.SIGHUP: "SIGHUP"}[i.signal]
 }
 
 func exitCode(ctx context.Context, err error) int {

@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -136,7 +139,7 @@ func TestTheExamplesOfEveryCommandAndTheDocsRun(t *testing.T) {
 }
 
 func TestASignalEndsARunWithItsCodeAndKeepsTheBestSoFar(t *testing.T) {
-	for signal, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
+	for signal, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143, syscall.SIGHUP: 129} {
 		dir := repository(t)
 		cmd := exec.Command("ptune", "train", "--config", "configs/sentiment.yaml", "--set", "train.steps=100000", "--set", "train.patience=0", "--set", "output.prompt=x/s.st", "--set", "output.dir=x/run")
 		cmd.Dir = dir
@@ -169,6 +172,77 @@ func TestASignalEndsARunWithItsCodeAndKeepsTheBestSoFar(t *testing.T) {
 		if !strings.Contains(stderr.String(), "ptune: error: interrupted by") || !strings.Contains(stderr.String(), "ptune: hint: the best prompt so far") {
 			t.Errorf("%v: stderr is %s", signal, stderr.String())
 		}
+	}
+}
+
+func TestARunThatIsKilledAgainAndAgainEndsWithTheSameBytes(t *testing.T) {
+	dir := repository(t)
+	args := func(out string, more ...string) []string {
+		return append([]string{"train", "--config", "configs/sentiment.yaml", "--quiet", "--set", "train.steps=200", "--set", "train.eval_every=1", "--set", "train.patience=0",
+			"--set", "data.valid=", "--set", "output.prompt=" + out + "/s.st", "--set", "output.dir=" + out + "/run"}, more...)
+	}
+	run := func(after time.Duration, args ...string) (killed bool) {
+		cmd := exec.Command("ptune", args...)
+		cmd.Dir = dir
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if after > 0 {
+			time.AfterFunc(after, func() { cmd.Process.Kill() })
+		}
+		if err := cmd.Wait(); err != nil && !strings.Contains(err.Error(), "killed") {
+			t.Fatalf("%v\n%s", err, stderr.String())
+		} else {
+			return err != nil
+		}
+		return false
+	}
+	read := func(name string) string {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	begin := time.Now()
+	run(0, args("straight")...)
+	took := time.Since(begin)
+	kills, rnd := 0, rand.New(rand.NewPCG(1, 2))
+	for kills < 30 && run(time.Duration((0.03+0.06*rnd.Float64())*float64(took)), args("killed", "--resume")...) {
+		kills++
+	}
+	run(0, args("killed", "--resume")...)
+	t.Logf("killed %d times", kills)
+	if read("killed/s.st") != read("straight/s.st") {
+		t.Error("the prompt is another one than that of a run that nobody killed")
+	}
+	steps := regexp.MustCompile(`"event":"step","step":(\d+),"of":200,"epoch":\d+,"loss":[^,]*`)
+	if got, want := steps.FindAllString(read("killed/run/events.jsonl"), -1), steps.FindAllString(read("straight/run/events.jsonl"), -1); !slices.Equal(got, want) {
+		t.Errorf("%d steps are in its events, want %d, each once", len(got), len(want))
+	}
+}
+
+func TestTwoRunsDoNotShareAFolder(t *testing.T) {
+	dir := repository(t)
+	args := []string{"train", "--config", "configs/sentiment.yaml", "--set", "train.steps=100000", "--set", "output.prompt=x/s.st", "--set", "output.dir=x/run"}
+	first := exec.Command("ptune", args...)
+	first.Dir = dir
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer first.Process.Kill()
+	for begin := time.Now(); time.Since(begin) < time.Minute; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, "x/run/events.jsonl")); err == nil {
+			break
+		}
+	}
+	second := exec.Command("ptune", args...)
+	second.Dir = dir
+	out, err := second.CombinedOutput()
+	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 || !strings.Contains(string(out), "another run writes to x/run") {
+		t.Errorf("the second run: %v\n%s", err, out)
 	}
 }
 

@@ -197,14 +197,15 @@ func autoRate(optimizer string) float64 {
 	return 0.7
 }
 
-func runConfig(task *config.Task, b *base, rows *taskRows) train.Config {
+func runConfig(task *config.Task, b *base, rows *taskRows, start *prompt.Prompt) (train.Config, error) {
 	t := task.Train
 	n := len(rows.train.Rows)
 	c := train.Config{
 		Steps: t.Steps, BatchSize: t.BatchSize, MicroBatchTokens: t.MicroBatchTokens, VirtualTokens: task.Prompt.Tokens,
 		Optimizer:    train.OptimizerConfig{Name: t.Optimizer, Betas: t.Betas, WeightDecay: t.WeightDecay},
 		LearningRate: t.LearningRate.Value, Schedule: t.Schedule, Warmup: t.Warmup, ClipNorm: t.ClipNorm,
-		EvalEvery: t.EvalEvery, Patience: t.Patience,
+		EvalEvery: t.EvalEvery, Patience: t.Patience, MinGain: t.MinGain,
+		Reparametrise: t.Reparametrise, Width: t.Width, Anchor: task.Prompt.Anchor, Seed: t.Seed,
 		Order: func(epoch int) []int { return data.Order(n, t.Shuffle, t.Seed, epoch) },
 	}
 	if c.Steps == 0 {
@@ -213,7 +214,26 @@ func runConfig(task *config.Task, b *base, rows *taskRows) train.Config {
 	if t.LearningRate.Auto {
 		c.LearningRate = autoRate(t.Optimizer) * b.EmbeddingRMS()
 	}
-	return c
+	switch {
+	case c.Anchor != 0 && task.Prompt.AnchorText == "":
+		c.AnchorAt = start.Values
+	case c.Anchor != 0:
+		at, err := textPrompt(task, b, task.Prompt.AnchorText)
+		if err != nil {
+			return c, fmt.Errorf("prompt.anchor_text: %w", err)
+		}
+		c.AnchorAt = at.Values
+	}
+	return c, nil
+}
+
+// textPrompt is a text's embeddings at the prompt's length.
+func textPrompt(task *config.Task, b *base, text string) (*prompt.Prompt, error) {
+	ids, err := b.tok.Encode(text)
+	if err != nil {
+		return nil, err
+	}
+	return prompt.New(task.Prompt.Tokens, b.Hidden, prompt.Init{Kind: "text", Text: text}, prompt.Source{Row: b.EmbeddingRow, Text: ids})
 }
 
 // unusual says in a sentence each what of a run is far outside of what has worked.

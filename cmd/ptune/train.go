@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -21,6 +20,7 @@ type trainOptions struct {
 	config string
 	set    []string
 	computeOptions
+	resume bool
 	dryRun bool
 	json   bool
 	quiet  bool
@@ -43,6 +43,7 @@ with their defaults; those marked ● have none:
 	cmd.Flags().StringVar(&o.config, "config", "", "the task file")
 	cmd.Flags().StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in train.steps=100 (repeatable)")
 	o.computeOptions.flags(cmd)
+	cmd.Flags().BoolVar(&o.resume, "resume", false, "go on where the run in output.dir stopped, or was killed, to the same result")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "read everything, say what the run would take, and stop before the first step")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the result as JSON")
 	cmd.Flags().BoolVar(&o.quiet, "quiet", false, "tell nothing on stderr but errors")
@@ -73,7 +74,10 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if err != nil {
 		return wrong{err}
 	}
-	c := runConfig(task, b, rows)
+	c, err := runConfig(task, b, rows, p)
+	if err != nil {
+		return wrong{err}
+	}
 	plan, err := planRun(task, b, c, rows, o.dryRun)
 	if err != nil {
 		return err
@@ -81,8 +85,13 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if o.dryRun {
 		return plan.print(s, o.json)
 	}
+	folder, err := openRunFolder(task, b, rows, o.resume, s)
+	if err != nil {
+		return err
+	}
+	defer folder.close()
 	b.closeText()
-	events, err := os.Create(filepath.Join(task.Output.Dir, "events.jsonl"))
+	events, err := folder.openEvents()
 	if err != nil {
 		return fmt.Errorf("write events: %w", err)
 	}
@@ -99,14 +108,12 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	for _, note := range notes {
 		s.warn("%s", note)
 	}
+	job := train.Job{Config: c, Values: p.Values, Examples: rows.examples(), Evaluate: rows.evaluate(b, task), Tell: tell, From: folder.from, Save: folder.save}
 	tell(report.Start{Model: b.Name, Rows: len(rows.train.Rows), Steps: c.Steps, BatchSize: c.BatchSize, VirtualTokens: p.Rows,
 		Parameters: len(p.Values), LearningRate: c.LearningRate, Optimizer: c.Optimizer.Name, Seed: task.Train.Seed})
 
-	result, runErr := train.Run(ctx, c, b, p.Values, rows.examples(), rows.evaluate(b, task), tell)
+	result, runErr := train.Run(ctx, b, job)
 
-	if result == nil {
-		return runErr
-	}
 	p.Values = result.Best
 	p.Meta.Training = trainingMeta(task, c, rows, result)
 	path := task.Output.Prompt
@@ -118,7 +125,11 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	}
 	tell(report.End{Steps: result.Steps, BestStep: result.BestStep, StopReason: result.StopReason, Seconds: time.Since(begin).Seconds(), PeakMemoryBytes: peakMemory()})
 	if runErr != nil {
-		return withHint(runErr, "the best prompt so far (step %d) is in %s", result.BestStep, path)
+		hint := ""
+		if result.StopReason == train.StopInterrupted {
+			hint = "; --resume goes on with the run"
+		}
+		return withHint(runErr, "the best prompt so far (step %d) is in %s%s", result.BestStep, path, hint)
 	}
 	if eventsErr != nil {
 		return fmt.Errorf("write events: %w", eventsErr)

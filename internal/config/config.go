@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"ptune/internal/data"
@@ -35,6 +37,9 @@ type Prompt struct {
 	Text    string `yaml:"text"`
 	File    string `yaml:"file"`
 	Special bool   `yaml:"special_tokens"` // begin the text with BOS, as PEFT does
+
+	Anchor     float64 `yaml:"anchor"`
+	AnchorText string  `yaml:"anchor_text"`
 }
 
 // Data is the rows and how they become tokens.
@@ -62,6 +67,8 @@ type Train struct {
 	BatchSize        int        `yaml:"batch_size"`
 	MicroBatchTokens int        `yaml:"micro_batch_tokens"`
 	Recompute        string     `yaml:"recompute"`
+	Reparametrise    string     `yaml:"reparametrise"`
+	Width            int        `yaml:"width"`
 	Optimizer        string     `yaml:"optimizer"`
 	LearningRate     Rate       `yaml:"learning_rate"`
 	Betas            [2]float64 `yaml:"betas"`
@@ -73,6 +80,7 @@ type Train struct {
 	Shuffle          bool       `yaml:"shuffle"`
 	EvalEvery        int        `yaml:"eval_every"`
 	Patience         int        `yaml:"patience"`
+	MinGain          float64    `yaml:"min_gain"`
 }
 
 // Output is what a run leaves.
@@ -101,9 +109,31 @@ func Default() *Task {
 	return &Task{
 		Prompt: Prompt{Tokens: 16, Init: "text"},
 		Data:   Data{MaxTokens: 512, OnTooLong: data.TooLongIsError},
-		Train: Train{Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Recompute: "auto", Optimizer: "adamw", LearningRate: Rate{Auto: true},
+		Train: Train{Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Recompute: "auto", Reparametrise: Off, Width: 64, Optimizer: "adamw", LearningRate: Rate{Auto: true},
 			Betas: [2]float64{0.9, 0.999}, Schedule: "linear", Warmup: 0.05, ClipNorm: 1, Shuffle: true, EvalEvery: 50, Patience: 5},
 	}
+}
+
+// Values are all keys of the task with their values, as text.
+func (t *Task) Values() map[string]string {
+	values := map[string]string{}
+	for _, key := range Keys() {
+		v := reflect.ValueOf(t).Elem()
+		for name := range strings.SplitSeq(key, ".") {
+			v, _ = fieldOf(v, name)
+		}
+		if _, rate := v.Interface().(Rate); v.Kind() != reflect.Struct || rate {
+			values[key] = fmt.Sprint(v.Interface())
+		}
+	}
+	return values
+}
+
+func (r Rate) String() string {
+	if r.Auto {
+		return Auto
+	}
+	return strconv.FormatFloat(r.Value, 'g', -1, 64)
 }
 
 // check finds the values that no run could use. at gives the place of a key.
@@ -184,5 +214,12 @@ func (t *Task) check(at func(key string) string) error {
 	finite("train.clip_norm", t.Train.ClipNorm, 0, math.Inf(1))
 	atLeast("train.eval_every", t.Train.EvalEvery, 1)
 	atLeast("train.patience", t.Train.Patience, 0)
+	finite("train.min_gain", t.Train.MinGain, 0, math.Inf(1))
+	oneOf("train.reparametrise", t.Train.Reparametrise, train.Reparametrisations()...)
+	atLeast("train.width", t.Train.Width, 1)
+	finite("prompt.anchor", t.Prompt.Anchor, 0, math.Inf(1))
+	if t.Prompt.AnchorText != "" && t.Prompt.Anchor == 0 {
+		bad("prompt.anchor_text", "is set, but prompt.anchor is 0, so nothing holds the prompt to it")
+	}
 	return errors.Join(errs...)
 }

@@ -94,25 +94,25 @@ func (m *Model) forLoss(prompts []float32, f *batch.Forest) (*ops.Layout, error)
 	return m.layout(f)
 }
 
-// LossGrad is the summed −log p of a forest's targets behind the soft prompts [P, D]; scale times its gradient is added to
-// grad [P, D].
-func (m *Model) LossGrad(prompts []float32, f *batch.Forest, scale float64, grad []float32) (float64, error) {
+// LossGrad is −log p of each of a forest's targets behind the soft prompts [P, D]; the gradient of their sum is added to
+// grad [P, D]. The result is valid until the next call.
+func (m *Model) LossGrad(prompts []float32, f *batch.Forest, grad []float32) ([]float32, error) {
 	l, err := m.forLoss(prompts, f)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	l.Scale = float32(scale)
+	l.Scale = 1
 	gr, err := m.graph(lossAndGradient, f.Prompts)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if err := m.run(gr, prompts, l); err != nil {
-		return 0, err
+		return nil, err
 	}
 	for i, v := range ops.Value(gr.grad).Data {
 		grad[i] += v
 	}
-	return sum(gr.NLL), nil
+	return gr.NLL, nil
 }
 
 // Plan is what LossGrad takes on a forest: the FLOPs, and the bytes of values and scratch beside the weights. Nothing is computed.
@@ -169,12 +169,4 @@ func (m *Model) Logits(prompts []float32, f *batch.Forest) (kernels.Matrix, erro
 		return kernels.Matrix{}, err
 	}
 	return ops.Value(gr.logits), nil
-}
-
-func sum(x []float32) float64 {
-	var s float64
-	for _, v := range x {
-		s += float64(v)
-	}
-	return s
 }

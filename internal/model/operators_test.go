@@ -48,7 +48,7 @@ func BenchmarkOperators(b *testing.B) {
 	f, p := batch.Pack([]int{16}, texts(16, 20, m.Vocab)), prompt(m, 16)
 	grad := make([]float32, len(p))
 	step := func() {
-		if _, err := m.LossGrad(p, f, 1, grad); err != nil {
+		if _, err := m.LossGrad(p, f, grad); err != nil {
 			b.Fatal(err)
 		}
 	}

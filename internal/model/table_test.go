@@ -98,10 +98,7 @@ func row(t *testing.T, dir string) string {
 	}
 	cells := []string{near("logits", logits.Data, g.values(t, "logits"))}
 	f := g.forest(0, p)
-	grad := make([]float32, len(prompt))
-	if _, err := m.LossGrad(prompt, f, 1/float64(len(f.Targets)), grad); err != nil {
-		t.Fatal(err)
-	}
+	_, grad := meanLossGrad(t, m, prompt, f)
 	cells = append(cells, near("gradient", grad, g.values(t, "gradient")))
 	trained := slices.Clone(prompt)
 	tenSteps(t, m, g, trained)
@@ -150,12 +147,8 @@ func tenSteps(t *testing.T, m *model.Model, g *golden, prompt []float32) (losses
 	}
 	for s := range g.values(t, "losses") {
 		f := g.forest(s%len(g.Batches), len(prompt)/m.Hidden)
-		grad, n := make([]float32, len(prompt)), float64(len(f.Targets))
-		nll, err := m.LossGrad(prompt, f, 1/n, grad)
-		if err != nil {
-			t.Fatal(err)
-		}
-		losses = append(losses, float32(nll/n))
+		loss, grad := meanLossGrad(t, m, prompt, f)
+		losses = append(losses, float32(loss))
 		opt.Step(prompt, grad, g.LearningRate)
 	}
 	return losses

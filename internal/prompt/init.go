@@ -8,7 +8,7 @@ import (
 )
 
 // Kinds are the ways a prompt can begin, as the task file names them.
-func Kinds() []string { return []string{"text", "vocab", "labels", "random", "file"} }
+func Kinds() []string { return []string{"text", "vocab", "labels", "random", "uniform", "file"} }
 
 // Source is what a prompt begins from.
 type Source struct {
@@ -38,6 +38,10 @@ func New(rows, dim int, init Init, s Source) (*Prompt, error) {
 		err = p.fromLabels(s, r)
 	case "random":
 		p.fromRandom(s, r)
+	case "uniform":
+		for range rows * dim { // Lester et al. 2021, section 3.2
+			p.Values = append(p.Values, float32(r.Float64()-0.5))
+		}
 	case "file":
 		err = p.fromFile(s, r)
 	default:

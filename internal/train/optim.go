@@ -1,6 +1,7 @@
 package train
 
 import (
+	"errors"
 	"fmt"
 	"math"
 )
@@ -8,6 +9,8 @@ import (
 // Optimizer changes values by their gradient.
 type Optimizer interface {
 	Step(values, grad []float32, rate float64)
+	moments() (steps int, m []moments) // what it remembers
+	restore(steps int, m []moments) error
 }
 
 // Optimizers lists the optimizers by the names of the task file.
@@ -52,6 +55,27 @@ func (a *AdamW) Step(values, grad []float32, rate float64) {
 		a.v[i] = a.v[i]*float32(a.Beta2) + g*g*float32(1-a.Beta2)
 		values[i] = values[i]*decay - float32(step)*(a.m[i]/(float32(math.Sqrt(float64(a.v[i]))/root)+float32(a.Eps)))
 	}
+}
+
+func (a *AdamW) moments() (int, []moments) { return a.t, []moments{widen(a.m), widen(a.v)} }
+
+func (a *AdamW) restore(steps int, m []moments) error {
+	if len(m) != 2 || len(m[0]) != len(a.m) || len(m[1]) != len(a.v) {
+		return errors.New("the optimizer's moments are of another size")
+	}
+	a.t = steps
+	for i := range a.m {
+		a.m[i], a.v[i] = float32(m[0][i]), float32(m[1][i])
+	}
+	return nil
+}
+
+func widen(x []float32) moments {
+	m := make(moments, len(x))
+	for i, v := range x {
+		m[i] = float64(v)
+	}
+	return m
 }
 
 // minFactored is the least of both sizes of a matrix whose second moments T5X keeps as a row and a column: those of shorter prompts
@@ -103,6 +127,17 @@ func (a *Adafactor) Step(values, grad []float32, rate float64) {
 	}
 }
 
+func (a *Adafactor) moments() (int, []moments) { return a.t, []moments{a.v} }
+
+func (a *Adafactor) restore(steps int, m []moments) error {
+	if len(m) != 1 || len(m[0]) != len(a.v) {
+		return errors.New("the optimizer's moments are of another size")
+	}
+	a.t = steps
+	copy(a.v, m[0])
+	return nil
+}
+
 // factors makes the update from the moments of rows and columns: v[i][j] is r[i] c[j] / mean(r).
 func (a *Adafactor) factors(grad []float32, beta, eps float64) {
 	rows := len(grad) / a.cols
@@ -132,4 +167,13 @@ func (s *SGD) Step(values, grad []float32, rate float64) {
 	for i, g := range grad {
 		values[i] -= float32(rate) * (g + float32(s.WeightDecay)*values[i])
 	}
+}
+
+func (s *SGD) moments() (int, []moments) { return 0, nil }
+
+func (s *SGD) restore(_ int, m []moments) error {
+	if len(m) != 0 {
+		return errors.New("the optimizer's moments are of another one")
+	}
+	return nil
 }

@@ -67,9 +67,11 @@ func TestALongGradientIsClippedAndAShortOneIsNot(t *testing.T) {
 		c := config()
 		c.Steps, c.Optimizer.Name, c.Schedule, c.Warmup, c.ClipNorm = 1, "sgd", "constant", 0, clip
 		x := []float32{1 + 3, 1 + 4} // a gradient of length 10
-		if _, err := Run(context.Background(), c, &bowl{}, x, examples(4), nil, (&events{}).tell); err != nil {
+		r, err := Run(context.Background(), &bowl{}, Job{Config: c, Values: x, Examples: examples(4), Tell: (&events{}).tell})
+		if err != nil {
 			t.Fatal(err)
 		}
+		x = r.Best
 		if moved := math.Hypot(float64(x[0])-4, float64(x[1])-5); math.Abs(moved-want) > 1e-5 {
 			t.Errorf("clip_norm %g: the step is %g long, want %g", clip, moved, want)
 		}

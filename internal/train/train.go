@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"math"
 	"slices"
 	"time"
@@ -17,8 +16,9 @@ import (
 
 // Objective is what is minimised.
 type Objective interface {
-	// LossGrad is the summed −log p of the forest's targets; scale times its gradient is added to grad.
-	LossGrad(values []float32, f *batch.Forest, scale float64, grad []float32) (float64, error)
+	// LossGrad is −log p of each of the forest's targets; the gradient of their sum is added to grad. values and grad hold the forest's
+	// soft prompts, one behind the other. The result is valid until the next call.
+	LossGrad(values []float32, f *batch.Forest, grad []float32) ([]float32, error)
 }
 
 // Evaluate measures values on the validation sets. The mean of the losses decides which values are best.
@@ -31,19 +31,37 @@ type Config struct {
 	MicroBatchTokens int // the most tokens of text that are computed at a time
 	VirtualTokens    int
 	Optimizer        OptimizerConfig
+	Reparametrise    string  // what is trained instead of the values themselves, one of Reparametrisations
+	Width            int     // of the reparametrisation
+	Anchor           float64 // γ of γ |values − AnchorAt|² / VirtualTokens, which is added to what is minimised; 0: nothing
+	AnchorAt         []float32
 	LearningRate     float64
 	Schedule         string
 	Warmup           float64
 	ClipNorm         float64 // 0: off
 	EvalEvery        int
 	Patience         int                   // evaluations without a better loss; 0: no end
+	MinGain          float64               // how much lower a loss must be to be better for Patience
+	Seed             uint64                // of the reparametrisation
 	Order            func(epoch int) []int // the order of the examples
+}
+
+// Job is one prompt to train.
+type Job struct {
+	Config
+	Values   []float32 // where the prompt begins, [VirtualTokens, D]; not changed
+	Examples []batch.Example
+	Evaluate Evaluate // nil: the last values are the best
+	Tell     report.Func
+	From     *State             // where to go on; nil: at the beginning
+	Save     func(*State) error // keeps a state to go on from: after each evaluation, now and then, and where the run is interrupted; nil: not kept
 }
 
 // Why a run stopped.
 const (
 	StopSteps       = "steps"
 	StopPatience    = "patience"
+	StopHalved      = "halved" // others of the same sweep were better
 	StopInterrupted = "interrupted"
 	StopDiverged    = "diverged"
 	StopFailed      = "failed"
@@ -54,87 +72,192 @@ type Result struct {
 	Steps, BestStep int
 	StopReason      string
 	Best            []float32     // the values at BestStep
+	Loss            float64       // the lowest mean of the validation losses; infinite where there were none
 	Valid           []report.Eval // the evaluation at BestStep
 }
 
 // ErrDiverged is wrapped by the error of a run whose loss or gradient is no number any more.
 var ErrDiverged = errors.New("training diverged")
 
-// Run trains values in place on the examples. Where there is something to evaluate, the best values are those of the lowest
-// validation loss, the start among them; otherwise the last. The result is valid beside an error: the best so far.
-func Run(ctx context.Context, c Config, obj Objective, values []float32, examples []batch.Example, evaluate Evaluate, tell report.Func) (*Result, error) {
-	opt, err := NewOptimizer(c.Optimizer, c.VirtualTokens, len(values)/c.VirtualTokens)
+// Run trains one prompt. Where there is something to evaluate, the best values are those of the lowest validation loss, the start
+// among them; otherwise the last. The result is valid beside an error: the best so far.
+func Run(ctx context.Context, obj Objective, job Job) (*Result, error) {
+	results, errs := Together(ctx, obj, []Job{job}, Halving{})
+	return results[0], errs[0]
+}
+
+// run is a job under way.
+type run struct {
+	Job
+	r         *Result
+	p         *parameters
+	grad      []float32 // of the values, summed over the step's targets so far
+	loss      float64   // summed alike
+	order     []int
+	orderOf   int     // the epoch whose order it is, from 1
+	evaluated int     // the last step that was evaluated, -1 before the first
+	worse     int     // evaluations since the last that was better by MinGain
+	mark      float64 // the loss of that one
+	away      runaway
+	saved     time.Time
+	err       error
+	done      bool
+}
+
+func newRun(job Job) (*run, error) {
+	r := &run{Job: job, r: &Result{StopReason: StopFailed, Best: slices.Clone(job.Values), Loss: math.Inf(1)}, grad: make([]float32, len(job.Values)),
+		evaluated: -1, mark: math.Inf(1), saved: time.Now()}
+	var err error
+	if r.p, err = newParameters(job.Config, job.Values); err == nil && job.From != nil {
+		err = r.restore(job.From)
+	}
+	return r, err
+}
+
+// finish ends the run.
+func (r *run) finish(reason string, err error) {
+	r.done, r.r.StopReason, r.err = true, reason, err
+}
+
+// fail ends the run by an error, which may be that its context has ended.
+func (r *run) fail(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		r.finish(StopFailed, err)
+		return
+	}
+	err = context.Cause(ctx)
+	if r.Save != nil {
+		err = errors.Join(err, r.Save(r.state()))
+	}
+	r.finish(StopInterrupted, err)
+}
+
+// rows are the examples of the next step.
+func (r *run) rows() []int {
+	perEpoch := (len(r.Examples) + r.BatchSize - 1) / r.BatchSize
+	epoch, place := r.r.Steps/perEpoch, r.r.Steps%perEpoch
+	if r.orderOf != epoch+1 {
+		r.order, r.orderOf = r.Order(epoch), epoch+1
+	}
+	return r.order[place*r.BatchSize : min(len(r.order), (place+1)*r.BatchSize)]
+}
+
+// clear makes ready for the sums of a step.
+func (r *run) clear() {
+	clear(r.grad)
+	r.loss = 0
+}
+
+// step changes the values by the summed gradient, and evaluates where it is time to.
+func (r *run) step(ctx context.Context, begin time.Time) {
+	s, targets := r.r.Steps+1, 0
+	for _, i := range r.rows() {
+		targets += len(r.Examples[i].IDs) - r.Examples[i].From
+	}
+	loss := r.loss / float64(targets)
+	for i := range r.grad {
+		r.grad[i] /= float32(targets)
+	}
+	factor, err := schedule(r.Schedule, r.Warmup, s, r.Steps)
 	if err != nil {
-		return nil, err
+		r.fail(ctx, err)
+		return
 	}
-	r := &Result{StopReason: StopFailed, Best: slices.Clone(values)}
-	keep := keeper{c: c, r: r, evaluate: evaluate, tell: tell, lowest: math.Inf(1)}
-	if _, err := keep.check(ctx, values, 0); err != nil {
-		return r, interrupted(ctx, r, err)
+	values := r.p.values
+	for i, at := range r.AnchorAt { // wayward prompting (Khashabi et al. 2022)
+		r.grad[i] += float32(2 * r.Anchor / float64(r.VirtualTokens) * float64(values[i]-at))
 	}
-	perEpoch := (len(examples) + c.BatchSize - 1) / c.BatchSize
-	grad, before, start := make([]float32, len(values)), make([]float32, len(values)), slices.Clone(values)
-	var order []int
-	var away runaway
-	for s := 1; s <= c.Steps; s++ {
-		if ctx.Err() != nil {
-			return r, interrupted(ctx, r, ctx.Err())
+	length := r.p.gradient(r.grad)
+	rate := r.LearningRate * factor
+	if !finite(loss) || !finite(length) {
+		r.finish(StopDiverged, fmt.Errorf("%w at step %d: loss %g, gradient norm %g, learning rate %g, prompt norm %g", ErrDiverged, s, loss, length, rate, norm(values)))
+		return
+	}
+	if r.away.check(loss, s, values); r.away.Steps == runawaySteps {
+		if r.Evaluate == nil {
+			r.r.Best, r.r.BestStep = r.away.Good, r.away.GoodStep
 		}
-		begin := time.Now()
-		epoch, place := (s-1)/perEpoch, (s-1)%perEpoch
-		if place == 0 {
-			order = c.Order(epoch)
-		}
-		rows := order[place*c.BatchSize : min(len(order), (place+1)*c.BatchSize)]
-		loss, targets, err := lossGrad(c, obj, values, examples, rows, grad)
-		if err != nil {
-			return r, err
-		}
-		factor, err := schedule(c.Schedule, c.Warmup, s, c.Steps)
-		if err != nil {
-			return r, err
-		}
-		rate, length := c.LearningRate*factor, norm(grad)
-		if !finite(loss) || !finite(length) {
-			r.StopReason = StopDiverged
-			return r, fmt.Errorf("%w at step %d: loss %g, gradient norm %g, learning rate %g, prompt norm %g", ErrDiverged, s, loss, length, rate, norm(values))
-		}
-		if away.check(loss, s, values); away.steps == runawaySteps {
-			r.StopReason = StopDiverged
-			if evaluate == nil {
-				r.Best, r.BestStep = away.good, away.goodStep
-			}
-			return r, fmt.Errorf("%w at step %d: the loss has been above %.3g for %d steps (it began at %.3g, now it is %.3g), gradient norm %g, learning rate %g, prompt norm %g",
-				ErrDiverged, s, away.limit, away.steps, away.first, loss, length, rate, norm(values))
-		}
-		var tokens []report.Number
-		for row := range slices.Chunk(grad, len(grad)/c.VirtualTokens) {
-			tokens = append(tokens, report.Number(norm(row)))
-		}
-		if c.ClipNorm > 0 && length > c.ClipNorm { // torch's clip_grad_norm_
-			for i := range grad {
-				grad[i] *= float32(c.ClipNorm / (length + 1e-6))
-			}
-		}
-		copy(before, values)
-		opt.Step(values, grad, rate)
-		r.Steps = s
-		tell(report.Step{Step: s, Of: c.Steps, Epoch: epoch + 1, Loss: report.Number(loss), LearningRate: rate, GradNorm: report.Number(length),
-			PromptNorm: report.Number(norm(values)), UpdateRatio: report.Number(distance(values, before) / norm(before)), Drift: report.Number(distance(values, start)),
-			TokenNorms: tokens, TargetTokens: targets, Seconds: time.Since(begin).Seconds()})
-		if s%c.EvalEvery == 0 || s == c.Steps {
-			stop, err := keep.check(ctx, values, s)
-			if err != nil {
-				return r, interrupted(ctx, r, err)
-			}
-			if stop {
-				r.StopReason = StopPatience
-				return r, nil
-			}
+		r.finish(StopDiverged, fmt.Errorf("%w at step %d: the loss has been above %.3g for %d steps (it began at %.3g, now it is %.3g), gradient norm %g, learning rate %g, prompt norm %g",
+			ErrDiverged, s, r.away.Limit, r.away.Steps, r.away.First, loss, length, rate, norm(values)))
+		return
+	}
+	var tokens []report.Number
+	for row := range slices.Chunk(r.grad, len(r.grad)/r.VirtualTokens) {
+		tokens = append(tokens, report.Number(norm(row)))
+	}
+	shrink := 1.0
+	if r.ClipNorm > 0 && length > r.ClipNorm { // torch's clip_grad_norm_
+		shrink = r.ClipNorm / (length + 1e-6)
+	}
+	before := slices.Clone(values)
+	r.p.step(rate, shrink)
+	r.r.Steps = s
+	r.Tell(report.Step{Step: s, Of: r.Steps, Epoch: r.orderOf, Loss: report.Number(loss), LearningRate: rate, GradNorm: report.Number(length),
+		PromptNorm: report.Number(norm(values)), UpdateRatio: report.Number(distance(values, before) / norm(before)), Drift: report.Number(distance(values, r.Values)),
+		TokenNorms: tokens, TargetTokens: targets, Seconds: time.Since(begin).Seconds()})
+	r.check(ctx)
+}
+
+// saveEvery is how much work a killed run may lose.
+const saveEvery = 30 * time.Second
+
+// check evaluates if that is due after the steps so far, and ends the run where there is nothing more to do.
+func (r *run) check(ctx context.Context) {
+	s := r.r.Steps
+	due := s%r.EvalEvery == 0 || s >= r.Steps
+	if due && r.evaluated < s {
+		if err := r.evaluate(ctx); err != nil {
+			r.fail(ctx, err)
+			return
 		}
 	}
-	r.StopReason = StopSteps
-	return r, nil
+	if r.Save != nil && (due || time.Since(r.saved) > saveEvery) {
+		if err := r.Save(r.state()); err != nil {
+			r.finish(StopFailed, err)
+			return
+		}
+		r.saved = time.Now()
+	}
+	switch {
+	case due && r.Patience > 0 && r.worse >= r.Patience:
+		r.finish(StopPatience, nil)
+	case s >= r.Steps:
+		r.finish(StopSteps, nil)
+	}
+}
+
+// evaluate measures the values and keeps them if they are the best.
+func (r *run) evaluate(ctx context.Context) error {
+	s := r.r.Steps
+	if r.Evaluate == nil {
+		copy(r.r.Best, r.p.values)
+		r.r.BestStep, r.evaluated = s, s
+		return nil
+	}
+	evals, err := r.Evaluate(ctx, r.p.values)
+	if err != nil {
+		return err
+	}
+	mean := 0.0
+	for _, e := range evals {
+		mean += float64(e.Loss) / float64(len(evals))
+	}
+	better := mean < r.r.Loss // false for NaN, which is never best
+	if better {
+		copy(r.r.Best, r.p.values)
+		r.r.BestStep, r.r.Valid, r.r.Loss = s, evals, mean
+	}
+	if better && (math.IsInf(r.mark, 1) || r.mark-mean > r.MinGain) {
+		r.mark, r.worse = mean, 0
+	} else {
+		r.worse++
+	}
+	for _, e := range evals {
+		e.Step, e.Best = s, better
+		r.Tell(e)
+	}
+	r.evaluated = s
+	return nil
 }
 
 // runawaySteps is how long a loss may be far above where it began: a bad batch or a long warm-up ends sooner.
@@ -142,120 +265,22 @@ const runawaySteps = 20
 
 // runaway watches for a loss that has left for good.
 type runaway struct {
-	first, limit float64
-	steps        int // that the loss has been above the limit, without a break
-	good         []float32
-	goodStep     int // the step that made good, the last values with a loss below the limit
+	First, Limit float64
+	Steps        int // that the loss has been above the limit, without a break
+	Good         []float32
+	GoodStep     int // the step that made Good, the last values with a loss below the limit
 }
 
 // check takes the loss of values, which is measured before step s. A loss is far off at three times the first one, and five more.
 func (r *runaway) check(loss float64, s int, values []float32) {
 	if s == 1 {
-		r.first, r.limit = loss, max(3*loss, loss+5)
+		r.First, r.Limit = loss, max(3*loss, loss+5)
 	}
-	if loss > r.limit {
-		r.steps++
+	if loss > r.Limit {
+		r.Steps++
 		return
 	}
-	r.steps, r.good, r.goodStep = 0, append(r.good[:0], values...), s-1
-}
-
-// lossGrad is the mean loss over the targets of the rows, with its gradient: the sum over micro-batches, divided once.
-func lossGrad(c Config, obj Objective, values []float32, examples []batch.Example, rows []int, grad []float32) (loss float64, targets int, err error) {
-	for _, r := range rows {
-		targets += len(examples[r].IDs) - examples[r].From
-	}
-	clear(grad)
-	for _, f := range pack(c, examples, rows) {
-		nll, err := obj.LossGrad(values, f, 1/float64(targets), grad)
-		if err != nil {
-			return 0, 0, err
-		}
-		loss += nll
-	}
-	return loss / float64(targets), targets, nil
-}
-
-// pack cuts rows into forests of at most MicroBatchTokens tokens of text, or one row. Rows are sorted by their text first, so
-// that those which begin alike share a forest.
-func pack(c Config, examples []batch.Example, rows []int) []*batch.Forest {
-	sorted := slices.Clone(rows)
-	slices.SortStableFunc(sorted, func(a, b int) int { return slices.Compare(examples[a].IDs, examples[b].IDs) })
-	var forests []*batch.Forest
-	var part []batch.Example
-	tokens := 0
-	for i, r := range sorted {
-		part = append(part, examples[r])
-		tokens += len(examples[r].IDs)
-		if i == len(sorted)-1 || tokens+len(examples[sorted[i+1]].IDs) > c.MicroBatchTokens {
-			forests = append(forests, batch.Pack([]int{c.VirtualTokens}, part))
-			part, tokens = nil, 0
-		}
-	}
-	return forests
-}
-
-// Forests are the micro-batches of the first epoch's steps, counted from 0.
-func Forests(c Config, examples []batch.Example) iter.Seq2[int, *batch.Forest] {
-	return func(yield func(int, *batch.Forest) bool) {
-		step := 0
-		for rows := range slices.Chunk(c.Order(0), c.BatchSize) {
-			for _, f := range pack(c, examples, rows) {
-				if !yield(step, f) {
-					return
-				}
-			}
-			step++
-		}
-	}
-}
-
-// keeper evaluates and keeps the best.
-type keeper struct {
-	c        Config
-	r        *Result
-	evaluate Evaluate
-	tell     report.Func
-	lowest   float64
-	worse    int // evaluations since the best
-}
-
-// check evaluates after step s, and tells whether patience is out.
-func (k *keeper) check(ctx context.Context, values []float32, s int) (stop bool, err error) {
-	if k.evaluate == nil {
-		copy(k.r.Best, values)
-		k.r.BestStep = s
-		return false, nil
-	}
-	evals, err := k.evaluate(ctx, values)
-	if err != nil {
-		return false, err
-	}
-	mean := 0.0
-	for _, e := range evals {
-		mean += float64(e.Loss) / float64(len(evals))
-	}
-	better := mean < k.lowest // false for NaN, which is never best
-	if better {
-		copy(k.r.Best, values)
-		k.r.BestStep, k.r.Valid, k.lowest, k.worse = s, evals, mean, 0
-	} else {
-		k.worse++
-	}
-	for _, e := range evals {
-		e.Step, e.Best = s, better
-		k.tell(e)
-	}
-	return k.c.Patience > 0 && k.worse >= k.c.Patience, nil
-}
-
-// interrupted marks a run that its context ended, and returns what ended it.
-func interrupted(ctx context.Context, r *Result, err error) error {
-	if ctx.Err() != nil {
-		r.StopReason = StopInterrupted
-		return context.Cause(ctx)
-	}
-	return err
+	r.Steps, r.Good, r.GoodStep = 0, append(r.Good[:0], values...), s-1
 }
 
 // norm is the Euclidean length of values.

@@ -18,18 +18,42 @@ type bowl struct {
 	spoil            int // the call that gives NaN, from 1
 }
 
-func (b *bowl) LossGrad(x []float32, f *batch.Forest, scale float64, grad []float32) (float64, error) {
+func (b *bowl) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32, error) {
 	b.forests++
 	b.targets += len(f.Targets)
-	n, loss := float64(len(f.Targets)), 0.0
-	for i, v := range x {
-		loss += n * float64((v-1)*(v-1))
-		grad[i] += float32(scale * n * 2 * float64(v-1))
+	per := len(x) / f.Prompts // values of a virtual token
+	nll := make([]float32, len(f.Targets))
+	for _, s := range f.Segments {
+		if s.Parent >= 0 {
+			continue
+		}
+		for t, target := range f.Targets {
+			if promptOf(f, target.Row) != s.Row {
+				continue
+			}
+			for i := s.Row * per; i < (s.Row+s.Len)*per; i++ {
+				nll[t] += (x[i] - 1) * (x[i] - 1)
+				grad[i] += 2 * (x[i] - 1)
+			}
+		}
 	}
 	if b.forests == b.spoil {
-		loss = math.NaN()
+		nll[0] = float32(math.NaN())
 	}
-	return loss, nil
+	return nll, nil
+}
+
+// promptOf is the first row of the soft prompt above a row.
+func promptOf(f *batch.Forest, row int) int {
+	for _, s := range f.Segments {
+		if row >= s.Row && row < s.Row+s.Len {
+			for s.Parent >= 0 {
+				s = f.Segments[s.Parent]
+			}
+			return s.Row
+		}
+	}
+	return -1
 }
 
 func examples(n int) []batch.Example {
@@ -66,7 +90,7 @@ func TestARunFindsTheBottomOfABowl(t *testing.T) {
 		c, e, obj := config(), &events{}, &bowl{}
 		c.Optimizer.Name = optimizer
 		x := []float32{3, -2}
-		r, err := Run(context.Background(), c, obj, x, examples(10), nil, e.tell)
+		r, err := Run(context.Background(), obj, Job{Config: c, Values: x, Examples: examples(10), Evaluate: nil, Tell: e.tell})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,9 +117,11 @@ func TestMicroBatchesDoNotChangeAStep(t *testing.T) {
 		c, obj := config(), &bowl{}
 		c.Steps, c.MicroBatchTokens = 5, tokens
 		x := []float32{3, -2}
-		if _, err := Run(context.Background(), c, obj, x, examples(10), nil, (&events{}).tell); err != nil {
+		r, err := Run(context.Background(), obj, Job{Config: c, Values: x, Examples: examples(10), Evaluate: nil, Tell: (&events{}).tell})
+		if err != nil {
 			t.Fatal(err)
 		}
+		x = r.Best
 		if want == nil {
 			want = x
 			if obj.forests != 4+4+2+4+4 {
@@ -120,7 +146,7 @@ func TestTheBestIsKeptAndPatienceEndsTheRun(t *testing.T) {
 		l := losses[len(at)-1]
 		return []report.Eval{{Set: "a", Loss: report.Number(l - 1)}, {Set: "b", Loss: report.Number(l + 1)}}, nil
 	}
-	r, err := Run(context.Background(), c, &bowl{}, []float32{3, -2}, examples(10), evaluate, e.tell)
+	r, err := Run(context.Background(), &bowl{}, Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Evaluate: evaluate, Tell: e.tell})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +161,7 @@ func TestTheBestIsKeptAndPatienceEndsTheRun(t *testing.T) {
 func TestALossThatIsNoNumberEndsTheRunWithTheBestSoFar(t *testing.T) {
 	c := config()
 	x := []float32{3, -2}
-	r, err := Run(context.Background(), c, &bowl{spoil: 13}, x, examples(10), nil, (&events{}).tell)
+	r, err := Run(context.Background(), &bowl{spoil: 13}, Job{Config: c, Values: x, Examples: examples(10), Evaluate: nil, Tell: (&events{}).tell})
 	if !errors.Is(err, ErrDiverged) || r.StopReason != StopDiverged || r.Steps != 12 || r.BestStep != 10 {
 		t.Errorf("result is %+v (%v), want divergence at step 13", r, err)
 	}
@@ -149,7 +175,7 @@ func TestAFailedRunSaysSoAndKeepsItsBest(t *testing.T) {
 		}
 		return []report.Eval{{Loss: report.Number(9 - n)}}, nil
 	}
-	r, err := Run(context.Background(), config(), &bowl{}, []float32{3}, examples(10), evaluate, (&events{}).tell)
+	r, err := Run(context.Background(), &bowl{}, Job{Config: config(), Values: []float32{3}, Examples: examples(10), Evaluate: evaluate, Tell: (&events{}).tell})
 	if !errors.Is(err, broken) || r.StopReason != StopFailed || r.Steps != 20 || r.BestStep != 10 {
 		t.Errorf("result is %+v (%v)", r, err)
 	}
@@ -157,11 +183,11 @@ func TestAFailedRunSaysSoAndKeepsItsBest(t *testing.T) {
 
 func TestAnInterruptedRunKeepsItsBest(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	r, err := Run(ctx, config(), &bowl{}, []float32{3}, examples(10), nil, func(e report.Event) {
+	r, err := Run(ctx, &bowl{}, Job{Config: config(), Values: []float32{3}, Examples: examples(10), Evaluate: nil, Tell: func(e report.Event) {
 		if s, ok := e.(report.Step); ok && s.Step == 25 {
 			cancel()
 		}
-	})
+	}})
 	if !errors.Is(err, context.Canceled) || r.StopReason != StopInterrupted || r.Steps != 25 || r.BestStep != 20 {
 		t.Errorf("result is %+v (%v)", r, err)
 	}
@@ -187,7 +213,7 @@ func TestSchedulesRiseStayAndFall(t *testing.T) {
 func TestAStepTellsHowFarThePromptMovedAndWhichTokensAskedForIt(t *testing.T) {
 	c, e := config(), &events{}
 	c.Steps, c.Optimizer.Name, c.Schedule, c.Warmup, c.ClipNorm, c.VirtualTokens = 2, "sgd", "constant", 0, 5, 2
-	if _, err := Run(context.Background(), c, &bowl{}, []float32{4, 5}, examples(4), nil, e.tell); err != nil {
+	if _, err := Run(context.Background(), &bowl{}, Job{Config: c, Values: []float32{4, 5}, Examples: examples(4), Evaluate: nil, Tell: e.tell}); err != nil {
 		t.Fatal(err)
 	}
 	first, second := e.steps[0], e.steps[1] // the gradient is (6, 8), clipped to half of that; the second one is (5.4, 7.2)
@@ -208,16 +234,16 @@ func TestAStepTellsHowFarThePromptMovedAndWhichTokensAskedForIt(t *testing.T) {
 // hill is a loss that grows without end, and is a number all the while.
 type hill struct{ step int }
 
-func (h *hill) LossGrad(x []float32, f *batch.Forest, scale float64, grad []float32) (float64, error) {
+func (h *hill) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32, error) {
 	h.step++
-	grad[0]++
-	return float64(len(f.Targets) * h.step), nil
+	grad[0] += float32(len(f.Targets))
+	return slices.Repeat([]float32{float32(h.step)}, len(f.Targets)), nil
 }
 
 func TestALossThatHasLeftForGoodEndsTheRunWithTheLastGoodPrompt(t *testing.T) {
 	c := config()
 	c.Optimizer.Name, c.Schedule, c.Warmup, c.ClipNorm, c.EvalEvery = "sgd", "constant", 0, 0, 3
-	r, err := Run(context.Background(), c, &hill{}, []float32{0}, examples(4), nil, (&events{}).tell)
+	r, err := Run(context.Background(), &hill{}, Job{Config: c, Values: []float32{0}, Examples: examples(4), Evaluate: nil, Tell: (&events{}).tell})
 	if !errors.Is(err, ErrDiverged) || r.StopReason != StopDiverged {
 		t.Fatalf("%+v (%v), want a run that diverged", r, err)
 	}

@@ -1,0 +1,160 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"ptune/internal/batch"
+	"ptune/internal/report"
+)
+
+// wavy is a loss whose gradient differs from example to example, so that a run that goes on at another place is another run.
+type wavy struct{ calls int }
+
+func (w *wavy) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32, error) {
+	w.calls++
+	nll := make([]float32, len(f.Targets))
+	for t, target := range f.Targets {
+		at := float32(f.IDs[target.Row]%5) / 3
+		for i, v := range x {
+			d := v - at - float32(i%7)/10
+			nll[t] += d * d
+			grad[i] += 2 * d
+		}
+	}
+	return nll, nil
+}
+
+func stateJob(optimizer, reparametrise string, tell report.Func) Job {
+	c := config()
+	c.Steps, c.EvalEvery, c.Patience, c.Warmup, c.VirtualTokens, c.Seed = 13, 4, 2, 0.2, 2, 5
+	c.Optimizer.Name, c.Reparametrise, c.Width = optimizer, reparametrise, 3
+	c.Order = func(epoch int) []int { return []int{epoch % 10, 3, 1, 9, 2, 8, 4, 6, 7, 5} }
+	return Job{Config: c, Values: []float32{3, -2, 0.5, 1, -1, 4}, Examples: examples(10), Tell: tell,
+		Evaluate: func(_ context.Context, x []float32) ([]report.Eval, error) {
+			loss := 0.0
+			for _, v := range x {
+				loss += float64(v * v)
+			}
+			return []report.Eval{{Set: "valid", Loss: report.Number(loss)}}, nil
+		}}
+}
+
+func TestARunThatGoesOnEqualsOneThatNeverStopped(t *testing.T) {
+	for _, optimizer := range Optimizers() {
+		for _, reparametrise := range Reparametrisations() {
+			straight := &events{}
+			want, err := Run(context.Background(), &wavy{}, stateJob(optimizer, reparametrise, straight.tell))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for split := range 14 {
+				path := filepath.Join(t.TempDir(), "state")
+				ctx, cancel := context.WithCancel(context.Background())
+				job := stateJob(optimizer, reparametrise, func(e report.Event) {
+					if s, ok := e.(report.Step); ok && s.Step == split {
+						cancel()
+					}
+				})
+				job.Save = func(s *State) error { return s.Save(path) }
+				if split == 0 {
+					cancel()
+				}
+				Run(ctx, &wavy{}, job)
+				cancel()
+				e := &events{}
+				job = stateJob(optimizer, reparametrise, e.tell)
+				if job.From, _, err = LoadState(path); err != nil {
+					t.Fatal(err)
+				}
+				got, err := Run(context.Background(), &wavy{}, job)
+				if err != nil {
+					t.Fatal(err)
+				}
+				what := fmt.Sprintf("%s, reparametrise %s, from step %d", optimizer, reparametrise, split)
+				if got.Steps != want.Steps || got.BestStep != want.BestStep || got.StopReason != want.StopReason || got.Loss != want.Loss || !slices.Equal(got.Best, want.Best) {
+					t.Fatalf("%s: %+v, want %+v", what, got, want)
+				}
+				for i := range e.steps {
+					g, w := e.steps[i], straight.steps[len(straight.steps)-len(e.steps)+i]
+					if g.Seconds = w.Seconds; fmt.Sprint(g) != fmt.Sprint(w) {
+						t.Fatalf("%s: step %+v, want %+v", what, g, w)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestADamagedStateIsFoundAndTheOneBeforeIsTaken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	job := stateJob("adamw", "off", func(report.Event) {})
+	job.Save = func(s *State) error { return s.Save(path) }
+	if _, err := Run(context.Background(), &wavy{}, job); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, damage, err := LoadState(path)
+	if err != nil || damage != nil {
+		t.Fatal(damage, err)
+	}
+	check := func(what string) {
+		t.Helper()
+		s, damage, err := LoadState(path)
+		if err != nil || damage == nil || s.Step >= last.Step {
+			t.Fatalf("%s: damage %v, error %v", what, damage, err)
+		}
+	}
+	for n := range whole {
+		os.WriteFile(path, whole[:n], 0o644)
+		check(fmt.Sprintf("cut at byte %d", n))
+	}
+	for n := range whole {
+		broken := slices.Clone(whole)
+		broken[n] ^= 4
+		os.WriteFile(path, broken, 0o644)
+		if s, damage, err := LoadState(path); err != nil || damage == nil && fmt.Sprint(s) != fmt.Sprint(last) {
+			t.Fatalf("a bit of byte %d changed and was taken: %v", n, err)
+		}
+	}
+	os.Remove(path)
+	check("gone")
+	os.WriteFile(before(path), whole[:100], 0o644)
+	if _, _, err := LoadState(path); err == nil {
+		t.Error("both are damaged, and nothing is said")
+	}
+	os.Remove(before(path))
+	if _, _, err := LoadState(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is no state, and the error is %v", err)
+	}
+}
+
+func TestAStateOfAnotherSizeIsRefused(t *testing.T) {
+	var state *State
+	job := stateJob("adamw", "off", func(report.Event) {})
+	job.Save = func(s *State) error { state = s; return nil }
+	if _, err := Run(context.Background(), &wavy{}, job); err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(*Job){
+		"optimizer":       func(j *Job) { j.Optimizer.Name = "adafactor" },
+		"values":          func(j *Job) { j.Values = append(j.Values, 1, 2) },
+		"parametrisation": func(j *Job) { j.Reparametrise = "mlp" },
+	} {
+		job := stateJob("adamw", "off", func(report.Event) {})
+		job.From = state
+		change(&job)
+		if _, err := Run(context.Background(), &wavy{}, job); err == nil {
+			t.Errorf("a state of another %s is taken", what)
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"testing"
+
+	"ptune/internal/report"
+)
+
+func TestPromptsTrainedTogetherEqualThoseTrainedAlone(t *testing.T) {
+	var jobs []Job
+	for i, tokens := range []int{1, 2, 1, 3} {
+		c := config()
+		c.Steps, c.VirtualTokens, c.LearningRate, c.MicroBatchTokens = 20+i, tokens, 0.1*float64(i+1), 30
+		if i == 2 {
+			c.Order = func(int) []int { return []int{9, 8, 7, 6, 5, 4, 3, 2, 1, 0} }
+		}
+		x := make([]float32, 2*tokens)
+		for k := range x {
+			x[k] = float32(k - i)
+		}
+		jobs = append(jobs, Job{Config: c, Values: x, Examples: examples(10), Tell: (&events{}).tell})
+	}
+	obj := &bowl{}
+	together, errs := Together(context.Background(), obj, jobs, Halving{})
+	alone := 0
+	for i, job := range jobs {
+		b := &bowl{}
+		want, err := Run(context.Background(), b, job)
+		if err != nil || errs[i] != nil {
+			t.Fatal(err, errs[i])
+		}
+		if got := together[i]; !slices.Equal(got.Best, want.Best) || got.Steps != want.Steps {
+			t.Errorf("job %d: %v, want %v", i, got, want)
+		}
+		alone += b.forests
+	}
+	if obj.forests >= alone {
+		t.Errorf("%d passes together, %d alone: nothing is shared", obj.forests, alone)
+	}
+}
+
+func TestAJobThatFailsEndsAlone(t *testing.T) {
+	c := config()
+	good := Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Tell: (&events{}).tell}
+	bad := good
+	bad.Values, bad.VirtualTokens = []float32{float32(math.NaN()), 1}, 1
+	results, errs := Together(context.Background(), &bowl{}, []Job{bad, good}, Halving{})
+	if !errors.Is(errs[0], ErrDiverged) || results[0].StopReason != StopDiverged {
+		t.Errorf("the bad one: %+v, %v", results[0], errs[0])
+	}
+	if errs[1] != nil || results[1].StopReason != StopSteps || results[1].Steps != 100 {
+		t.Errorf("the good one: %+v, %v", results[1], errs[1])
+	}
+}
+
+func TestHalvingKeepsTheBest(t *testing.T) {
+	var jobs []Job
+	for i := range 5 {
+		c := config()
+		c.EvalEvery, c.LearningRate = 5, 1e-9
+		level := report.Number([]float64{3, 1, 2, 5, 4}[i])
+		jobs = append(jobs, Job{Config: c, Values: []float32{1, 2}, Examples: examples(10), Tell: (&events{}).tell,
+			Evaluate: func(context.Context, []float32) ([]report.Eval, error) { return []report.Eval{{Loss: level}}, nil }})
+	}
+	results, _ := Together(context.Background(), &bowl{}, jobs, Halving{Keep: 2, At: []int{10, 20}})
+	var steps []int
+	for _, r := range results {
+		steps = append(steps, r.Steps)
+	}
+	if want := []int{20, 100, 100, 10, 10}; !slices.Equal(steps, want) {
+		t.Errorf("the jobs got %v steps, want %v", steps, want)
+	}
+	if results[3].StopReason != StopHalved {
+		t.Errorf("the worst stopped for %q", results[3].StopReason)
+	}
+}
+
+func TestPatienceWantsTheLeastGainButTheBestIsTheBest(t *testing.T) {
+	losses := []float64{5, 4.9, 4.8, 4.7, 4.68, 1}
+	job := Job{Config: config(), Values: []float32{3}, Examples: examples(10), Tell: (&events{}).tell}
+	job.EvalEvery, job.Patience, job.MinGain = 1, 2, 0.15
+	n := 0
+	job.Evaluate = func(context.Context, []float32) ([]report.Eval, error) {
+		n++
+		return []report.Eval{{Loss: report.Number(losses[n-1])}}, nil
+	}
+	// 4.9 is too little, 4.8 is enough against 5; then 4.7 and so on against 4.8.
+	r, err := Run(context.Background(), &bowl{}, job)
+	if err != nil || r.Steps != 4 || r.BestStep != 4 || r.Loss != 4.68 {
+		t.Errorf("%+v (%v), want the best of step 4, after 4 steps", r, err)
+	}
+}
+
+func TestAnAnchorHoldsThePrompt(t *testing.T) {
+	at := func(anchor float64) float32 {
+		c := config()
+		c.Steps, c.LearningRate, c.Schedule, c.Optimizer.Name, c.ClipNorm = 500, 0.05, "constant", "sgd", 0
+		c.Anchor, c.AnchorAt = anchor, []float32{-1, -1}
+		if anchor == 0 {
+			c.AnchorAt = nil
+		}
+		r, err := Run(context.Background(), &bowl{}, Job{Config: c, Values: []float32{0, 0}, Examples: examples(10), Tell: (&events{}).tell})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Best[0]
+	}
+	// (x−1)² + γ (x+1)² has its least at (1−γ)/(1+γ).
+	for anchor, want := range map[float64]float32{0: 1, 1: 0, 3: -0.5} {
+		if got := at(anchor); math.Abs(float64(got-want)) > 1e-3 {
+			t.Errorf("anchor %g: the prompt ends at %g, want %g", anchor, got, want)
+		}
+	}
+}
+
+func TestReparametrisationsHaveTheirGradients(t *testing.T) {
+	start := []float32{0.3, -0.2, 0.5, 0.1, -0.4, 0.2}
+	weight := []float32{1, -2, 0.5, 3, -1, 0.25} // the loss is Σ weight·values
+	for _, name := range Reparametrisations() {
+		c := config()
+		c.VirtualTokens, c.Reparametrise, c.Width, c.Seed = 2, name, 4, 3
+		p, err := newParameters(c, start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range p.values {
+			if v != start[i] {
+				t.Errorf("%s begins at %v, want %v", name, p.values, start)
+				break
+			}
+		}
+		for b, block := range p.blocks { // away from zeros
+			for i := range block.values {
+				block.values[i] += float32(i%3-1)*0.2 + float32(b)*0.05
+			}
+		}
+		p.make()
+		p.gradient(weight)
+		loss := func() (sum float64) {
+			p.make()
+			for i, v := range p.values {
+				sum += float64(weight[i]) * float64(v)
+			}
+			return sum
+		}
+		for b, block := range p.blocks {
+			for i, v := range block.values {
+				const h = 1e-3
+				block.values[i] = v + h
+				up := loss()
+				block.values[i] = v - h
+				slope := (up - loss()) / (2 * h)
+				block.values[i] = v
+				if math.Abs(slope-float64(block.grad[i])) > 1e-3*(1+math.Abs(slope)) {
+					t.Errorf("%s, block %d, value %d: gradient %g, difference quotient %g", name, b, i, block.grad[i], slope)
+				}
+			}
+		}
+	}
+}
