@@ -44,6 +44,11 @@ func (s streams) warn(format string, args ...any) {
 	fmt.Fprintf(s.err, "ptune: warning: "+format+"\n", args...)
 }
 
+// tell says how the work goes on.
+func (s streams) tell(format string, args ...any) {
+	fmt.Fprintf(s.err, format+"\n", args...)
+}
+
 func main() {
 	// The heap is a few large buffers that a step uses again and again, with hardly a pointer in them: collecting often costs
 	// next to nothing, and waiting until garbage equals them would double the memory.
@@ -95,7 +100,7 @@ Exit codes: 0 done, 1 failed, 2 the command line, task file or data is wrong, 3 
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newTrain(s), newEval(s), newGenerate(s), newInspect(s), newExport(s), newImport(s), newVersion(s))
+	root.AddCommand(newTrain(s), newEval(s), newGenerate(s), newInspect(s), newSweep(s), newExport(s), newImport(s), newVersion(s))
 	return root
 }
 

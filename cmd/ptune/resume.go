@@ -24,7 +24,7 @@ import (
 // runFolder is output.dir while a run writes to it.
 type runFolder struct {
 	dir      string
-	lock     *os.File
+	unlock   func() error
 	identity map[string]string
 	from     *train.State // where to go on; nil: at the beginning
 }
@@ -33,23 +33,32 @@ type runFolder struct {
 func openRunFolder(task *config.Task, b *base, rows *taskRows, resume bool, s streams) (*runFolder, error) {
 	f := &runFolder{dir: task.Output.Dir, identity: runIdentity(task, b, rows)}
 	var err error
-	if f.lock, err = os.OpenFile(filepath.Join(f.dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644); err != nil {
-		return nil, fmt.Errorf("lock the output folder: %w", err)
-	}
-	if err := syscall.Flock(int(f.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, withHint(fmt.Errorf("another run writes to %s", f.dir), "wait for it, or set output.dir to a folder of this run's own")
-		}
-		return nil, fmt.Errorf("lock the output folder: %w", err)
+	if f.unlock, err = lockFolder(f.dir); err != nil {
+		return nil, err
 	}
 	if resume {
 		if err := f.findState(s); err != nil {
-			f.close()
+			f.unlock()
 			return nil, err
 		}
 	}
 	return f, nil
+}
+
+// lockFolder keeps other runs out of a folder until it is unlocked or the process ends.
+func lockFolder(dir string) (unlock func() error, err error) {
+	lock, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock the output folder: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, withHint(fmt.Errorf("another run writes to %s", dir), "wait for it, or give this run a folder of its own")
+		}
+		return nil, fmt.Errorf("lock the output folder: %w", err)
+	}
+	return lock.Close, nil
 }
 
 func (f *runFolder) statePath() string  { return filepath.Join(f.dir, "state.safetensors") }
@@ -123,8 +132,6 @@ func (f *runFolder) openEvents() (*os.File, error) {
 	}
 	return os.OpenFile(f.eventsPath(), os.O_APPEND|os.O_WRONLY, 0o644)
 }
-
-func (f *runFolder) close() { f.lock.Close() }
 
 // runIdentity is all that a run's numbers depend on, each by the name a message gives it.
 func runIdentity(task *config.Task, b *base, rows *taskRows) map[string]string {

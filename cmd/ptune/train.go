@@ -89,7 +89,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	defer folder.close()
+	defer folder.unlock()
 	b.closeText()
 	events, err := folder.openEvents()
 	if err != nil {

@@ -16,6 +16,15 @@ const maxFile = 1 << 20
 // Load reads a task file and the settings given as a.b=c, which win over it. Its error has every mistake, each on a line of
 // its own that begins with file:line:column.
 func Load(path string, settings []string) (*Task, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return parse(path, text, settings)
+}
+
+// readFile reads a file that is not larger than one that people write.
+func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read task: %w", err)
@@ -28,7 +37,7 @@ func Load(path string, settings []string) (*Task, error) {
 	if len(text) > maxFile {
 		return nil, fmt.Errorf("read task %q: the file is larger than %d KB", path, maxFile>>10)
 	}
-	return parse(path, text, settings)
+	return text, nil
 }
 
 func parse(path string, text []byte, settings []string) (*Task, error) {

@@ -133,3 +133,19 @@ func Text(w io.Writer, every time.Duration) Func {
 		}
 	}
 }
+
+// SweepText writes now and then where the runs of a sweep are.
+func SweepText(w io.Writer, runs int, every time.Duration) Func {
+	last, lowest := time.Now(), math.Inf(1)
+	return func(e Event) {
+		switch e := e.(type) {
+		case Eval:
+			lowest = min(lowest, float64(e.Loss))
+		case Step:
+			if time.Since(last) >= every {
+				last = time.Now()
+				fmt.Fprintf(w, "step %d/%d of %d runs  %.2f s/step  lowest validation loss %.4f\n", e.Step, e.Of, runs, e.Seconds, lowest)
+			}
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 type Halving struct {
 	Keep int
 	At   []int
+	Tell func(step int, out []int) error // told which jobs are to end, before they do; nil: nobody
 }
 
 // Together trains several prompts in step with each other on one base: their rows share the passes over its weights. Each result is
@@ -27,9 +28,12 @@ func Together(ctx context.Context, obj Objective, jobs []Job, h Halving) ([]*Res
 	for i, job := range jobs {
 		r, err := newRun(job)
 		all[i], results[i] = r, r.r
+		r.place = i
 		switch {
 		case err != nil:
 			r.finish(StopFailed, err)
+		case job.Halved:
+			r.finish(StopHalved, nil)
 		case r.r.Steps == 0 && r.evaluated < 0:
 			if err := r.evaluate(ctx); err != nil {
 				r.fail(ctx, err)
@@ -54,6 +58,8 @@ func Together(ctx context.Context, obj Objective, jobs []Job, h Halving) ([]*Res
 			}
 			break
 		}
+		first := slices.MinFunc(live, func(a, b *run) int { return cmp.Compare(a.r.Steps, b.r.Steps) }).r.Steps
+		live = slices.DeleteFunc(live, func(r *run) bool { return r.r.Steps > first }) // jobs that went on from a state may be a few steps apart
 		begin := time.Now()
 		for _, r := range live {
 			r.clear()
@@ -70,7 +76,7 @@ func Together(ctx context.Context, obj Objective, jobs []Job, h Halving) ([]*Res
 				r.step(ctx, begin)
 			}
 		}
-		h.cut(live)
+		h.cut(ctx, all)
 	}
 	for i, r := range all {
 		errs[i] = r.err
@@ -78,19 +84,33 @@ func Together(ctx context.Context, obj Objective, jobs []Job, h Halving) ([]*Res
 	return results, errs
 }
 
-// cut ends the runs that are behind others.
-func (h Halving) cut(live []*run) {
-	step := 0
-	for _, r := range live {
-		step = max(step, r.r.Steps)
-	}
-	if !slices.Contains(h.At, step) {
+// cut ends the runs that are behind others, once all of them have come to the step.
+func (h Halving) cut(ctx context.Context, all []*run) {
+	ranked := slices.DeleteFunc(slices.Clone(all), func(r *run) bool { return r.done })
+	if len(ranked) == 0 || !slices.Contains(h.At, ranked[0].r.Steps) {
 		return
 	}
-	ranked := slices.DeleteFunc(slices.Clone(live), func(r *run) bool { return r.done })
+	step := ranked[0].r.Steps
+	for _, r := range ranked {
+		if r.r.Steps != step {
+			return
+		}
+	}
 	keep := (len(ranked) + h.Keep - 1) / h.Keep
 	slices.SortStableFunc(ranked, func(a, b *run) int { return cmp.Compare(a.r.Loss, b.r.Loss) })
-	for _, r := range ranked[min(keep, len(ranked)):] {
+	var out []int
+	for _, r := range ranked[keep:] {
+		out = append(out, r.place)
+	}
+	if h.Tell != nil {
+		if err := h.Tell(step, out); err != nil {
+			for _, r := range ranked {
+				r.fail(ctx, err)
+			}
+			return
+		}
+	}
+	for _, r := range ranked[keep:] {
 		r.finish(StopHalved, nil)
 	}
 }
@@ -194,6 +214,19 @@ func cut(c Config, examples []batch.Example, rows []int) iter.Seq[[]batch.Exampl
 			}
 		}
 	}
+}
+
+// First are the micro-batches of the first step of jobs trained together.
+func First(jobs []Job) []*batch.Forest {
+	var runs []*run
+	for _, job := range jobs {
+		runs = append(runs, &run{Job: job, r: &Result{}})
+	}
+	var forests []*batch.Forest
+	for _, g := range together(runs) {
+		forests = append(forests, g.forest)
+	}
+	return forests
 }
 
 // Forests are the micro-batches of the first epoch's steps of a run alone, counted from 0.

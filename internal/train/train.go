@@ -53,8 +53,10 @@ type Job struct {
 	Examples []batch.Example
 	Evaluate Evaluate // nil: the last values are the best
 	Tell     report.Func
-	From     *State             // where to go on; nil: at the beginning
-	Save     func(*State) error // keeps a state to go on from: after each evaluation, now and then, and where the run is interrupted; nil: not kept
+	From     *State              // where to go on; nil: at the beginning
+	Halved   bool                // it was cut by Halving where From is: it only gives its result
+	Done     func(*Result) error // told of the result when it is there, but not of an interruption; nil: nobody
+	Save     func(*State) error  // keeps a state to go on from: after each evaluation, now and then, and where the run is interrupted; nil: not kept
 }
 
 // Why a run stopped.
@@ -102,6 +104,7 @@ type run struct {
 	saved     time.Time
 	err       error
 	done      bool
+	place     int // among the jobs
 }
 
 func newRun(job Job) (*run, error) {
@@ -116,7 +119,11 @@ func newRun(job Job) (*run, error) {
 
 // finish ends the run.
 func (r *run) finish(reason string, err error) {
-	r.done, r.r.StopReason, r.err = true, reason, err
+	r.done, r.r.StopReason = true, reason
+	if r.Done != nil && reason != StopInterrupted {
+		err = errors.Join(err, r.Done(r.r))
+	}
+	r.err = err
 }
 
 // fail ends the run by an error, which may be that its context has ended.

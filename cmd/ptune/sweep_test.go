@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"ptune/internal/prompt"
+)
+
+const testSweep = `task: configs/sentiment.yaml
+grid:
+  prompt.tokens: [3, 16]
+  train.learning_rate: [0.03, 0.1, 0.9]
+  prompt.init: [text, vocab]
+halving: 2
+rungs: 2
+output: OUT
+`
+
+// sweepIn runs the sweep in dir, killed after a while if that is not 0, and returns its results.
+func sweepIn(t *testing.T, dir, out string, kill time.Duration, more ...string) (results struct {
+	Best string
+	Runs []sweepRun
+}, killed bool) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, out+".yaml"), []byte(strings.Replace(testSweep, "OUT", out, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("ptune", append([]string{"sweep", out + ".yaml", "--quiet", "--json", "--set", "train.steps=16", "--set", "train.eval_every=4", "--set", "train.batch_size=4"}, more...)...)
+	cmd.Dir = dir
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if kill > 0 {
+		time.AfterFunc(kill, func() {
+			if cmd.Process != nil {
+				cmd.Process.Kill()
+			}
+		})
+	}
+	data, err := cmd.Output()
+	if e := (*exec.ExitError)(nil); errors.As(err, &e) && e.ExitCode() < 0 {
+		return results, true
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	if err := json.Unmarshal(data, &results); err != nil {
+		t.Fatal(err)
+	}
+	return results, false
+}
+
+func TestASweepsPromptsAreThoseOfTheirRunsAlone(t *testing.T) {
+	dir := repository(t)
+	r, _ := sweepIn(t, dir, "x", 0)
+	stops := map[string]int{}
+	for _, run := range r.Runs {
+		stops[run.Stop]++
+	}
+	if len(r.Runs) != 12 || stops["halved"] != 9 || stops["steps"] != 3 {
+		t.Fatalf("12 runs should be cut to 6 and to 3, they ended by %v", stops)
+	}
+	for i, run := range r.Runs {
+		if run.Stop == "halved" {
+			continue
+		}
+		args := []string{"train", "--config", "configs/sentiment.yaml", "--quiet", "--set", "train.steps=16", "--set", "train.eval_every=4", "--set", "train.batch_size=4",
+			"--set", "output.dir=alone", "--set", "output.prompt=alone/p.st"}
+		for key, value := range run.Settings {
+			args = append(args, "--set", key+"="+value)
+		}
+		cmd := exec.Command("ptune", args...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		got, err := prompt.Load(filepath.Join(dir, run.Prompt))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := prompt.Load(filepath.Join(dir, "alone/p.st"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		apart, largest := 0.0, 0.0
+		for k, v := range want.Values {
+			apart, largest = max(apart, math.Abs(float64(v-got.Values[k]))), max(largest, math.Abs(float64(v)))
+		}
+		// Products of few rows are summed in another order than those of many, so the last bits may differ.
+		if apart > 1e-4*largest || got.Meta.Training.BestStep != want.Meta.Training.BestStep {
+			t.Errorf("run %d (%v): its prompt is %g apart from that of the run alone, whose largest value is %g", i, run.Settings, apart, largest)
+		}
+		t.Logf("run %d (%v): %g apart", i, run.Settings, apart/largest)
+	}
+}
+
+func TestASweepThatIsKilledGoesOnToTheSameResults(t *testing.T) {
+	dir := repository(t)
+	want, _ := sweepIn(t, dir, "straight", 0)
+	kills := 0
+	for ; kills < 12; kills++ {
+		if _, killed := sweepIn(t, dir, "killed", time.Duration(300+70*kills)*time.Millisecond); !killed {
+			break
+		}
+	}
+	got, _ := sweepIn(t, dir, "killed", 0)
+	t.Logf("killed %d times", kills)
+	for i, w := range want.Runs {
+		g := got.Runs[i]
+		g.Prompt = w.Prompt
+		if g.Loss != w.Loss || g.Steps != w.Steps || g.BestStep != w.BestStep || g.Stop != w.Stop {
+			t.Errorf("run %d is %+v, want %+v", i, g, w)
+		}
+	}
+	if got.Best == "" || filepath.Base(got.Best) != "best.st" {
+		t.Errorf("the best is %q", got.Best)
+	}
+}
