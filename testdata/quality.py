@@ -2,8 +2,9 @@
 
     V/bin/python testdata/quality.py bin/ptune [TASK...] [--results docs/quality.json] [--page docs/quality.md]
 
-Tasks: sentiment and topic on the embedded base; spam and snips on the real model that PTUNE_SHARED (../shared) has. ptune trains with its
-defaults, five seeds. PEFT trains with RANDOM, SAMPLE_VOCAB and TEXT starts and six rates, two seeds, by the script its documents show: AdamW and
+Tasks: sentiment, topic, letters (the topic by an arbitrary letter) and both (topic and sentiment by one of twelve letters) on the embedded base;
+spam and snips on the real model that PTUNE_SHARED (../shared) has. ptune trains with its defaults, with half of the steps, and with one setting
+changed at a time, five seeds each; the five prompts of its defaults also vote as an ensemble. PEFT trains with RANDOM, SAMPLE_VOCAB and TEXT starts and six rates, two seeds, by the script its documents show: AdamW and
 a linear schedule; its best cell gets three seeds more. Steps, batches and rows are the same. All prompts are measured by `ptune eval` on held-out
 rows. Cells that --results has are not measured again, so a stopped run goes on.
 """
@@ -15,6 +16,12 @@ SHARED = os.environ.get("PTUNE_SHARED", os.path.join(HERE, "../../shared"))
 WORK = os.path.abspath(os.path.join(HERE, "../.bench/quality"))
 STARTS, RATES, SEEDS, TOKENS, BATCH = ["RANDOM", "SAMPLE_VOCAB", "TEXT"], [1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0], 5, 16, 16
 
+VARIANTS = {  # one setting of ptune changed at a time
+    "1 virtual token": dict(prompt__tokens=1), "4 virtual tokens": dict(prompt__tokens=4), "64 virtual tokens": dict(prompt__tokens=64),
+    "init: vocab": dict(prompt__init="vocab"), "init: labels": dict(prompt__init="labels"), "init: random": dict(prompt__init="random"), "init: uniform": dict(prompt__init="uniform"),
+    "reparametrise: mlp": dict(train__reparametrise="mlp"), "reparametrise: low_rank": dict(train__reparametrise="low_rank"),
+    "betas: [0.9, 0.999]": dict(train__betas="[0.9, 0.999]"), "optimizer: adafactor": dict(train__optimizer="adafactor"),
+}
 
 def rows(path, list_):
     with open(path, "w") as f:
@@ -28,6 +35,11 @@ def tasks():
         os.makedirs(os.path.join(WORK, name), exist_ok=True)
         for part in "train", "test":
             rows(os.path.join(WORK, name, part + ".jsonl"), [dict(text=r["text"], label=r[name]) for r in map(json.loads, open(os.path.join(demo, "data", part + ".jsonl")))])
+    topics = ["food", "film", "travel", "phone", "book", "sport"]
+    for name, letter in dict(letters=lambda r: "abcdef"[topics.index(r["topic"])], both=lambda r: "abcdefghijkl"[2 * topics.index(r["topic"]) + (r["sentiment"] == "positive")]).items():
+        os.makedirs(os.path.join(WORK, name), exist_ok=True)
+        for part in "train", "test":
+            rows(os.path.join(WORK, name, part + ".jsonl"), [dict(text=r["text"], label=letter(r)) for r in map(json.loads, open(os.path.join(demo, "data", part + ".jsonl")))])
     real = dict(spam=[l.rstrip("\n").split("\t", 1) for l in open(os.path.join(SHARED, "data/sms_spam/sms.tsv"))],
                 snips=[[l.strip(), t.strip()] for part in ("train", "test") for l, t in zip(open(os.path.join(SHARED, "data/snips", part, "label")), open(os.path.join(SHARED, "data/snips", part, "seq.in")))])
     letters = {}
@@ -41,6 +53,8 @@ def tasks():
     stories = os.path.join(SHARED, "models/stories260K")
     return dict(sentiment=(os.path.join(demo, "base"), 100, "{text}\nAnswer:", " {label}", None, "Is the review good or bad?"),
                 topic=(os.path.join(demo, "base"), 100, "{text}\nAnswer:", " {label}", None, "What is the review about?"),
+                letters=(os.path.join(demo, "base"), 100, "{text}\nAnswer:", " {label}", None, "Which letter stands for this?"),
+                both=(os.path.join(demo, "base"), 100, "{text}\nAnswer:", " {label}", None, "Which letter stands for this?"),
                 spam=(stories, 200, "{text}\n", "{label}", letters["spam"], "Is this message spam?"),
                 snips=(stories, 200, "{text}\n", "{label}", letters["snips"], "What does the person want?"))
 
@@ -57,11 +71,11 @@ class Bench:
             sys.exit(f"ptune {' '.join(args)}: {done.stderr}")
         return done.stdout
 
-    def ptune(self, seed, out):
+    def ptune(self, seed, out, steps=None, **change):
         data = dict(train="train.jsonl", input=self.input, target=self.target, labels=self.labels or sorted({json.loads(l)["label"] for l in open(os.path.join(self.dir, "train.jsonl"))}))
         with open(os.path.join(self.dir, "task.yaml"), "w") as f:
-            json.dump(dict(model=os.path.abspath(self.base), prompt=dict(tokens=TOKENS, init="text", text=self.text), data=data, train=dict(steps=self.steps, batch_size=BATCH, seed=seed), output=dict(prompt=out, dir="run")), f)
-        self.run("train", "--config", "task.yaml", "--quiet")
+            json.dump(dict(model=os.path.abspath(self.base), prompt=dict(tokens=TOKENS, init="text", text=self.text), data=data, train=dict(steps=steps or self.steps, batch_size=BATCH, seed=seed), output=dict(prompt=out, dir="run")), f)
+        self.run("train", "--config", "task.yaml", "--quiet", *(x for k, v in change.items() for x in ("--set", f"{k.replace('__', '.')}={v}")))
         return self.measure(out)
 
     def measure(self, st):
@@ -138,6 +152,13 @@ def main():
         b = Bench(os.path.abspath(a.ptune), name, all_[name])
         for seed in range(SEEDS):
             cell(name, f"ptune {seed}", lambda: b.ptune(seed, f"p{seed}.st"))
+            cell(name, f"half {seed}", lambda: b.ptune(seed, "half.st", steps=b.steps // 2))
+            for variant, change in VARIANTS.items():
+                cell(name, f"{variant} {seed}", lambda: b.ptune(seed, "variant.st", **change))
+        if "ensemble 0" not in results[name]:
+            for seed in range(SEEDS):
+                b.ptune(seed, f"p{seed}.st")
+        cell(name, "ensemble 0", lambda: b.measure(",".join(f"p{seed}.st" for seed in range(SEEDS))))
         for start in STARTS:
             for rate in RATES:
                 for seed in range(2):
@@ -151,18 +172,23 @@ def main():
 
 def page(path, results):
     """Write the tables between the page's markers."""
-    out = ["| task | ptune's defaults | PEFT's best cell of 18 | which | PEFT, TEXT at 1e-3 | PEFT's median cell |", "|---|---|---|---|---|---|"]
+    cells = {name: {} for name in results}
     for name, got in results.items():
-        cells = {}
         for key, r in got.items():
-            cells.setdefault(key.rsplit(" ", 1)[0], []).append(r)
-        def show(c):
-            acc = [r["accuracy"] for r in cells[c]]
-            return f"{statistics.mean(acc):.3f} [{min(acc):.3f}–{max(acc):.3f}], loss {statistics.mean(r['loss'] for r in cells[c]):.3f}"
-        grid = sorted((c for c in cells if c != "ptune"), key=lambda c: good(cells[c]))
-        out.append(f"| {name} | {show('ptune')} | {show(grid[-1])} | {grid[-1]} | {show('TEXT 0.001')} | {show(grid[len(grid) // 2])} |")
+            cells[name].setdefault(key.rsplit(" ", 1)[0], []).append(r)
+
+    def show(name, c):
+        acc, loss = [r["accuracy"] for r in cells[name][c]], statistics.mean(r["loss"] for r in cells[name][c])
+        return f"{statistics.mean(acc):.3f} [{min(acc):.3f}–{max(acc):.3f}], {loss:.3f}"
+    out = ["| task | ptune's defaults | in half the steps | PEFT's best cell of 18 | which | PEFT, TEXT at 1e-3 | PEFT's median cell |", "|---|---|---|---|---|---|---|"]
+    for name in results:
+        grid = sorted((c for c in cells[name] if c.split()[0] in STARTS), key=lambda c: good(cells[name][c]))
+        out.append(f"| {name} | {show(name, 'ptune')} | {show(name, 'half')} | {show(name, grid[-1])} | {grid[-1]} | {show(name, 'TEXT 0.001')} | {show(name, grid[len(grid) // 2])} |")
+    out += ["", "One setting changed at a time, and the vote of the five prompts of the defaults:", "", "| | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
+    for row in ["ptune", "ensemble", *VARIANTS]:
+        out.append(f"| {'defaults' if row == 'ptune' else row} | " + " | ".join(show(name, row) for name in results) + " |")
     out.append("")
-    out.append(f"Accuracy on 400 held-out rows: mean [least–most] over seeds, and loss of the target's tokens. Measured {datetime.date.today()}.")
+    out.append(f"Accuracy on 400 held-out rows, mean [least–most] over seeds, and the loss of the target's tokens. Measured {datetime.date.today()}.")
     with open(path) as f:
         text = f.read()
     before, rest = text.split("<!-- figures -->\n")

@@ -100,7 +100,7 @@ Exit codes: 0 done, 1 failed, 2 the command line, task file or data is wrong, 3 
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newTrain(s), newEval(s), newGenerate(s), newInspect(s), newSweep(s), newExport(s), newImport(s), newVersion(s))
+	root.AddCommand(newTrain(s), newEval(s), newGenerate(s), newInspect(s), newSweep(s), newCompare(s), newExport(s), newImport(s), newVersion(s))
 	return root
 }
 

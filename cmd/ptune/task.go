@@ -109,23 +109,24 @@ func (r *taskRows) evaluate(b *base, task *config.Task) train.Evaluate {
 	if len(r.valid) == 0 {
 		return nil
 	}
-	options := evalOptions(r.choices, r.eos, []int{task.Prompt.Tokens}, task.Train.MicroBatchTokens)
-	rows := make([][]eval.Row, len(r.valid))
-	for i, set := range r.valid {
-		rows[i] = evalRows(set)
-	}
 	return func(ctx context.Context, values []float32) ([]report.Eval, error) {
-		var evals []report.Eval
-		for i, set := range r.valid {
-			begin := time.Now()
-			res, err := eval.Run(ctx, b, values, rows[i], options)
-			if err != nil {
-				return nil, fmt.Errorf("evaluate %s: %w", set.Path, err)
-			}
-			evals = append(evals, report.Eval{Set: set.Name, Loss: report.Number(res.Loss), Accuracy: res.Accuracy, MacroF1: res.MacroF1, Seconds: time.Since(begin).Seconds()})
-		}
-		return evals, nil
+		return r.measure(ctx, b, values, []int{task.Prompt.Tokens}, task.Train.MicroBatchTokens)
 	}
+}
+
+// measure evaluates the validation sets behind a prompt of so many rows, or none.
+func (r *taskRows) measure(ctx context.Context, b *base, values []float32, promptRows []int, maxTokens int) ([]report.Eval, error) {
+	options := evalOptions(r.choices, r.eos, promptRows, maxTokens)
+	var evals []report.Eval
+	for _, set := range r.valid {
+		begin := time.Now()
+		res, err := eval.Run(ctx, b, values, evalRows(set), options)
+		if err != nil {
+			return nil, fmt.Errorf("evaluate %s: %w", set.Path, err)
+		}
+		evals = append(evals, report.Eval{Set: set.Name, Loss: report.Number(res.Loss), Accuracy: res.Accuracy, MacroF1: res.MacroF1, Seconds: time.Since(begin).Seconds()})
+	}
+	return evals, nil
 }
 
 func evalRows(set *data.Set) []eval.Row {

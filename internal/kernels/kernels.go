@@ -69,6 +69,7 @@ type Weight struct {
 	DType   DType
 	Out, In int
 	Stride  int  // values from one stored row to the next
+	From    int  // the output of the stored matrix that is its first, where it is a part
 	InOut   bool // stored [In, Out], as GPT-2's Conv1D is
 }
 
@@ -78,7 +79,7 @@ func (w Weight) OutRange(from, n int) Weight {
 	if w.InOut {
 		step = 1
 	}
-	w.Name = fmt.Sprintf("%s[%d:%d]", w.Name, from, from+n)
+	w.From += from
 	w.Data = w.Data[from*step*w.DType.Size():]
 	w.Out = n
 	return w

@@ -250,6 +250,7 @@ type decoder struct {
 	EmbedNorm *ops.Norm // of the embedded rows, soft prompts too; nil: none
 	Blocks    []block
 	Norm      ops.Norm
+	Trains    bool // something of it is trained: no way back ends early
 }
 
 // hidden adds to g the target rows [Tt, D] as the head reads them, given the embedded rows x [T, D]; prompted tells whether there are
@@ -263,17 +264,13 @@ func (d *decoder) hidden(g *ops.Graph, x *G.Node, prompted bool) *G.Node {
 		if b.Alone != nil && !prompted {
 			b.Attn.Heads.Bias = b.Alone
 		}
-		x = b.forward(g, x, wanted(i, len(d.Blocks)), i == len(d.Blocks)-1)
+		want := ops.AllRows
+		if i == 0 && len(d.Blocks) > 1 && !d.Trains {
+			want = ops.PromptRows // the first layer's way back ends at the soft prompts
+		}
+		x = b.forward(g, x, want, i == len(d.Blocks)-1)
 	}
 	return g.Norm(x, d.Norm)
-}
-
-// wanted says which rows of layer i's input want a gradient: the first layer's way back ends at the soft prompts.
-func wanted(i, layers int) ops.Rows {
-	if i == 0 && layers > 1 {
-		return ops.PromptRows
-	}
-	return ops.AllRows
 }
 
 // block is one layer: x + attention(norm x), and to that + mlp(norm of it).

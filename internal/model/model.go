@@ -32,6 +32,7 @@ type Model struct {
 	Recompute    bool                                                            // make the widest values of a layer again on the way back rather than keep them; set before the first run
 
 	arch   *decoder
+	outer  string // what the names of all modules but the head begin with in transformers
 	embed  ops.Embedding
 	head   ops.Head
 	layers int
@@ -104,6 +105,7 @@ func load(name, path string, c *Config, loader func(*builder), weights *tensorfi
 		dir: weights, pool: pool, arena: &ops.Arena{}, graphs: map[graphKey]*graph{}}
 	b := &builder{Config: c, reader: &reader{dir: weights}, m: m}
 	loader(b)
+	m.outer = b.outer
 	if err := b.err(); err != nil {
 		weights.Close()
 		return nil, fmt.Errorf("read model %q: %w", path, err)

@@ -15,6 +15,7 @@ import (
 type reader struct {
 	dir    *tensorfile.Dir
 	prefix string
+	outer  string // the prefix that names have in transformers, whether the checkpoint has it or not
 	errs   []error
 }
 
@@ -30,6 +31,7 @@ func (r *reader) err() error {
 
 // under says that names begin with prefix if the checkpoint has such a tensor: some were saved without the outer module.
 func (r *reader) under(prefix, name string) {
+	r.outer = prefix
 	if _, ok := r.dir.Tensor(prefix + name); ok {
 		r.prefix = prefix
 	}

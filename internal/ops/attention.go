@@ -75,7 +75,14 @@ func (g *Graph) Attend(h *G.Node, a *Attention) *G.Node {
 // project is the flat queries, keys and values of h.
 func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 	half := a.Heads.KVCols() / 2
-	var few Matrix // the target rows of h, or of its gradient
+	var few, some Matrix // the target rows of h's gradient, and of h
+	asking := func(x Matrix) Matrix {
+		grown(&some, len(g.Layout.TargetRows), x.Cols)
+		for i, r := range g.Layout.TargetRows {
+			copy(some.Row(i), x.Row(int(r)))
+		}
+		return some
+	}
 	return g.apply(&operator{
 		name: a.Name + ".qkv", diff: []bool{true},
 		size: a.flat(a.forwardSize, g),
@@ -89,17 +96,17 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 			q, kv := a.split(out, nq, nk)
 			k, v := kv.Columns(0, half), kv.Columns(half, half)
 			if !a.Targets {
-				forward(g.Pool, []Matrix{q, k, v}, x, []Linear{a.Q, a.K, a.V})
+				g.forward([]Matrix{q, k, v}, x, []Linear{a.Q, a.K, a.V})
 				return
 			}
-			asking := grown(&few, len(g.Layout.TargetRows), x.Cols)
-			for i, r := range g.Layout.TargetRows {
-				copy(asking.Row(i), x.Row(int(r)))
-			}
-			forward(g.Pool, []Matrix{q}, asking, []Linear{a.Q})
-			forward(g.Pool, []Matrix{k, v}, x, []Linear{a.K, a.V})
+			g.forward([]Matrix{q}, asking(x), []Linear{a.Q})
+			g.forward([]Matrix{k, v}, x, []Linear{a.K, a.V})
 		},
-		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
+		back: func(in G.Nodes, dout *G.Node) G.Nodes {
+			args := []*G.Node{dout}
+			if trains(a.Q, a.K, a.V) {
+				args = append(args, in[0])
+			}
 			return G.Nodes{g.apply(&operator{
 				name: a.Name + ".qkv'",
 				size: func([]Matrix) (int, int) { return g.count(a.Want, len(g.Layout.IDs)), a.Q.Weight.In },
@@ -110,19 +117,23 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 				run: func(out Matrix, in []Matrix) {
 					nq, nk := a.backSize(g)
 					dq, dkv := a.split(in[0], nq, nk)
-					g.Pool.ProductBack(out, dkv.Columns(0, half), a.K.Weight, false)
-					g.Pool.ProductBack(out, dkv.Columns(half, half), a.V.Weight, true)
+					x := in[len(in)-1]
+					g.backward(out, dkv.Columns(0, half), x, a.K, false)
+					g.backward(out, dkv.Columns(half, half), x, a.V, true)
 					if !a.Targets {
-						g.Pool.ProductBack(out, dq, a.Q.Weight, true)
+						g.backward(out, dq, x, a.Q, true)
 						return
 					}
 					d := grown(&few, len(g.Layout.TargetRows), out.Cols)
-					g.Pool.ProductBack(d, dq, a.Q.Weight, false)
+					if trains(a.Q) {
+						x = asking(x)
+					}
+					g.backward(d, dq, x, a.Q, false)
 					for i, r := range g.Layout.TargetRows {
 						addRow(out.Row(int(r)), d.Row(i))
 					}
 				},
-			}, dout)}
+			}, args...)}
 		},
 	}, h)
 }
@@ -152,7 +163,7 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 			room := g.arena.take(nk * f.Weight.Out)
 			defer g.arena.give(room)
 			whole := kernels.View(room, nk, f.Weight.Out)
-			forward(g.Pool, []Matrix{whole}, in[0], []Linear{f.Linear})
+			g.forward([]Matrix{whole}, in[0], []Linear{f.Linear})
 			take := func(piece, of []float32) { copy(piece, of) }
 			g.Pool.Each(nk, func(_, i int) {
 				each(kv.Row(i), whole.Row(i), f.K, 0, take)
@@ -160,7 +171,11 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 			})
 			g.Pool.Each(nq, func(_, i int) { each(q.Row(i), whole.Row(asking(i)), f.Q, 0, take) })
 		},
-		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
+		back: func(in G.Nodes, dout *G.Node) G.Nodes {
+			args := []*G.Node{dout}
+			if trains(f.Linear) {
+				args = append(args, in[0])
+			}
 			return G.Nodes{g.apply(&operator{
 				name:  a.Name + ".qkv'",
 				size:  func([]Matrix) (int, int) { return g.count(a.Want, len(g.Layout.IDs)), f.Weight.In },
@@ -180,9 +195,9 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 					for i := range nq { // a row may ask more than once
 						each(dq.Row(i), d.Row(asking(i)), f.Q, 0, func(piece, of []float32) { addRow(of, piece) })
 					}
-					g.Pool.ProductBack(out, d, f.Weight, false)
+					g.backward(out, d, in[len(in)-1], f.Linear, false)
 				},
-			}, dout)}
+			}, args...)}
 		},
 	}, h)
 }

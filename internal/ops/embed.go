@@ -13,6 +13,32 @@ type Embedding struct {
 	Offset    int             // position p is row p + Offset of Positions
 	Scale     float32         // the embeddings of tokens are multiplied by it; 0: they are not
 	All       float32         // all rows are, soft prompts too; 0: they are not
+	Grad      *EmbeddingGrad  // where their gradients are added up; nil: they are frozen
+}
+
+// EmbeddingGrad is the gradients of the tables.
+type EmbeddingGrad struct{ Tokens, Positions Matrix }
+
+// train adds up the gradients, given d, that of all rows.
+func (e Embedding) train(l *Layout, d Matrix) {
+	row := make([]float32, d.Cols)
+	for i, id := range l.IDs {
+		copy(row, d.Row(i))
+		if p := e.Grad.Positions; p.Rows > 0 {
+			addRow(p.Row(int(l.Pos[i])+e.Offset), row)
+		}
+		if i < l.Prompts {
+			continue
+		}
+		for _, c := range []float32{e.All, e.Scale} {
+			if c != 0 {
+				for j := range row {
+					row[j] *= c
+				}
+			}
+		}
+		addRow(e.Grad.Tokens.Row(int(id)), row)
+	}
 }
 
 // Token is the embedding of a token, as it stands beside a soft prompt's rows.
@@ -57,6 +83,9 @@ func (g *Graph) Embed(prompt *G.Node, e Embedding) *G.Node {
 				name: "embed'", inPlace: 1,
 				size: func(in []Matrix) (int, int) { return g.Layout.Prompts, in[0].Cols },
 				run: func(out Matrix, in []Matrix) {
+					if e.Grad != nil {
+						e.train(g.Layout, in[0])
+					}
 					if copyRows(out, in[0]); e.All != 0 {
 						g.scale(out, out, e.All)
 					}

@@ -21,7 +21,7 @@ type Head struct {
 
 // logits writes the logits of the rows x to l, and if slopes has rows what a logit's gradient is to be multiplied by on its way back.
 func (h Head) logits(g *Graph, l, x, slopes Matrix) {
-	forward(g.Pool, []Matrix{l}, x, []Linear{h.Linear})
+	g.forward([]Matrix{l}, x, []Linear{h.Linear})
 	if h.Scale == 0 && h.Cap == 0 {
 		return
 	}
@@ -94,7 +94,7 @@ func (g *Graph) HeadLoss(h *G.Node, head Head) *G.Node {
 					})
 				}
 				if g.Layout.Scale != 0 {
-					g.Pool.ProductBack(kernels.View(dh.Data[from*x.Cols:], n, x.Cols), l, head.Weight, false)
+					g.backward(kernels.View(dh.Data[from*x.Cols:], n, x.Cols), l, part, head.Linear, false)
 				}
 			}
 			for _, nll := range g.NLL {

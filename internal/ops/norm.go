@@ -1,6 +1,8 @@
 package ops
 
 import (
+	"math"
+
 	G "gorgonia.org/gorgonia"
 
 	"ptune/internal/kernels"
@@ -11,7 +13,11 @@ type Norm struct {
 	Name         string
 	Weight, Bias []float32 // [D]
 	Eps          float32
+	Grad         *NormGrad // where their gradients are added up; nil: they are frozen
 }
+
+// NormGrad is the gradients of a norm's weight and bias.
+type NormGrad struct{ Weight, Bias []float32 }
 
 func (n Norm) forward(p *kernels.Pool, out, x Matrix) {
 	switch {
@@ -26,6 +32,9 @@ func (n Norm) forward(p *kernels.Pool, out, x Matrix) {
 
 // backward writes to dx, of as many rows as d, the gradient of x given d, that of forward's out.
 func (n Norm) backward(p *kernels.Pool, dx, d, x Matrix) {
+	if n.Grad != nil && n.Weight != nil {
+		n.train(d, x)
+	}
 	switch {
 	case n.Weight == nil:
 		copyRows(dx, d)
@@ -33,6 +42,26 @@ func (n Norm) backward(p *kernels.Pool, dx, d, x Matrix) {
 		p.LayerNormBack(dx, d, x, n.Weight, n.Eps)
 	default:
 		p.RMSNormBack(dx, d, x, n.Weight, n.Eps)
+	}
+}
+
+// train adds up the gradients of the weight, d x̂, and of the bias, d.
+func (n Norm) train(d, x Matrix) {
+	for i := range d.Rows {
+		x, mean, square := x.Row(i), 0.0, 0.0
+		if n.Bias != nil {
+			for _, v := range x {
+				mean += float64(v) / float64(len(x))
+			}
+			addRow(n.Grad.Bias, d.Row(i))
+		}
+		for _, v := range x {
+			square += (float64(v) - mean) * (float64(v) - mean) / float64(len(x))
+		}
+		r := 1 / math.Sqrt(square+float64(n.Eps))
+		for j, v := range d.Row(i) {
+			n.Grad.Weight[j] += v * float32((float64(x[j])-mean)*r)
+		}
 	}
 }
 

@@ -1,0 +1,212 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"ptune/internal/batch"
+	"ptune/internal/kernels"
+	"ptune/internal/ops"
+)
+
+// Param is a tensor that is trained in place of a prompt, for comparisons: of a LoRA, or of the model itself.
+type Param struct {
+	Name         string // of the module in transformers and the weight in it
+	Shape        []int
+	Values, Grad []float32
+}
+
+// linears are all frozen products of the layers.
+func (m *Model) linears() []*ops.Linear {
+	var all []*ops.Linear
+	for i := range m.arch.Blocks {
+		b := &m.arch.Blocks[i]
+		if f := b.Attn.Fused; f != nil {
+			all = append(all, &f.Linear)
+		} else {
+			all = append(all, &b.Attn.Q, &b.Attn.K, &b.Attn.V)
+		}
+		all = append(all, &b.AttnOut)
+		if b.MLP.Gate != nil {
+			all = append(all, b.MLP.Gate)
+		}
+		all = append(all, &b.MLP.Up, &b.MLP.Down)
+	}
+	return all
+}
+
+// module is a weight's module as transformers names it, whatever the checkpoint leaves out.
+func (m *Model) module(w kernels.Weight) string {
+	return m.outer + strings.TrimPrefix(strings.TrimSuffix(w.Name, ".weight"), m.outer)
+}
+
+// whole are the outputs of each stored matrix: parts of it add up.
+func (m *Model) whole() map[string]int {
+	out := map[string]int{}
+	for _, l := range m.linears() {
+		out[l.Weight.Name] = max(out[l.Weight.Name], l.Weight.From+l.Weight.Out)
+	}
+	return out
+}
+
+// params makes tensors by name, each once.
+type params struct {
+	all  []*Param
+	find map[string]*Param
+}
+
+func (p *params) of(name string, shape ...int) *Param {
+	if x := p.find[name]; x != nil {
+		return x
+	}
+	n := 1
+	for _, s := range shape {
+		n *= s
+	}
+	x := &Param{Name: name, Shape: shape, Values: make([]float32, n), Grad: make([]float32, n)}
+	p.find[name], p.all = x, append(p.all, x)
+	return x
+}
+
+// changed has the graphs built anew, with what is trained now.
+func (m *Model) changed() {
+	m.arch.Trains = true
+	clear(m.graphs)
+}
+
+// AddLoRA puts a LoRA beside every matrix of the modules that the configuration targets and returns what is to be trained: A
+// [rank, in] as PEFT draws it, by the seed, and B [out, rank], zero. It is taken away by Close only.
+func (m *Model) AddLoRA(c LoRA, seed uint64) ([]*Param, error) {
+	targets := c.Targets
+	if len(targets) == 0 {
+		targets = loraTargets(m.Type)
+	}
+	p := params{find: map[string]*Param{}}
+	r, outs := rand.New(rand.NewPCG(seed, 0x6c6f7261)), m.whole() // "lora"
+	used := map[string]bool{}
+	for _, l := range m.linears() {
+		module := m.module(l.Weight)
+		at := slices.IndexFunc(targets, func(t string) bool { return t == allLinear || module == t || strings.HasSuffix(module, "."+t) })
+		if at < 0 {
+			continue
+		}
+		used[targets[at]] = true
+		out, in := outs[l.Weight.Name], l.Weight.In
+		fresh := p.find[module+loraA] == nil
+		a, b := p.of(module+loraA, c.Rank, in), p.of(module+loraB, out, c.Rank)
+		if fresh {
+			for i := range a.Values {
+				a.Values[i] = float32((2*r.Float64() - 1) / math.Sqrt(float64(in)))
+			}
+		}
+		from, n := l.Weight.From*c.Rank, l.Weight.Out*c.Rank
+		l.LoRA = &ops.LoRA{
+			A:  kernels.Weight{Name: a.Name, Data: kernels.FloatBytes(a.Values), Out: c.Rank, In: in, Stride: in},
+			B:  kernels.Weight{Name: b.Name, Data: kernels.FloatBytes(b.Values[from : from+n]), Out: l.Weight.Out, In: c.Rank, Stride: c.Rank},
+			DA: kernels.View(a.Grad, c.Rank, in), DB: kernels.View(b.Grad[from:from+n], l.Weight.Out, c.Rank),
+			Scale: float32(c.Alpha / float64(c.Rank)),
+		}
+	}
+	for _, t := range targets {
+		if !used[t] {
+			return nil, fmt.Errorf("LoRA targets %q, but %s has no such module; it has %s", t, m.Name, strings.Join(m.modules(), ", "))
+		}
+	}
+	m.changed()
+	return p.all, nil
+}
+
+// modules are the last names of the modules that a LoRA can target.
+func (m *Model) modules() []string {
+	var names []string
+	for _, l := range m.linears() {
+		module := m.module(l.Weight)
+		if name := module[strings.LastIndexByte(module, '.')+1:]; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// TrainAll makes an f32 copy of every weight and returns all of them to be trained: full fine-tuning.
+func (m *Model) TrainAll() []*Param {
+	p := params{find: map[string]*Param{}}
+	outs := m.whole()
+	// matrix gives a weight its copy, a part of it that of its rows or columns.
+	matrix := func(w *kernels.Weight, out int) kernels.Matrix {
+		rows, cols := out, w.In
+		if w.InOut {
+			rows, cols = w.In, out
+		}
+		x := p.of(w.Name, rows, cols)
+		from, r, c := w.From*w.In, w.Out, w.In
+		if w.InOut {
+			from, r, c = w.From, w.In, w.Out
+		}
+		values := kernels.Matrix{Rows: r, Cols: c, Stride: cols, Data: x.Values[from:]}
+		for i := range r {
+			kernels.ToFloats(values.Row(i), w.Data[i*w.Stride*w.DType.Size():], w.DType)
+		}
+		w.Data, w.DType, w.Stride = kernels.FloatBytes(x.Values[from:]), kernels.F32, cols
+		return kernels.Matrix{Rows: r, Cols: c, Stride: cols, Data: x.Grad[from:]}
+	}
+	vector := func(name string, values *[]float32) []float32 {
+		if *values == nil {
+			return nil
+		}
+		x := p.of(name, len(*values))
+		copy(x.Values, *values)
+		*values = x.Values
+		return x.Grad
+	}
+	linear := func(l *ops.Linear, out int) {
+		name := strings.TrimSuffix(l.Weight.Name, ".weight")
+		gr := &ops.Grad{Weight: matrix(&l.Weight, out)}
+		if l.Bias != nil {
+			gr.Bias = vector(fmt.Sprintf("%s.bias%s", name, part(l.Weight, out)), &l.Bias)
+		}
+		l.Grad = gr
+	}
+	norm := func(n *ops.Norm) {
+		if n == nil || n.Weight == nil {
+			return
+		}
+		name := strings.TrimSuffix(n.Name, " again")
+		n.Grad = &ops.NormGrad{Weight: vector(name+".weight", &n.Weight), Bias: vector(name+".bias", &n.Bias)}
+	}
+	m.embed.Grad = &ops.EmbeddingGrad{Tokens: matrix(&m.embed.Tokens, m.embed.Tokens.Out)}
+	if m.embed.Positions != nil {
+		m.embed.Grad.Positions = matrix(m.embed.Positions, m.embed.Positions.Out)
+	}
+	norm(m.arch.EmbedNorm)
+	for _, l := range m.linears() {
+		linear(l, outs[l.Weight.Name])
+	}
+	for i := range m.arch.Blocks {
+		b := &m.arch.Blocks[i]
+		for _, n := range []*ops.Norm{&b.AttnNorm, b.AttnPost, &b.MLPNorm, b.MLPPost, b.Attn.QNorm, b.Attn.KNorm} {
+			norm(n)
+		}
+	}
+	norm(&m.arch.Norm)
+	linear(&m.head.Linear, m.head.Weight.Out)
+	m.changed()
+	return p.all
+}
+
+// part tells the biases of a stored matrix's parts apart.
+func part(w kernels.Weight, out int) string {
+	if w.Out == out {
+		return ""
+	}
+	return fmt.Sprintf("[%d:%d]", w.From, w.From+w.Out)
+}
+
+// ParamGrad is −log p of each of a forest's targets; the gradients of their sum are added to those of the parameters that AddLoRA or
+// TrainAll gave. The result is valid until the next call.
+func (m *Model) ParamGrad(f *batch.Forest) ([]float32, error) {
+	return m.LossGrad(nil, f, nil)
+}

@@ -1,0 +1,205 @@
+package model_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ptune/internal/kernels"
+	"ptune/internal/model"
+	"ptune/internal/tensorfile"
+	"ptune/internal/train"
+)
+
+const loraDir = "../../testdata/lora"
+
+// eachLoRA runs f for every golden LoRA with every kernel set.
+func eachLoRA(t *testing.T, f func(t *testing.T, dir string, load func() *model.Model, g *golden)) {
+	dirs, err := filepath.Glob(loraDir + "/*/adapter_config.json")
+	if err != nil || len(dirs) != 8 {
+		t.Fatalf("found %d goldens (%v), want 8", len(dirs), err)
+	}
+	for _, path := range dirs {
+		dir := filepath.Dir(path)
+		name := filepath.Base(dir)
+		for _, k := range kernels.Names(kernels.F32) {
+			t.Run(name+"/"+k, func(t *testing.T) {
+				pool, err := kernels.New(kernels.Options{Threads: 2, Kernels: k})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(pool.Close)
+				load := func() *model.Model {
+					m, err := model.Load(filepath.Join(goldenDir, name), pool)
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { m.Close() })
+					return m
+				}
+				g := &golden{}
+				data, err := os.ReadFile(filepath.Join(goldenDir, name, "golden.json"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := json.Unmarshal(data, g); err != nil {
+					t.Fatal(err)
+				}
+				if g.tensors, err = tensorfile.Open(filepath.Join(dir, "golden.safetensors")); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { g.tensors.Close() })
+				f(t, dir, load, g)
+			})
+		}
+	}
+}
+
+// paramStep is the mean loss of batch b, with the parameters' gradients.
+func paramStep(t *testing.T, m *model.Model, g *golden, b int, params []*model.Param) float32 {
+	t.Helper()
+	f := g.forest(b, 0)
+	for _, p := range params {
+		clear(p.Grad)
+	}
+	nll, err := m.ParamGrad(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for _, v := range nll {
+		sum += float64(v)
+	}
+	for _, p := range params {
+		for i := range p.Grad {
+			p.Grad[i] /= float32(len(nll))
+		}
+	}
+	return float32(sum / float64(len(nll)))
+}
+
+// paramSteps are the losses of ten AdamW steps.
+func paramSteps(t *testing.T, m *model.Model, g *golden, params []*model.Param, rate float64) []float32 {
+	t.Helper()
+	var opts []train.Optimizer
+	for _, p := range params {
+		o, err := train.NewOptimizer(train.OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}}, 1, len(p.Values))
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts = append(opts, o)
+	}
+	var losses []float32
+	for s := range 10 {
+		losses = append(losses, paramStep(t, m, g, s%len(g.Batches), params))
+		for i, p := range params {
+			opts[i].Step(p.Values, p.Grad, rate)
+		}
+	}
+	return losses
+}
+
+func TestLoRAEqualsPEFT(t *testing.T) {
+	eachLoRA(t, func(t *testing.T, dir string, load func() *model.Model, g *golden) {
+		m := load()
+		_, params, err := m.LoadLoRA(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logits, err := m.Logits(nil, g.forest(0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		within(t, "logits", logits.Data, g.values(t, "logits"), logitsWithin)
+		paramStep(t, m, g, 0, params)
+		largestOf := func(kind string) (most float64) {
+			for _, p := range params {
+				most = max(most, largest(g.values(t, kind+".base_model.model."+p.Name)))
+			}
+			return most
+		}
+		for _, p := range params {
+			within(t, "gradient of "+p.Name, p.Grad, g.values(t, "grad.base_model.model."+p.Name), gradientWithin*largestOf("grad"))
+		}
+		within(t, "losses", paramSteps(t, m, g, params, 0.01), g.values(t, "losses"), 1e-4)
+		for _, p := range params {
+			within(t, "after ten steps "+p.Name, p.Values, g.values(t, "last.base_model.model."+p.Name), stepsWithin*largestOf("last"))
+		}
+	})
+}
+
+func TestFullFineTuningEqualsTransformers(t *testing.T) {
+	eachLoRA(t, func(t *testing.T, dir string, load func() *model.Model, g *golden) {
+		m := load()
+		params := m.TrainAll()
+		paramStep(t, m, g, 0, params)
+		seen := 0
+		for _, p := range params {
+			name, rows, _ := strings.Cut(strings.Replace(p.Name, "embed_out", "lm_head", 1), "[") // transformers 5 renames gpt_neox's
+			var want []float32
+			for n := range g.tensors.Tensors() {
+				if n == "full."+name || strings.HasPrefix(n, "full.") && strings.HasSuffix(n, "."+name) {
+					want = g.values(t, n)
+				}
+			}
+			if want == nil {
+				t.Errorf("transformers has no parameter %q", p.Name)
+				continue
+			}
+			seen++
+			got := p.Grad
+			if len(p.Shape) == 2 {
+				got = make([]float32, p.Shape[0])
+				for i := range p.Grad {
+					got[i/p.Shape[1]] += p.Grad[i] * float32(math.Sin(float64(i%p.Shape[1]+1)))
+				}
+			} else if rows != "" {
+				var from, to int
+				if _, err := fmt.Sscanf(rows, "%d:%d]", &from, &to); err != nil {
+					t.Fatal(err)
+				}
+				want = want[from:to]
+			}
+			within(t, "gradient of "+p.Name, got, want, gradientWithin*max(1, largest(want)))
+		}
+		if names := len(g.tensors.Tensors()); seen < names/3 {
+			t.Errorf("%d gradients were compared, of %d tensors", seen, names)
+		}
+		m = load()
+		within(t, "losses", paramSteps(t, m, g, m.TrainAll(), 0.001), g.values(t, "full_losses"), 1e-4)
+	})
+}
+
+func TestAnAdapterIsWrittenAsPEFTDoes(t *testing.T) {
+	eachLoRA(t, func(t *testing.T, dir string, load func() *model.Model, g *golden) {
+		m := load()
+		c, params, err := m.LoadLoRA(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(c.Targets)
+		to := t.TempDir()
+		if err := m.SaveLoRA(to, filepath.Base(dir), c, params); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"adapter_config.json", "adapter_model.safetensors"} {
+			got, err := os.ReadFile(filepath.Join(to, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s is\n%.1500s\nwant\n%.1500s", name, got, want)
+			}
+		}
+	})
+}
