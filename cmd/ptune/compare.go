@@ -135,10 +135,14 @@ func compareAll(ctx context.Context, path string, o compareOptions, s streams) e
 		m := method{Method: name}
 		if err != nil {
 			var e *exec.ExitError
-			if !errors.As(err, &e) || e.ExitCode() != exitDiverged {
-				return fmt.Errorf("%s: %w", name, err)
+			switch errors.As(err, &e); {
+			case e != nil && e.ExitCode() == exitDiverged:
+				m.Failed = "diverged"
+			case e != nil && e.ExitCode() == exitUsage:
+				return wrong{fmt.Errorf("%s could not be compared", name)} // the process has said why
+			default:
+				return fmt.Errorf("compare %s: %w", name, err)
 			}
-			m.Failed = "diverged"
 		} else if err := json.Unmarshal(out.Bytes(), &m); err != nil {
 			return fmt.Errorf("%s: read its result: %w", name, err)
 		}
