@@ -219,7 +219,7 @@ func compareTask(path string, o compareOptions) (*config.Task, error) {
 		errs = append(errs, errors.New("--lora-rank, --lora-alpha, --lora-rate and --full-rate must be above 0"))
 	}
 	task, err := config.Load(path, o.set)
-	if err == nil && o.data == "" && len(task.Data.Valid) == 0 {
+	if err == nil && o.data == "" && len(task.Data.Valid) == 0 && task.Data.ValidFraction == 0 {
 		err = fmt.Errorf("%s: data.valid is missing; there are no rows to measure on", path)
 	}
 	return task, errors.Join(append(errs, err)...)
@@ -250,7 +250,7 @@ func compareOne(ctx context.Context, path string, o compareOptions, s streams) e
 		if err != nil {
 			return wrong{err}
 		}
-		set, err := data.Load("test", o.data, rows.format, b.tok, limits)
+		set, err := data.Load("test", source(task, o.data), rows.format, b.tok, limits)
 		if err != nil {
 			return wrong{err}
 		}

@@ -50,7 +50,7 @@ With --model and no --prompt the base alone is measured; --input and --target th
 	f := cmd.Flags()
 	f.StringArrayVar(&o.prompts, "prompt", nil, "a soft prompt's file, or an ensemble's as a.st,b.st,c.st (repeatable: all are measured on one loaded base)")
 	f.StringVar(&o.model, "model", "", "the base's directory, if not where the prompt's file says")
-	f.StringVar(&o.data, "data", "", "the rows (.jsonl)")
+	f.StringVar(&o.data, "data", "", "the rows (.jsonl, .csv or .tsv, written as the training rows were)")
 	f.StringVar(&o.input, "input", "", "without --prompt: the input template")
 	f.StringVar(&o.target, "target", "", "without --prompt: the target template")
 	f.StringSliceVar(&o.labels, "labels", nil, "without --prompt: the labels, as name,name or value=name,value=name")
@@ -131,6 +131,7 @@ type evalJob struct {
 
 	maxTokens int // of a row, as in training
 	onTooLong string
+	reading   data.Reading
 }
 
 // noLimit is for the base alone: its positions are the limit.
@@ -163,7 +164,7 @@ func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error
 	var jobs []evalJob
 	for _, members := range ensembles {
 		p := members[0]
-		j := evalJob{eos: p.Meta.EOS, maxTokens: p.Meta.MaxTokens, onTooLong: p.Meta.OnTooLong}
+		j := evalJob{eos: p.Meta.EOS, maxTokens: p.Meta.MaxTokens, onTooLong: p.Meta.OnTooLong, reading: data.Reading(p.Meta.Reading)}
 		var names []string
 		for _, m := range members {
 			if m.Meta.Input != p.Meta.Input || m.Meta.Target != p.Meta.Target || !slices.Equal(m.Meta.Labels, p.Meta.Labels) || m.Meta.EOS != p.Meta.EOS {
@@ -216,7 +217,7 @@ func (j *evalJob) load(b *base, file, input, target string, labels []data.Label)
 	if err != nil {
 		return err
 	}
-	j.set, err = data.Load("data", file, f, b.tok, limits)
+	j.set, err = data.Load("data", data.Source{Path: file, Reading: j.reading}, f, b.tok, limits)
 	return err
 }
 

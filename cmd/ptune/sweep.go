@@ -132,7 +132,7 @@ func sweepTasks(sw *config.Sweep, set []string) ([]*sweepRun, error) {
 		}
 		runs = append(runs, r)
 	}
-	if len(errs) == 0 && len(runs[0].task.Data.Valid) == 0 {
+	if len(errs) == 0 && len(runs[0].task.Data.Valid) == 0 && runs[0].task.Data.ValidFraction == 0 {
 		errs = append(errs, fmt.Errorf("%s: data.valid is missing; a sweep ranks its runs by validation loss", sw.Task))
 	}
 	return runs, errors.Join(errs...)

@@ -62,15 +62,23 @@ func loadRows(task *config.Task, b *base) (*taskRows, error) {
 		return nil, err
 	}
 	var errs []error
-	if r.train, err = data.Load("train", task.Data.Train, r.format, b.tok, o); err != nil {
+	if r.train, err = data.Load("train", source(task, task.Data.Train), r.format, b.tok, o); err != nil {
 		errs = append(errs, err)
+	} else if task.Data.ValidFraction > 0 {
+		valid, err := r.train.Split("valid", task.Data.ValidFraction)
+		errs = append(errs, err)
+		r.valid = append(r.valid, valid)
 	}
 	for _, v := range task.Data.Valid {
-		set, err := data.Load(v.Name, v.Path, r.format, b.tok, o)
+		set, err := data.Load(v.Name, source(task, v.Path), r.format, b.tok, o)
 		errs = append(errs, err)
 		r.valid = append(r.valid, set)
 	}
 	return r, errors.Join(errs...)
+}
+
+func source(task *config.Task, path string) data.Source {
+	return data.Source{Path: path, Reading: task.Data.Reading()}
 }
 
 // rowLimits is how long rows may be behind a prompt: what the task says, or what the model's positions leave.
@@ -180,6 +188,7 @@ func startPrompt(task *config.Task, b *base, rows *taskRows) (*prompt.Prompt, er
 	p.Meta.Base = prompt.Base{Name: b.Name, Path: pathFrom(task.Output.Prompt, task.Model), Fingerprint: b.Fingerprint, Type: b.Type}
 	p.Meta.Tokenizer, p.Meta.EOS, p.Meta.Input, p.Meta.Target = b.tok.Hash, rows.eos, task.Data.Input, task.Data.Target
 	p.Meta.MaxTokens, p.Meta.OnTooLong = task.Data.MaxTokens, task.Data.OnTooLong
+	p.Meta.Reading = prompt.Reading(task.Data.Reading())
 	for _, l := range rows.format.Labels {
 		p.Meta.Labels = append(p.Meta.Labels, prompt.Label(l))
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"ptune/internal/data"
 	"ptune/internal/prompt"
@@ -44,8 +45,15 @@ type Prompt struct {
 
 // Data is the rows and how they become tokens.
 type Data struct {
-	Train     string `yaml:"train"`
-	Valid     Sets   `yaml:"valid"`
+	Train string `yaml:"train"`
+	Valid Sets   `yaml:"valid"`
+
+	ValidFraction float64  `yaml:"valid_fraction"`
+	Columns       []string `yaml:"columns"`
+	Separator     string   `yaml:"separator"`
+	Quotes        string   `yaml:"quotes"`
+	Encoding      string   `yaml:"encoding"`
+
 	Input     string `yaml:"input"`
 	Target    string `yaml:"target"`
 	Labels    Labels `yaml:"labels"`
@@ -108,7 +116,7 @@ type Rate struct {
 func Default() *Task {
 	return &Task{
 		Prompt: Prompt{Tokens: 16, Init: "text"},
-		Data:   Data{MaxTokens: 512, OnTooLong: data.TooLongIsError},
+		Data:   Data{Quotes: Auto, Encoding: data.UTF8, MaxTokens: 512, OnTooLong: data.TooLongIsError},
 		Train: Train{Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Recompute: "auto", Reparametrise: Off, Width: 64, Optimizer: "adamw", LearningRate: Rate{Auto: true},
 			Betas: [2]float64{0.9, 0.999}, Schedule: "linear", Warmup: 0.05, ClipNorm: 1, Shuffle: true, EvalEvery: 50, Patience: 5},
 	}
@@ -134,6 +142,11 @@ func (r Rate) String() string {
 		return Auto
 	}
 	return strconv.FormatFloat(r.Value, 'g', -1, 64)
+}
+
+// Reading is how the files of rows are written.
+func (d *Data) Reading() data.Reading {
+	return data.Reading{Columns: d.Columns, Separator: d.Separator, Quotes: d.Quotes, Encoding: d.Encoding}
 }
 
 // check finds the values that no run could use. at gives the place of a key.
@@ -187,6 +200,20 @@ func (t *Task) check(at func(key string) string) error {
 	if t.Data.Input != "" && t.Data.Target != "" {
 		if _, err := data.NewFormat(t.Data.Input, t.Data.Target, t.Data.Labels); err != nil {
 			errs = append(errs, fmt.Errorf("%s: data.%w", at("data."+strings.SplitN(err.Error(), ":", 2)[0]), err))
+		}
+	}
+	finite("data.valid_fraction", t.Data.ValidFraction, 0, 0.9)
+	if t.Data.ValidFraction > 0 && len(t.Data.Valid) > 0 {
+		bad("data.valid_fraction", "is %g, but data.valid names files: one of them is too much", t.Data.ValidFraction)
+	}
+	oneOf("data.quotes", t.Data.Quotes, Auto, On, Off)
+	oneOf("data.encoding", t.Data.Encoding, data.UTF8, data.Latin1)
+	if s := t.Data.Separator; s != "" && (utf8.RuneCountInString(s) != 1 || strings.ContainsAny(s, "\"\r\n\ufeff\ufffd")) {
+		bad("data.separator", "is %q, want one character, as in \"\\t\"", s)
+	}
+	for i, c := range t.Data.Columns {
+		if c == "" || slices.Contains(t.Data.Columns[:i], c) {
+			bad("data.columns", "has %q, which is no name of its own", c)
 		}
 	}
 	atLeast("data.max_tokens", t.Data.MaxTokens, 2)

@@ -195,18 +195,24 @@ func TestTheShippedTaskFilesAreGood(t *testing.T) {
 			return err
 		}
 		found++
-		_, err = Load(path, nil)
+		command := "ptune train --config configs/"
+		if d.Name() == "sweep.yaml" {
+			command = "ptune sweep configs/"
+			_, err = LoadSweep(path)
+		} else {
+			_, err = Load(path, nil)
+		}
 		if err != nil {
 			t.Error(err)
 		}
 		text, err := os.ReadFile(path)
-		if err == nil && !strings.Contains(string(text), "ptune train --config configs/"+d.Name()) {
+		if err == nil && !strings.Contains(string(text), command+d.Name()) {
 			t.Errorf("%s does not begin with its own command line", path)
 		}
 		return err
 	})
-	if err != nil || found != 2 {
-		t.Errorf("%d task files (%v), want 2", found, err)
+	if err != nil || found != 3 {
+		t.Errorf("%d task files (%v), want 3", found, err)
 	}
 }
 

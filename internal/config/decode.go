@@ -128,6 +128,20 @@ func (d *decoder) value(n *yaml.Node, to reflect.Value, name string) {
 	case *Labels:
 		d.labels(n, p, name)
 		return
+	case *[]string:
+		*p = nil
+		if n.Kind != yaml.SequenceNode {
+			d.bad(n, "%s wants a list of names, as in [label, text], not %s", name, describe(n))
+			return
+		}
+		for _, c := range n.Content {
+			if c.Kind != yaml.ScalarNode || c.Tag == "!!null" {
+				d.bad(c, "%s wants names, not %s", name, describe(c))
+				continue
+			}
+			*p = append(*p, c.Value)
+		}
+		return
 	case *Rate:
 		if n.Kind == yaml.ScalarNode && n.Value == "auto" {
 			*p = Rate{Auto: true}

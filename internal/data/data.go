@@ -1,4 +1,4 @@
-// Package data reads the rows of a task: JSON lines through templates into token ids. The mask is by construction: a row is
+// Package data reads the rows of a task: JSON lines or separated values through templates into token ids. The mask is by construction: a row is
 // the ids of its input, then the ids of its target without special tokens, then the end token, and the loss is on what
 // comes after the input. Nothing is cut or dropped unless the task says so.
 package data
@@ -6,6 +6,8 @@ package data
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -44,24 +46,70 @@ type Set struct {
 	Cut     int // rows whose input was cut
 }
 
+// Source is a file of rows and how it is written.
+type Source struct {
+	Path string
+	Reading
+}
+
+// Reading is how a file of rows is written, where its name does not say.
+type Reading struct {
+	Columns   []string // names of a table's columns; empty: its first line has them
+	Separator string   // of a table's cells; empty: a comma, or a tab in .tsv files
+	Quotes    string   // on: cells may be in quotation marks; off: those are text; auto: on, but not in .tsv files
+	Encoding  string   // UTF8 if empty
+}
+
+// The encodings of files.
+const (
+	UTF8   = "utf-8"
+	Latin1 = "latin-1"
+)
+
+func (s Source) tabs() bool {
+	ext := strings.ToLower(filepath.Ext(s.Path))
+	return ext == ".tsv" || ext == ".tab"
+}
+
+func (s Source) separator() string {
+	switch {
+	case s.Separator != "":
+		return s.Separator
+	case s.tabs():
+		return "\t"
+	}
+	return ","
+}
+
+func (s Source) quotes() bool {
+	return s.Quotes == "on" || s.Quotes != "off" && !s.tabs()
+}
+
+// records reads the file's rows, in the format that its name's ending says.
+func (s Source) records() (records []record, err error) {
+	switch ext := strings.ToLower(filepath.Ext(s.Path)); ext {
+	case ".jsonl", ".ndjson":
+		records, err = readJSONL(s)
+	case ".csv", ".tsv", ".tab":
+		records, err = readTable(s)
+	default:
+		return nil, fmt.Errorf("%s: files of rows end in .jsonl, .csv or .tsv, this one in %q", s.Path, ext)
+	}
+	if err == nil && len(records) == 0 {
+		err = fmt.Errorf("%s: there is no row in it", s.Path)
+	}
+	return records, err
+}
+
 // maxErrors is how many broken rows one message lists.
 const maxErrors = 20
 
 // Load reads a file of rows. All its mistakes are reported at once, each with the line it stands on.
-func Load(name, path string, f *Format, enc Encoder, o Options) (*Set, error) {
-	var records []record
-	var err error
-	switch ext := strings.ToLower(filepath.Ext(path)); ext {
-	case ".jsonl", ".ndjson":
-		records, err = readJSONL(path)
-	default:
-		return nil, fmt.Errorf("%s: files of rows end in .jsonl, this one in %q", path, ext)
-	}
+func Load(name string, from Source, f *Format, enc Encoder, o Options) (*Set, error) {
+	path := from.Path
+	records, err := from.records()
 	if err != nil {
 		return nil, err
-	}
-	if len(records) == 0 {
-		return nil, fmt.Errorf("%s: there is no row in it", path)
 	}
 	s := &Set{Name: name, Path: path}
 	var errs []error
@@ -134,6 +182,31 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 	}
 	s.Rows = append(s.Rows, row)
 	return nil
+}
+
+// Split takes about that share of the rows out of s, as a set of their own. A row goes where its text's hash says: equal texts stay
+// together, and a row where it was when others are added.
+func (s *Set) Split(name string, share float64) (*Set, error) {
+	taken := &Set{Name: name, Path: s.Path}
+	var kept []Row
+	for _, r := range s.Rows {
+		h := fnv.New64a()
+		io.WriteString(h, r.Text)
+		// FNV's high bits hardly differ between short texts; the mixing is MurmurHash3's.
+		x := h.Sum64()
+		x = (x ^ x>>33) * 0xff51afd7ed558ccd
+		x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
+		if x ^= x >> 33; float64(x>>11)/(1<<53) < share {
+			taken.Rows = append(taken.Rows, r)
+		} else {
+			kept = append(kept, r)
+		}
+	}
+	if len(kept) == 0 || len(taken.Rows) == 0 {
+		return nil, fmt.Errorf("%s: a share of %g leaves %d of its %d rows to learn from and %d to validate on", s.Path, share, len(kept), len(s.Rows), len(taken.Rows))
+	}
+	s.Rows = kept
+	return taken, nil
 }
 
 // Shortened says what was dropped or cut, empty if nothing was.

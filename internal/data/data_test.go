@@ -38,7 +38,7 @@ func load(t *testing.T, rows string, f *data.Format, o data.Options) (*data.Set,
 	if err := os.WriteFile(path, []byte(rows), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return data.Load("train", path, f, letters{}, o)
+	return data.Load("train", data.Source{Path: path}, f, letters{}, o)
 }
 
 func format(t *testing.T, input, target string, labels ...data.Label) *data.Format {

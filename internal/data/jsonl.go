@@ -21,15 +21,22 @@ type record struct {
 
 const maxLine = 16 << 20
 
+// errNotUTF8 says what to do about text of another encoding.
+var errNotUTF8 = errors.New("the line is not valid UTF-8; if the file is in Latin-1, data.encoding: latin-1 reads it")
+
 // readJSONL reads a file of JSON objects, one a line.
-func readJSONL(path string) ([]record, error) {
-	f, err := os.Open(path)
+func readJSONL(s Source) ([]record, error) {
+	f, err := os.Open(s.Path)
 	if err != nil {
 		return nil, fmt.Errorf("read rows: %w", err)
 	}
 	defer f.Close()
+	in, err := decoded(f, s.Encoding)
+	if err != nil {
+		return nil, err
+	}
 	var records []record
-	err = Lines(f, path, func(n int, line string) error {
+	err = Lines(in, s.Path, func(n int, line string) error {
 		values, err := ParseObject([]byte(line))
 		records = append(records, record{n, values, err})
 		return nil
@@ -68,7 +75,7 @@ func Lines(r io.Reader, name string, f func(n int, line string) error) error {
 // Fields that hold lists, objects or null are left out, so a template that asks for one finds it missing.
 func ParseObject(line []byte) (map[string]string, error) {
 	if !utf8.Valid(line) {
-		return nil, errors.New("the line is not valid UTF-8")
+		return nil, errNotUTF8
 	}
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.UseNumber()

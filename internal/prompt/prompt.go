@@ -25,8 +25,22 @@ type Meta struct {
 	MaxTokens int       `json:"max_tokens"` // of a row, and what is done with longer ones
 	OnTooLong string    `json:"on_too_long"`
 	Init      Init      `json:"init"`
-	Valid     []Set     `json:"valid,omitempty"` // what it was validated on
+	Reading   Reading   `json:"reading,omitzero"` // how the files of rows are written
+	Valid     []Set     `json:"valid,omitempty"`  // what it was validated on
 	Training  *Training `json:"training,omitempty"`
+}
+
+// Reading is how files of rows are written, as the task file says under data.
+type Reading struct {
+	Columns   []string `json:"columns,omitempty"`
+	Separator string   `json:"separator,omitempty"`
+	Quotes    string   `json:"quotes,omitempty"`
+	Encoding  string   `json:"encoding,omitempty"`
+}
+
+// IsZero tells that nothing is unusual.
+func (r Reading) IsZero() bool {
+	return len(r.Columns) == 0 && r.Separator == "" && (r.Quotes == "" || r.Quotes == "auto") && (r.Encoding == "" || r.Encoding == "utf-8")
 }
 
 // Base is the model a prompt was made for.

@@ -1,0 +1,117 @@
+package data_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ptune/internal/data"
+)
+
+func loadTable(t *testing.T, name, text string, r data.Reading) ([]string, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := options
+	o.MaxTokens = 100
+	s, err := data.Load("train", data.Source{Path: path, Reading: r}, format(t, "{text}", "{label}"), letters{}, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s", strings.ReplaceAll(err.Error(), path, name))
+	}
+	var rows []string
+	for _, r := range s.Rows {
+		rows = append(rows, fmt.Sprintf("%d:%s>%s", r.Line, r.Text, string(r.Target[:len(r.Target)-1])))
+	}
+	return rows, nil
+}
+
+func TestTablesAreReadAsTheyAreWritten(t *testing.T) {
+	headless := data.Reading{Columns: []string{"label", "text"}}
+	for _, c := range []struct {
+		what, name, text string
+		reading          data.Reading
+		want             string
+	}{
+		{"CSV with quotes, CRLF, a byte order mark and no last newline", "a.csv", "\ufefftext,label\r\n\"one, \"\"two\"\"\r\nthree\",A\r\nfour,B", data.Reading{}, "2:one, \"two\"\nthree>A|4:four>B"},
+		{"TSV whose quotation marks are text", "a.tsv", "text\tlabel\nhe said \"no\tA\n\"yes\tB\n", data.Reading{}, "2:he said \"no>A|3:\"yes>B"},
+		{"TSV without a header", "sms.tsv", "ham\tGo, now\nspam\tFree entry\n", headless, "1:Go, now>ham|2:Free entry>spam"},
+		{"TSV with quotes", "a.tsv", "text\tlabel\n\"one\ttwo\"\tA\n", data.Reading{Quotes: "on"}, "2:one\ttwo>A"},
+		{"semicolons", "a.csv", "text;label\n1,5;A\n", data.Reading{Separator: ";"}, "2:1,5>A"},
+		{"CSV without quotes", "a.csv", "text,label\n\"x,A\n", data.Reading{Quotes: "off"}, "2:\"x>A"},
+		{"Latin-1", "a.csv", "text,label\nFu\xdfg\xe4nger,A\n", data.Reading{Encoding: "latin-1"}, "2:Fußgänger>A"},
+		{"other columns beside", "a.csv", "id,text,label\n7,x,A\n", data.Reading{}, "2:x>A"},
+		{"JSON lines in Latin-1", "a.jsonl", "{\"text\": \"\xe4\", \"label\": \"A\"}", data.Reading{Encoding: "latin-1"}, "1:ä>A"},
+	} {
+		rows, err := loadTable(t, c.name, c.text, c.reading)
+		if got := strings.Join(rows, "|"); err != nil || got != c.want {
+			t.Errorf("%s: %q (%v), want %q", c.what, got, err, c.want)
+		}
+	}
+}
+
+func TestMistakesOfTablesAreNamedWithTheirPlace(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		reading    data.Reading
+		want       string
+	}{
+		{"a.csv", "text,label\nx\ny,B,C\n", data.Reading{}, "a.csv:2: the line has 1 cell, the file 2 columns (text, label)\na.csv:3: the line has 3 cells, the file 2 columns (text, label)"},
+		{"a.csv", "text,label\nx;A\n", data.Reading{}, `a.csv:2: the line has 1 cell, the file 2 columns (text, label); it seems to be separated by ";": data.separator`},
+		{"a.csv", "text,label\n\"x,A\n", data.Reading{}, `a.csv:2:6: extraneous or missing " in quoted-field (data.quotes: off takes quotation marks as text)`},
+		{"a.csv", "text,label\nx\"y,A\n", data.Reading{}, `a.csv:2:2: bare " in non-quoted-field (data.quotes: off takes quotation marks as text)`},
+		{"a.csv", "text,label\n\xe4,A\n", data.Reading{}, "a.csv:2: the line is not valid UTF-8; if the file is in Latin-1, data.encoding: latin-1 reads it"},
+		{"a.tsv", "text\ttext\nx\tA\n", data.Reading{}, `a.tsv:1: the first line names the columns, but column 2 is called "text", which is no name of its own; data.columns names those of a file without such a line`},
+		{"a.tsv", "text\tname\nx\tA\n", data.Reading{}, `a.tsv:2: target: there is no field "label"; the row has "name", "text"`},
+		{"a.csv", "text,label\n", data.Reading{}, "a.csv: there is no row in it"},
+		{"a.csv", "", data.Reading{}, "a.csv: there is no row in it"},
+		{"a.xlsx", "x", data.Reading{}, `a.xlsx: files of rows end in .jsonl, .csv or .tsv, this one in ".xlsx"`},
+	} {
+		if _, err := loadTable(t, c.name, c.text, c.reading); err == nil || err.Error() != c.want {
+			t.Errorf("%q:\n%v\nwant\n%s", c.text, err, c.want)
+		}
+	}
+}
+
+func TestASplitKeepsEqualTextsTogetherAndStaysAsRowsAreAdded(t *testing.T) {
+	set := func(n int) *data.Set {
+		s := &data.Set{Path: "x"}
+		for i := range n {
+			s.Rows = append(s.Rows, data.Row{Line: i + 1, Text: fmt.Sprint("text ", i%500)})
+		}
+		return s
+	}
+	train := set(1000)
+	valid, err := train.Split("valid", 0.2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(valid.Rows); n < 150 || n > 250 || n+len(train.Rows) != 1000 {
+		t.Errorf("%d rows of 1000 were taken, want about 200", n)
+	}
+	where := map[string]bool{}
+	for _, r := range valid.Rows {
+		where[r.Text] = true
+	}
+	for _, r := range train.Rows {
+		if where[r.Text] {
+			t.Fatalf("%q is on both sides", r.Text)
+		}
+	}
+	less := set(300)
+	if fewer, err := less.Split("valid", 0.2); err != nil {
+		t.Fatal(err)
+	} else {
+		for _, r := range fewer.Rows {
+			if !where[r.Text] {
+				t.Errorf("%q moved", r.Text)
+			}
+		}
+	}
+	if _, err := set(1).Split("valid", 0.5); err == nil {
+		t.Error("one row was split")
+	}
+}
