@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/config"
 	"ptune/internal/train"
 )
 
@@ -77,7 +78,11 @@ func run(args []string, s streams) int {
 		return code // the reader has gone; nobody wants to know
 	}
 	for _, line := range strings.Split(err.Error(), "\n") {
-		fmt.Fprintf(s.err, "ptune: error: %s\n", line)
+		if strings.HasPrefix(line, "  | ") { // shows the place of the one before
+			fmt.Fprintln(s.err, line)
+		} else {
+			fmt.Fprintf(s.err, "ptune: error: %s\n", line)
+		}
 	}
 	if h := (*hinted)(nil); errors.As(err, &h) {
 		fmt.Fprintf(s.err, "ptune: hint: %s\n", h.hint)
@@ -100,8 +105,23 @@ Exit codes: 0 done, 1 failed, 2 the command line, task file or data is wrong, 3 
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newTrain(s), newEval(s), newGenerate(s), newInspect(s), newSweep(s), newCompare(s), newExport(s), newImport(s), newVersion(s))
+	root.AddCommand(newInit(s), newValidate(s), newSchema(s), newData(s), newTrain(s), newEval(s), newGenerate(s), newInspect(s), newSweep(s), newCompare(s), newExport(s), newImport(s), newVersion(s))
 	return root
+}
+
+func newSchema(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "Print the JSON Schema of task files", Args: cobra.NoArgs,
+		Long:    "Print the JSON Schema of task files. An editor completes and checks keys by it: in VS Code, yaml.schemas of the YAML extension names it.",
+		Example: "  ptune schema > runs/ptune.schema.json",
+		RunE: does(func(context.Context, []string) error {
+			schema, err := config.Schema()
+			if err == nil {
+				_, err = fmt.Fprintf(s.out, "%s\n", schema)
+			}
+			return err
+		}),
+	}
 }
 
 func newVersion(s streams) *cobra.Command {

@@ -29,7 +29,23 @@ type Task struct {
 	Data   Data   `yaml:"data"`
 	Train  Train  `yaml:"train"`
 	Output Output `yaml:"output"`
+
+	file   string
+	places map[string]string // of the keys that are set
 }
+
+// Place is where a key or, if it is not there, its section stands: file:line:column, or a setting.
+func (t *Task) Place(key string) string {
+	for k := key; k != ""; k = k[:max(0, strings.LastIndexByte(k, '.'))] {
+		if p, ok := t.places[k]; ok {
+			return p
+		}
+	}
+	return t.file
+}
+
+// Set tells whether a key has been given a value.
+func (t *Task) Set(key string) bool { return t.places[key] != "" }
 
 // Prompt is how the soft prompt begins.
 type Prompt struct {
@@ -149,11 +165,13 @@ func (d *Data) Reading() data.Reading {
 	return data.Reading{Columns: d.Columns, Separator: d.Separator, Quotes: d.Quotes, Encoding: d.Encoding}
 }
 
-// check finds the values that no run could use. at gives the place of a key.
-func (t *Task) check(at func(key string) string) error {
+// check finds the values that no run could use; with setOnly, those of keys that are set.
+func (t *Task) check(setOnly bool) error {
 	var errs []error
 	bad := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s: %s %s", at(key), key, fmt.Sprintf(format, args...)))
+		if !setOnly || t.Set(key) {
+			errs = append(errs, fmt.Errorf("%s: %s %s", t.Place(key), key, fmt.Sprintf(format, args...)))
+		}
 	}
 	required := func(key, value string) {
 		if value == "" {
@@ -199,7 +217,7 @@ func (t *Task) check(at func(key string) string) error {
 	}
 	if t.Data.Input != "" && t.Data.Target != "" {
 		if _, err := data.NewFormat(t.Data.Input, t.Data.Target, t.Data.Labels); err != nil {
-			errs = append(errs, fmt.Errorf("%s: data.%w", at("data."+strings.SplitN(err.Error(), ":", 2)[0]), err))
+			errs = append(errs, fmt.Errorf("%s: data.%w", t.Place("data."+strings.SplitN(err.Error(), ":", 2)[0]), err))
 		}
 	}
 	finite("data.valid_fraction", t.Data.ValidFraction, 0, 0.9)

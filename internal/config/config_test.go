@@ -233,6 +233,7 @@ func TestTheReferenceHasEveryKeyWithItsDefault(t *testing.T) {
 	}
 	want := Default()
 	want.Model, want.Prompt.Text, want.Output.Prompt = got.Model, got.Prompt.Text, got.Output.Prompt
+	want.file, want.places = got.file, got.places
 	want.Data.Train, want.Data.Input, want.Data.Target = got.Data.Train, got.Data.Input, got.Data.Target
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the reference says %+v, the defaults are %+v", got, want)

@@ -54,7 +54,10 @@ func (d *decoder) section(n *yaml.Node, to reflect.Value, prefix string) {
 		}
 		seen[key.Value] = true
 		d.places[name] = d.place(value)
-		d.value(value, field, name)
+		mistakes := len(d.errs)
+		if d.value(value, field, name); len(d.errs) > mistakes && field.Kind() != reflect.Struct {
+			delete(d.places, name) // it is not what was asked for, and so is not checked
+		}
 	}
 }
 
@@ -297,6 +300,9 @@ func keys(t reflect.Type, prefix string) []string {
 	var out []string
 	for i := range t.NumField() {
 		f := t.Field(i)
+		if f.Tag.Get("yaml") == "" {
+			continue
+		}
 		name := prefix + f.Tag.Get("yaml")
 		if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[Rate]() {
 			out = append(out, name)

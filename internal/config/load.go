@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -46,23 +45,15 @@ func parse(path string, text []byte, settings []string) (*Task, error) {
 		return nil, err
 	}
 	t := Default()
+	t.file = path
 	d := &decoder{file: path, places: map[string]string{}}
 	d.task(root, t)
 	for _, s := range settings {
 		d.set(s, t)
 	}
-	place := func(key string) string {
-		for k := key; k != ""; k = k[:max(0, strings.LastIndexByte(k, '.'))] {
-			if p, ok := d.places[k]; ok {
-				return p
-			}
-		}
-		return path
-	}
-	if err := errors.Join(d.errs...); err != nil {
-		return nil, err // what was not read has its default, so a check would say wrong things
-	}
-	if err := t.check(place); err != nil {
+	t.places = d.places
+	// What was not read has its default, so that only what is there can be checked.
+	if err := errors.Join(append(d.errs, t.check(len(d.errs) > 0))...); err != nil {
 		return nil, err
 	}
 	return t, nil

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"ptune/internal/config"
+	"ptune/internal/data"
+)
+
+type validateOptions struct {
+	set         []string
+	printConfig bool
+	computeOptions
+}
+
+func newValidate(s streams) *cobra.Command {
+	var o validateOptions
+	cmd := &cobra.Command{
+		Use:   "validate task.yaml",
+		Short: "Find everything that would stop a run",
+		Long: `Check a task file's keys and values, that its model and files are there, every row of the data, and whether the run fits into memory. All
+that is wrong is said at once, with its place. Nothing is written and nothing is computed.`,
+		Example: "  ptune validate configs/sentiment.yaml\n  ptune validate configs/sentiment.yaml --print-config --set train.steps=20",
+		Args:    cobra.ExactArgs(1),
+		RunE:    does(func(_ context.Context, args []string) error { return validateTask(args[0], o, s) }),
+	}
+	cmd.Flags().StringArrayVar(&o.set, "set", nil, "set a key of the task file (repeatable)")
+	cmd.Flags().BoolVar(&o.printConfig, "print-config", false, "print every key with its value and where that comes from")
+	o.computeOptions.flags(cmd)
+	return cmd
+}
+
+func validateTask(path string, o validateOptions, s streams) error {
+	task, err := config.Load(path, o.set)
+	if err != nil {
+		return wrong{pointed(err, path)}
+	}
+	var errs []error
+	b, err := openBase(task.Model, o.computeOptions)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("%s: %w", task.Place("model"), err), lookAtRows(task))
+	} else {
+		defer b.close()
+		errs = append(errs, validateRun(task, b, s))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return wrong{pointed(err, path)}
+	}
+	if !o.printConfig {
+		_, err = fmt.Fprintf(s.out, "%s is good\n", path)
+		return err
+	}
+	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+	values := task.Values()
+	for _, key := range config.Keys() {
+		if v, ok := values[key]; ok {
+			from := "default"
+			if task.Set(key) {
+				from = task.Place(key)
+			}
+			fmt.Fprintf(w, "%s\t%q\t%s\n", key, v, from)
+		}
+	}
+	return w.Flush()
+}
+
+// validateRun goes as far as a run can without writing or computing anything.
+func validateRun(task *config.Task, b *base, s streams) error {
+	rows, err := loadRows(task, b)
+	if err != nil {
+		return err
+	}
+	p, err := startPrompt(task, b, rows)
+	if err != nil {
+		return fmt.Errorf("%s: %w", task.Place("prompt.init"), err)
+	}
+	c, err := runConfig(task, b, rows, p)
+	if err != nil {
+		return err
+	}
+	plan, err := planRun(task, b, c, rows, true)
+	if err != nil {
+		return err
+	}
+	for _, note := range append(rows.shortened(), unusual(task, c, b)...) {
+		s.warn("%s", note)
+	}
+	return plan.print(streams{out: s.err}, false)
+}
+
+// lookAtRows checks the rows where there is no tokenizer to make tokens of them.
+func lookAtRows(task *config.Task) error {
+	f, err := data.NewFormat(task.Data.Input, task.Data.Target, task.Data.Labels)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	files := []string{task.Data.Train}
+	for _, v := range task.Data.Valid {
+		files = append(files, v.Path)
+	}
+	for _, file := range files {
+		_, err := data.Load("", source(task, file), f, letters{}, data.Options{MaxTokens: noLimit})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// letters stands for a tokenizer: a token for each byte.
+type letters struct{}
+
+func (letters) EncodeInput(text string) ([]int32, error) { return letters{}.Encode(text) }
+
+func (letters) Encode(text string) ([]int32, error) { return make([]int32, len(text)), nil }
+
+// pointed shows below each mistake of a task file the line it is about, with a mark under its place.
+func pointed(err error, path string) error {
+	text, readErr := os.ReadFile(path)
+	if readErr != nil {
+		return err
+	}
+	lines := strings.Split(string(text), "\n")
+	place := regexp.MustCompile(`^` + regexp.QuoteMeta(path) + `:(\d+):(\d+): `)
+	var errs []error
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if m := place.FindStringSubmatch(line); m != nil {
+			n, _ := strconv.Atoi(m[1])
+			col, _ := strconv.Atoi(m[2])
+			if shown := []rune(lines[min(n, len(lines))-1]); col <= len(shown)+1 && len(shown) < 200 {
+				blank := slices.Clone(shown[:col-1])
+				for i, r := range blank {
+					if r != '\t' {
+						blank[i] = ' '
+					}
+				}
+				line += fmt.Sprintf("\n  | %s\n  | %s^", string(shown), string(blank))
+			}
+		}
+		errs = append(errs, errors.New(line))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,43 @@
+package data_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ptune/internal/data"
+)
+
+func TestAFileOfRowsIsGuessed(t *testing.T) {
+	repeat := func(line string, n int) (s string) {
+		for i := range n {
+			s += strings.NewReplacer("N", fmt.Sprint(i), "C", []string{"ham", "spam"}[i%2], "K", fmt.Sprint(i%2+1), "W", []string{"no complaint", "complaint"}[i%2]).Replace(line)
+		}
+		return s
+	}
+	for _, c := range []struct{ what, name, text, want string }{
+		{"a TSV without a header", "sms.tsv", repeat("C\ta message of some length N\n", 20), "text > label [ham=ham spam=spam] columns [label text]"},
+		{"a CSV with one", "b.csv", "text,category\n" + repeat("\"question, number N\",C\n", 20), "text > category [ham=ham spam=spam] columns []"},
+		{"other names", "c.jsonl", repeat(`{"id": N, "what was said": "some text N", "verdict": "C"}`+"\n", 20), "what was said > verdict [ham=ham spam=spam] columns []"},
+		{"numbers with names beside, and a field that gives the answer away", "d.jsonl", repeat(`{"Tweet text": "words N", "ID": N, "Label": K, "text_label": "W", "output": "long long long words N: W"}`+"\n", 20), "Tweet text > Label [1=no complaint 2=complaint] columns []"},
+		{"free text", "e.jsonl", repeat(`{"prompt": "say N", "completion": "this is N"}`+"\n", 20), "prompt > completion [] columns []"},
+	} {
+		path := filepath.Join(t.TempDir(), c.name)
+		if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		g, err := data.Look(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var labels []string
+		for _, l := range g.Labels {
+			labels = append(labels, l.Value+"="+l.Name)
+		}
+		if got := fmt.Sprintf("%s > %s %v columns %v", g.Text, g.Target, labels, g.Columns); got != c.want {
+			t.Errorf("%s: %s, want %s", c.what, got, c.want)
+		}
+	}
+}
