@@ -1,29 +1,33 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"ptune/internal/data"
 	"ptune/internal/eval"
+	"ptune/internal/tensorfile"
 )
 
 type evalFlags struct {
-	prompts    []string
-	model      string
-	data       string
-	input      string
-	target     string
-	labels     []string
-	failUnder  []string
+	prompts []string
+	model   string
+	data    string
+	input   string
+	target  string
+	labels  []string
+	gateFlags
+	samples    string
+	junit      string
 	noBaseline bool
 	maxTokens  int
 	computeOptions
@@ -54,7 +58,9 @@ With --model and no --prompt the base alone is measured; --input and --target th
 	f.StringVar(&o.input, "input", "", "without --prompt: the input template")
 	f.StringVar(&o.target, "target", "", "without --prompt: the target template")
 	f.StringSliceVar(&o.labels, "labels", nil, "without --prompt: the labels, as name,name or value=name,value=name")
-	f.StringArrayVar(&o.failUnder, "fail-under", nil, "exit with 3 if a metric is lower, as in accuracy=0.9 (accuracy, macro_f1; repeatable)")
+	o.gateFlags.flags(f)
+	f.StringVar(&o.samples, "samples", "", "write each row's prediction to this file, one JSON object a line")
+	f.StringVar(&o.junit, "junit", "", "write the gates as a JUnit report to this file")
 	f.BoolVar(&o.noBaseline, "no-baseline", false, "do not measure the base without the prompt")
 	f.IntVar(&o.maxTokens, "max-tokens", 4096, "tokens of text computed at a time")
 	o.computeOptions.flags(cmd)
@@ -67,11 +73,12 @@ type evalResult struct {
 	Prompt string `json:"prompt,omitempty"`
 	Data   string `json:"data"`
 	*eval.Result
-	Baseline *eval.Result `json:"baseline,omitempty"`
+	Baseline *eval.Result `json:"baseline,omitempty"` // the base alone
+	AsWords  *eval.Result `json:"as_words,omitempty"` // the base behind the text that the prompt began from
 }
 
 func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
-	gates, err := parseGates(o.failUnder)
+	gates, err := o.gates()
 	if err != nil {
 		return wrong{err}
 	}
@@ -95,34 +102,56 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		return wrong{err}
 	}
 	var missed []error
-	for _, j := range jobs {
+	var results []evalResult
+	var samples bytes.Buffer
+	for n, j := range jobs {
 		if note := j.set.Shortened(); note != "" {
 			s.warn("%s", note)
 		}
 		res := evalResult{Prompt: j.path, Data: j.set.Path}
-		if res.Result, err = eval.Run(ctx, b, j.values, evalRows(j.set), evalOptions(j.choices, j.eos, j.rows, o.maxTokens)); err != nil {
+		options := evalOptions(j.choices, j.eos, j.rows, o.maxTokens)
+		for _, c := range j.choices {
+			options.Names = append(options.Names, c.Name)
+		}
+		if res.Result, err = eval.Run(ctx, b, j.values, evalRows(j.set), options); err != nil {
 			return err
 		}
 		if len(j.rows) > 0 && !o.noBaseline {
 			if res.Baseline, err = baseline(ctx, b, j, o.maxTokens); err != nil {
 				return err
 			}
+			if res.AsWords, err = asWords(ctx, b, j, o.maxTokens); err != nil {
+				return err
+			}
 		}
 		if err := printEval(s, o.json, res); err != nil {
 			return err
 		}
-		for _, g := range gates {
-			if err := g.check(res); err != nil {
+		for i := range gates {
+			if err := gates[i].check(res, n); err != nil {
 				missed = append(missed, err)
 			}
 		}
+		writeSamples(&samples, j, res)
+		results = append(results, res)
 	}
-	return errors.Join(missed...)
+	err = errors.Join(missed...)
+	if o.samples != "" {
+		err = errors.Join(err, tensorfile.WriteBytes(o.samples, samples.Bytes()))
+	}
+	if o.junit != "" {
+		err = errors.Join(err, tensorfile.WriteBytes(o.junit, junit(gates)))
+	}
+	if summary := os.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
+		err = errors.Join(err, writeSummary(summary, results, gates))
+	}
+	return err
 }
 
 // evalJob is rows to measure behind a prompt, or behind none.
 type evalJob struct {
 	path    string
+	text    string // what the prompt began from
 	values  []float32
 	rows    []int // of the prompt, or of each of an ensemble
 	set     *data.Set
@@ -173,6 +202,9 @@ func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error
 			names, j.values, j.rows = append(names, m.path), append(j.values, m.Values...), append(j.rows, m.Rows)
 		}
 		j.path = strings.Join(names, ",")
+		if len(members) == 1 {
+			j.text = p.Meta.Init.Text
+		}
 		if len(members) > 1 && len(p.Meta.Labels) == 0 {
 			return nil, fmt.Errorf("%s have no labels to vote on", j.path)
 		}
@@ -231,6 +263,25 @@ func baseline(ctx context.Context, b *base, j evalJob, maxTokens int) (*eval.Res
 	return eval.Run(ctx, b, nil, evalRows(j.set), evalOptions(j.choices, j.eos, nil, maxTokens))
 }
 
+// asWords measures the base behind the words that the soft prompt began from, an ordinary prompt; nil where there are none, or where
+// they leave a row too long for the model.
+func asWords(ctx context.Context, b *base, j evalJob, maxTokens int) (*eval.Result, error) {
+	if j.text == "" {
+		return nil, nil
+	}
+	rows := evalRows(j.set)
+	for i, r := range j.set.Rows {
+		ids, err := b.tok.EncodeInput(j.text + "\n" + r.Text)
+		if err != nil {
+			return nil, err
+		}
+		if rows[i].Input = ids; b.MaxPositions > 0 && len(ids)+len(r.Target) > b.MaxPositions {
+			return nil, nil
+		}
+	}
+	return eval.Run(ctx, b, nil, rows, evalOptions(j.choices, j.eos, nil, maxTokens))
+}
+
 func printEval(s streams, asJSON bool, r evalResult) error {
 	if asJSON {
 		return json.NewEncoder(s.out).Encode(r)
@@ -249,6 +300,12 @@ func printEval(s streams, asJSON bool, r evalResult) error {
 		if r.Baseline != nil {
 			fmt.Fprintf(&t, "   without the prompt %8.4f", *value(r.Baseline))
 		}
+		if r.AsWords != nil {
+			fmt.Fprintf(&t, "   its text instead %8.4f", *value(r.AsWords))
+		}
+		if i, ok := r.Intervals[strings.ReplaceAll(strings.ToLower(metric), "-", "_")]; ok {
+			fmt.Fprintf(&t, "   [%.4f–%.4f]", i[0], i[1])
+		}
 		t.WriteByte('\n')
 	}
 	line("loss", func(e *eval.Result) *float64 { return &e.Loss })
@@ -258,41 +315,19 @@ func printEval(s streams, asJSON bool, r evalResult) error {
 	}
 	line("accuracy", func(e *eval.Result) *float64 { return e.Accuracy })
 	line("macro-F1", func(e *eval.Result) *float64 { return e.MacroF1 })
+	if r.MCC != nil {
+		fmt.Fprintf(&t, "  %-11s %8.4f\n  %-11s %8.4f\n", "MCC", *r.MCC, "calibration", *r.CalibrationError)
+	}
+	if len(r.Classes) > 0 {
+		w := tabwriter.NewWriter(&t, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "  label\tprecision\trecall\tF1\trows")
+		for _, c := range r.Classes {
+			fmt.Fprintf(w, "  %s\t%.4f\t%.4f\t%.4f\t%d\n", c.Label, c.Precision, c.Recall, c.F1, c.Rows)
+		}
+		w.Flush()
+	}
 	_, err := fmt.Fprint(s.out, t.String())
 	return err
-}
-
-// gate is a metric's lowest good value.
-type gate struct {
-	metric string
-	least  float64
-}
-
-func parseGates(list []string) ([]gate, error) {
-	var gates []gate
-	for _, s := range list {
-		metric, value, _ := strings.Cut(s, "=")
-		least, err := strconv.ParseFloat(value, 64)
-		if err != nil || metric != "accuracy" && metric != "macro_f1" {
-			return nil, fmt.Errorf("--fail-under %q: want accuracy=NUMBER or macro_f1=NUMBER", s)
-		}
-		gates = append(gates, gate{metric, least})
-	}
-	return gates, nil
-}
-
-func (g gate) check(r evalResult) error {
-	value := r.Accuracy
-	if g.metric == "macro_f1" {
-		value = r.MacroF1
-	}
-	switch {
-	case value == nil:
-		return wrong{fmt.Errorf("--fail-under %s: %s has no labels, so there is no %s", g.metric, r.Data, g.metric)}
-	case !(*value >= g.least):
-		return fmt.Errorf("%w: %s is %.4f on %s, --fail-under asks for %g", errGate, g.metric, *value, r.Data, g.least)
-	}
-	return nil
 }
 
 // parseLabels reads name or value=name.

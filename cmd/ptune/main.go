@@ -157,7 +157,7 @@ func withHint(err error, format string, args ...any) error {
 }
 
 // errGate is wrapped by the error of an evaluation that missed a gate.
-var errGate = errors.New("below the gate")
+var errGate = errors.New("the gate")
 
 // interrupt is the signal that ended a run.
 type interrupt struct{ signal syscall.Signal }

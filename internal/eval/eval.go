@@ -25,6 +25,7 @@ type Row struct {
 // Options are what is measured and how much at a time.
 type Options struct {
 	Labels     [][]int32 // each label's target tokens; none: no accuracy
+	Names      []string  // of the labels
 	EOS        int32
 	MaxTokens  int   // tokens of text computed at a time
 	PromptRows []int // rows of the soft prompt, or of each member of an ensemble; none: the base alone
@@ -37,8 +38,20 @@ type Result struct {
 	Perplexity float64  `json:"perplexity"` // e^loss
 	Accuracy   *float64 `json:"accuracy,omitempty"`
 	MacroF1    *float64 `json:"macro_f1,omitempty"`
-	Members    []Member `json:"members,omitempty"` // of an ensemble; Loss is the mean of theirs
-	Predicted  []int    `json:"-"`                 // the likeliest label of each row, in an ensemble the one with most votes
+	Details
+	Members       []Member    `json:"members,omitempty"` // of an ensemble; Loss is the mean of theirs
+	Predicted     []int       `json:"-"`                 // the likeliest label of each row, in an ensemble the one with most votes
+	Probabilities [][]float64 `json:"-"`                 // of the labels of each row
+	Losses        []float64   `json:"-"`                 // −log p of each row's target, summed over its tokens; of an ensemble, the mean
+}
+
+// Details is what else labels tell; Run leaves it empty without Options.Names.
+type Details struct {
+	MCC              *float64            `json:"mcc,omitempty"`
+	CalibrationError *float64            `json:"calibration_error,omitempty"`
+	Intervals        map[string]Interval `json:"intervals,omitempty"` // by metric
+	Classes          []Class             `json:"classes,omitempty"`
+	Confusion        [][]int             `json:"confusion,omitempty"` // rows by true label, then by the one predicted
 }
 
 // Member is what one prompt of an ensemble gets by itself.
@@ -80,7 +93,7 @@ func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options)
 		a := Accuracy(truth, predicted)
 		return &a
 	}
-	res := &Result{Rows: len(rows), Predicted: e.predicted, Accuracy: accuracy(e.predicted)}
+	res := &Result{Rows: len(rows), Predicted: e.predicted, Probabilities: e.probabilities, Losses: e.losses, Accuracy: accuracy(e.predicted)}
 	for _, m := range e.members {
 		loss := m.nll / float64(e.targets)
 		res.Loss += loss / float64(len(e.members))
@@ -92,6 +105,9 @@ func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options)
 	if len(o.Labels) > 0 {
 		f1 := MacroF1(truth, e.predicted, len(o.Labels))
 		res.MacroF1 = &f1
+		if o.Names != nil {
+			res.Details = e.details(truth)
+		}
 	}
 	return res, nil
 }
@@ -107,6 +123,26 @@ type evaluation struct {
 	targets   int
 	predicted []int
 	members   []member
+
+	probabilities [][]float64
+	losses        []float64
+}
+
+// details is what the predictions tell beside accuracy and F1.
+func (e *evaluation) details(truth []int) Details {
+	var d Details
+	d.Confusion = Confusion(truth, e.predicted, len(e.options.Labels))
+	d.Classes = Classes(d.Confusion, e.options.Names)
+	mcc := MCC(d.Confusion)
+	right, sure := make([]bool, len(truth)), make([]float64, len(truth))
+	for i, t := range truth {
+		right[i], sure[i] = e.predicted[i] == t, e.probabilities[i][e.predicted[i]]
+	}
+	ece := CalibrationError(right, sure)
+	d.MCC, d.CalibrationError = &mcc, &ece
+	accuracy, f1 := intervals(truth, e.predicted, len(e.options.Labels))
+	d.Intervals = map[string]Interval{"accuracy": accuracy, "macro_f1": f1}
+	return d
 }
 
 // member is what one prompt has been measured to do so far.
@@ -158,9 +194,11 @@ func (e *evaluation) flush() error {
 	for range e.pending {
 		votes, all := make([]int, labels), make([]float64, labels)
 		e.targets += counts[0]
+		loss := 0.0
 		for k := range e.members {
 			m := &e.members[k]
 			m.nll += sums[0]
+			loss += sums[0] / float64(len(e.members))
 			if scores := sums[1:each]; labels > 0 {
 				m.predicted = append(m.predicted, lowest(scores))
 				votes[lowest(scores)]++
@@ -172,7 +210,12 @@ func (e *evaluation) flush() error {
 		}
 		if labels > 0 {
 			e.predicted = append(e.predicted, elected(votes, all))
+			for l := range all {
+				all[l] /= float64(len(e.members))
+			}
+			e.probabilities = append(e.probabilities, probabilities(all))
 		}
+		e.losses = append(e.losses, loss)
 	}
 	e.examples, e.pending, e.tokens = nil, nil, 0
 	return nil
@@ -225,6 +268,11 @@ func Accuracy(truth, predicted []int) float64 {
 // MacroF1 is the mean over the classes of 2·TP / (2·TP + FP + FN), 0 for a class with none of these, as scikit-learn's
 // f1_score(average="macro", labels=all classes, zero_division=0).
 func MacroF1(truth, predicted []int, classes int) float64 {
+	return macroF1(truth, predicted, classes, false)
+}
+
+// macroF1 is MacroF1, with present over the classes alone that are there: a sample of the rows may lack one.
+func macroF1(truth, predicted []int, classes int, present bool) float64 {
 	tp, wrong := make([]int, classes), make([]int, classes)
 	for i, t := range truth {
 		if p := predicted[i]; p == t {
@@ -234,11 +282,14 @@ func MacroF1(truth, predicted []int, classes int) float64 {
 			wrong[p]++
 		}
 	}
-	sum := 0.0
+	sum, n := 0.0, classes
 	for c := range classes {
-		if tp[c] > 0 {
+		switch {
+		case tp[c] > 0:
 			sum += 2 * float64(tp[c]) / float64(2*tp[c]+wrong[c])
+		case present && wrong[c] == 0:
+			n--
 		}
 	}
-	return sum / float64(classes)
+	return sum / float64(n)
 }

@@ -125,3 +125,38 @@ func TestAnEnsembleElectsTheLabelWithMostVotes(t *testing.T) {
 		}
 	}
 }
+
+func TestMetricsAreScikitLearns(t *testing.T) {
+	// scikit-learn 1.9: matthews_corrcoef, confusion_matrix and precision_recall_fscore_support(labels=[0, 1, 2, 3], zero_division=0)
+	truth, predicted := []int{0, 0, 0, 1, 1, 2, 2, 2, 2, 0}, []int{0, 1, 0, 1, 0, 2, 2, 0, 1, 0}
+	m := eval.Confusion(truth, predicted, 4)
+	if want := [][]int{{3, 1, 0, 0}, {1, 1, 0, 0}, {1, 1, 2, 0}, {0, 0, 0, 0}}; !slices.EqualFunc(m, want, slices.Equal) {
+		t.Errorf("confusion is %v, want %v", m, want)
+	}
+	if got, want := eval.MCC(m), 0.41275041275061913; math.Abs(got-want) > 1e-12 {
+		t.Errorf("MCC is %.15g, want %.15g", got, want)
+	}
+	classes := eval.Classes(m, []string{"a", "b", "c", "d"})
+	want := []eval.Class{{"a", 0.6, 0.75, 2. / 3, 4}, {"b", 1. / 3, 0.5, 0.4, 2}, {"c", 1, 0.5, 2. / 3, 4}, {"d", 0, 0, 0, 0}}
+	for i, c := range classes {
+		w := want[i]
+		if c.Label != w.Label || c.Rows != w.Rows || math.Abs(c.Precision-w.Precision)+math.Abs(c.Recall-w.Recall)+math.Abs(c.F1-w.F1) > 1e-12 {
+			t.Errorf("class %+v, want %+v", c, w)
+		}
+	}
+	if got := eval.MCC([][]int{{3, 0}, {2, 0}}); got != 0 {
+		t.Errorf("MCC of one predicted class is %g, want 0", got)
+	}
+}
+
+func TestCalibrationComparesSurenessWithSuccess(t *testing.T) {
+	right := []bool{true, true, false, true, false}
+	sure := []float64{0.99, 0.97, 0.98, 0.5, 0.51}
+	// One bin has three of sureness 2.94 in sum and two hits, another two of 1.01 and one.
+	if got, want := eval.CalibrationError(right, sure), (0.94+0.01)/5; math.Abs(got-want) > 1e-12 {
+		t.Errorf("calibration error is %g, want %g", got, want)
+	}
+	if got := eval.CalibrationError([]bool{true}, []float64{1}); got != 0 {
+		t.Errorf("sure and right is %g off", got)
+	}
+}

@@ -1,0 +1,136 @@
+package eval
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// Class is how one label fares: as scikit-learn's precision_recall_fscore_support with zero_division=0.
+type Class struct {
+	Label     string  `json:"label"`
+	Precision float64 `json:"precision"`
+	Recall    float64 `json:"recall"`
+	F1        float64 `json:"f1"`
+	Rows      int     `json:"rows"` // that have it
+}
+
+// Interval is a 95 % bootstrap interval.
+type Interval [2]float64
+
+// Confusion counts rows by their true label and the one predicted.
+func Confusion(truth, predicted []int, classes int) [][]int {
+	m := make([][]int, classes)
+	for i := range m {
+		m[i] = make([]int, classes)
+	}
+	for i, t := range truth {
+		m[t][predicted[i]]++
+	}
+	return m
+}
+
+// Classes is the table of all labels.
+func Classes(confusion [][]int, names []string) []Class {
+	classes := make([]Class, len(confusion))
+	for c := range classes {
+		tp, got, has := confusion[c][c], 0, 0
+		for k := range confusion {
+			got += confusion[k][c]
+			has += confusion[c][k]
+		}
+		x := Class{Label: names[c], Rows: has}
+		if got > 0 {
+			x.Precision = float64(tp) / float64(got)
+		}
+		if has > 0 {
+			x.Recall = float64(tp) / float64(has)
+		}
+		if got+has > 0 {
+			x.F1 = 2 * float64(tp) / float64(got+has)
+		}
+		classes[c] = x
+	}
+	return classes
+}
+
+// MCC is Matthews' correlation coefficient of any number of classes (Gorodkin 2004), 0 where it is undefined, as scikit-learn has it.
+func MCC(confusion [][]int) float64 {
+	var n, right, cross, tt, pp float64
+	for c := range confusion {
+		var truth, predicted float64
+		for k := range confusion {
+			truth += float64(confusion[c][k])
+			predicted += float64(confusion[k][c])
+		}
+		n += truth
+		right += float64(confusion[c][c])
+		cross += truth * predicted
+		tt += truth * truth
+		pp += predicted * predicted
+	}
+	if d := math.Sqrt((n*n - pp) * (n*n - tt)); d > 0 {
+		return (right*n - cross) / d
+	}
+	return 0
+}
+
+// bins is the usual number for calibration (Guo et al. 2017).
+const bins = 15
+
+// CalibrationError is the expected difference between how sure a prediction is and how often such predictions are right, over
+// equally wide bins of confidence (Guo et al. 2017, equation 3).
+func CalibrationError(right []bool, confidence []float64) float64 {
+	var n, sum, hits [bins]float64
+	for i, c := range confidence {
+		b := min(bins-1, int(c*bins))
+		n[b]++
+		sum[b] += c
+		if right[i] {
+			hits[b]++
+		}
+	}
+	e := 0.0
+	for b := range n {
+		if n[b] > 0 {
+			e += math.Abs(hits[b]-sum[b]) / float64(len(confidence))
+		}
+	}
+	return e
+}
+
+// resamples is how many samples of the rows an interval is made of.
+const resamples = 1000
+
+// intervals are the 95 % bootstrap intervals of accuracy and macro-F1: always the same for the same rows.
+func intervals(truth, predicted []int, classes int) (accuracy, f1 Interval) {
+	r := rand.New(rand.NewPCG(0, 0x626f6f74)) // "boot"
+	t, p := make([]int, len(truth)), make([]int, len(truth))
+	a, f := make([]float64, resamples), make([]float64, resamples)
+	for i := range resamples {
+		for k := range t {
+			row := r.IntN(len(truth))
+			t[k], p[k] = truth[row], predicted[row]
+		}
+		a[i], f[i] = Accuracy(t, p), macroF1(t, p, classes, true)
+	}
+	middle := func(x []float64) Interval {
+		slices.Sort(x)
+		return Interval{x[resamples*25/1000], x[resamples*975/1000-1]}
+	}
+	return middle(a), middle(f)
+}
+
+// probabilities turns −log likelihoods into probabilities that sum to one.
+func probabilities(scores []float64) []float64 {
+	least := slices.Min(scores)
+	p, sum := make([]float64, len(scores)), 0.0
+	for i, s := range scores {
+		p[i] = math.Exp(least - s)
+		sum += p[i]
+	}
+	for i := range p {
+		p[i] /= sum
+	}
+	return p
+}
