@@ -110,7 +110,8 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	}
 	job := train.Job{Config: c, Values: p.Values, Examples: rows.examples(), Evaluate: rows.evaluate(b, task), Tell: tell, From: folder.from, Save: folder.save}
 	tell(report.Start{Model: b.Name, Rows: len(rows.train.Rows), Steps: c.Steps, BatchSize: c.BatchSize, VirtualTokens: p.Rows,
-		Parameters: len(p.Values), LearningRate: c.LearningRate, Optimizer: c.Optimizer.Name, Seed: task.Train.Seed})
+		Parameters: len(p.Values), LearningRate: c.LearningRate, Optimizer: c.Optimizer.Name, Seed: task.Train.Seed,
+		Prompt: pathFrom(folder.eventsPath(), task.Output.Prompt), Machine: machine(b), Task: task.Values()})
 
 	result, runErr := train.Run(ctx, b, job)
 

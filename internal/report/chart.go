@@ -181,7 +181,7 @@ func ticks(a, b float64) []float64 {
 	}
 	var all []float64
 	for v := math.Ceil(a/step) * step; v <= b+step/1e6; v += step {
-		all = append(all, math.Round(v/step)*step)
+		all = append(all, math.Round(v/step)*step+0) // −0 is 0
 	}
 	return all
 }

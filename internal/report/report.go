@@ -26,6 +26,10 @@ type Start struct {
 	LearningRate  float64 `json:"learning_rate"`
 	Optimizer     string  `json:"optimizer"`
 	Seed          uint64  `json:"seed"`
+
+	Prompt  string            `json:"prompt,omitempty"` // where it is written, relative to the events' folder where it was relative
+	Machine string            `json:"machine,omitempty"`
+	Task    map[string]string `json:"task,omitempty"` // all keys of the task file
 }
 
 // Step is one optimizer step.

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ptune/internal/eval"
+	"ptune/internal/prompt"
+	"ptune/internal/report"
+	"ptune/internal/tensorfile"
+)
+
+type reportOptions struct {
+	output string
+	worst  int
+	computeOptions
+}
+
+func newReport(s streams) *cobra.Command {
+	var o reportOptions
+	cmd := &cobra.Command{
+		Use:   "report RUN...",
+		Short: "Write a page about a run, or several side by side",
+		Long: `Write one HTML file about the run of a folder that train has written, or of several side by side: curves of loss, accuracy, gradient and
+prompt, a confusion matrix and the worst rows of the validation sets, the nearest tokens of each virtual token, the task file. It needs
+no network and no script to be read. What needs the base is left out, and said, where the base is not to be had.`,
+		Example: "  ptune report runs/sentiment\n  ptune report runs/sentiment runs/topic --output runs/both.html",
+		Args:    cobra.MinimumNArgs(1),
+		RunE:    does(func(ctx context.Context, args []string) error { return writeReport(ctx, args, o, s) }),
+	}
+	cmd.Flags().StringVar(&o.output, "output", "", "the file to write (report.html in the first run's folder)")
+	cmd.Flags().IntVar(&o.worst, "worst", 10, "how many of the worst rows to show")
+	o.computeOptions.flags(cmd)
+	return cmd
+}
+
+func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams) error {
+	page := report.Page{Title: "ptune: " + strings.Join(dirs, ", "), Version: version}
+	for _, dir := range dirs {
+		r, err := reportRun(ctx, dir, o)
+		if err != nil {
+			return err
+		}
+		page.Runs = append(page.Runs, r)
+	}
+	var html bytes.Buffer
+	if err := report.HTML(&html, page); err != nil {
+		return err
+	}
+	path := cmp.Or(o.output, filepath.Join(dirs[0], "report.html"))
+	if err := tensorfile.WriteBytes(path, html.Bytes()); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(s.out, path)
+	return err
+}
+
+// reportRun gathers what is known of the run in a folder.
+func reportRun(ctx context.Context, dir string, o reportOptions) (r report.Run, err error) {
+	f, err := os.Open(filepath.Join(dir, "events.jsonl"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, wrong{withHint(fmt.Errorf("read the run: %w", err), "a run's folder is its task's output.dir, or its prompt's folder")}
+	}
+	if err != nil {
+		return r, fmt.Errorf("read the run: %w", err)
+	}
+	defer f.Close()
+	r.Name = filepath.ToSlash(filepath.Clean(dir))
+	if r.Log, err = report.Read(f); err != nil {
+		return r, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	if len(r.Log.Steps) == 0 {
+		return r, wrong{fmt.Errorf("%s has no step yet", f.Name())}
+	}
+	r.Facts = runFacts(r.Log)
+	for key, value := range r.Log.Start.Task {
+		r.Task = append(r.Task, report.Fact{Name: key, Value: value})
+	}
+	slices.SortFunc(r.Task, func(a, b report.Fact) int { return strings.Compare(a.Name, b.Name) })
+	if r.Log.Start.Prompt == "" {
+		r.Note = "The run does not say where its prompt is, so nothing is known of it but the curves."
+		return r, nil
+	}
+	if err := promptFacts(ctx, &r, dir, o); err != nil {
+		if ctx.Err() != nil {
+			return r, context.Cause(ctx)
+		}
+		r.Note = "Predictions and tokens are left out: " + err.Error() + "."
+	}
+	return r, nil
+}
+
+// runFacts are the same for every run, so that runs can stand side by side.
+func runFacts(log *report.Log) []report.Fact {
+	last := log.Steps[len(log.Steps)-1]
+	seconds := make([]float64, len(log.Steps))
+	for i, s := range log.Steps {
+		seconds[i] = s.Seconds
+	}
+	slices.Sort(seconds)
+	facts := []report.Fact{
+		{Name: "base", Value: log.Start.Model}, {Name: "prompt", Value: fmt.Sprintf("%d virtual tokens, %d values", log.Start.VirtualTokens, log.Start.Parameters)},
+		{Name: "rows", Value: fmt.Sprint(log.Start.Rows)}, {Name: "steps", Value: fmt.Sprintf("%d of %d, batches of %d", last.Step, last.Of, log.Start.BatchSize)},
+		{Name: "optimizer", Value: fmt.Sprintf("%s at %.3g, seed %d", log.Start.Optimizer, log.Start.LearningRate, log.Start.Seed)},
+	}
+	best, quality := "the last step", ""
+	for _, e := range log.Evals {
+		if e.Best {
+			best, quality = fmt.Sprintf("step %d", e.Step), fmt.Sprintf("loss %.4f", float64(e.Loss))
+			if e.Accuracy != nil {
+				quality += fmt.Sprintf(", accuracy %.4f, macro-F1 %.4f", *e.Accuracy, *e.MacroF1)
+			}
+		}
+	}
+	end, memory := "it has not ended", ""
+	if log.End != nil {
+		end, memory = fmt.Sprintf("%s, after %.1f s", log.End.StopReason, log.End.Seconds), bytesText(log.End.PeakMemoryBytes)
+	}
+	return append(facts, report.Fact{Name: "best", Value: best}, report.Fact{Name: "validation", Value: quality}, report.Fact{Name: "end", Value: end},
+		report.Fact{Name: "a step", Value: secondsText(seconds[len(seconds)/2])}, report.Fact{Name: "peak memory", Value: memory}, report.Fact{Name: "machine", Value: log.Start.Machine})
+}
+
+// promptFacts measures the prompt on the sets it was validated on.
+func promptFacts(ctx context.Context, r *report.Run, dir string, o reportOptions) error {
+	p, err := loadPrompt(pathAt(filepath.Join(dir, "events.jsonl"), r.Log.Start.Prompt))
+	if err != nil {
+		return err
+	}
+	b, err := openBaseOf([]namedPrompt{p}, "", o.computeOptions)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	x := inspection{}
+	for i := range p.Rows {
+		x.Tokens = append(x.Tokens, virtual{Norm: prompt.Norm(p.Row(i))})
+	}
+	x.nearest(p.Prompt, b, 5)
+	for _, v := range x.Tokens {
+		t := report.Token{Norm: v.Norm}
+		for _, n := range v.Nearest {
+			t.Nearest = append(t.Nearest, fmt.Sprintf("%q %.2f", n.Token, n.Cosine))
+		}
+		r.Tokens = append(r.Tokens, t)
+	}
+	if len(p.Meta.Valid) == 0 {
+		return nil
+	}
+	jobs, err := evalJobs(evalFlags{}, b, [][]namedPrompt{{p}})
+	if err != nil {
+		return err
+	}
+	j := jobs[0]
+	res, err := eval.Run(ctx, b, j.values, evalRows(j.set), evalOptions(j.choices, j.eos, j.rows, 4096))
+	if err != nil {
+		return err
+	}
+	r.Set = j.set.Path
+	truth, order := make([]int, len(j.set.Rows)), make([]int, len(j.set.Rows))
+	for i, row := range j.set.Rows {
+		truth[i], order[i] = row.Label, i
+	}
+	for _, c := range j.choices {
+		r.Labels = append(r.Labels, c.Name)
+	}
+	if len(j.choices) > 0 {
+		r.Confusion = eval.Confusion(truth, res.Predicted, len(j.choices))
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(res.Losses[b], res.Losses[a]) })
+	for _, i := range order[:min(o.worst, len(order))] {
+		m := report.Mistake{Text: shortText(j.set.Rows[i].Text), Loss: res.Losses[i]}
+		if len(j.choices) > 0 {
+			m.Label, m.Predicted = j.choices[truth[i]].Name, j.choices[res.Predicted[i]].Name
+		}
+		r.Worst = append(r.Worst, m)
+	}
+	return nil
+}
+
+// shortText is a text that fits into a table.
+func shortText(s string) string {
+	if r := []rune(s); len(r) > 400 {
+		return string(r[:400]) + "…"
+	}
+	return s
+}
+
+// machine says what the run computes on.
+func machine(b *base) string {
+	cpu := runtime.GOARCH
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(info)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				cpu = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%s, %d threads, %s kernels", cpu, b.pool.Threads(), b.pool.Kernels())
+}

@@ -1,0 +1,66 @@
+package report
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+)
+
+// Log is the events of a run, read back.
+type Log struct {
+	Start Start
+	Steps []Step
+	Evals []Eval
+	End   *End // nil: the run was stopped, or goes on
+}
+
+// UnmarshalJSON reads n; null is no number.
+func (n *Number) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		*n = Number(math.NaN())
+		return nil
+	}
+	return json.Unmarshal(text, (*float64)(n))
+}
+
+// Read reads what JSONL has written. A last line that was cut off is passed over.
+func Read(r io.Reader) (*Log, error) {
+	log := &Log{}
+	in := bufio.NewScanner(r)
+	in.Buffer(nil, 16<<20)
+	var broken error
+	for line := 1; in.Scan(); line++ {
+		if broken != nil {
+			return nil, broken
+		}
+		var kind struct {
+			Event string `json:"event"`
+		}
+		err := json.Unmarshal(in.Bytes(), &kind)
+		switch {
+		case err != nil:
+		case kind.Event == "start":
+			*log = Log{} // a later start begins anew
+			err = json.Unmarshal(in.Bytes(), &log.Start)
+		case kind.Event == "step":
+			var s Step
+			if err = json.Unmarshal(in.Bytes(), &s); err == nil {
+				log.Steps = append(log.Steps, s)
+			}
+		case kind.Event == "eval":
+			var e Eval
+			if err = json.Unmarshal(in.Bytes(), &e); err == nil {
+				log.Evals = append(log.Evals, e)
+			}
+		case kind.Event == "end":
+			log.End = &End{}
+			err = json.Unmarshal(in.Bytes(), log.End)
+		}
+		if err != nil {
+			broken = fmt.Errorf("line %d: %w", line, err)
+		}
+	}
+	return log, in.Err()
+}
