@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,6 +58,10 @@ func (o computeOptions) pool() (*kernels.Pool, error) {
 
 // openBase loads the model of a directory, or the embedded one.
 func openBase(path string, o computeOptions) (*base, error) {
+	dir, err := modelDir(path)
+	if err != nil {
+		return nil, err
+	}
 	pool, err := o.pool()
 	if err != nil {
 		return nil, err
@@ -71,9 +76,11 @@ func openBase(path string, o computeOptions) (*base, error) {
 		read := make(chan struct{})
 		go func() { // half of the time it takes to begin
 			defer close(read)
-			b.tok, tokErr = tokenize.Open(path)
+			b.tok, tokErr = tokenize.Open(dir)
 		}()
-		b.Model, err = model.Load(path, pool)
+		if b.Model, err = model.Load(dir, pool); err == nil && dir != path {
+			b.Name = filepath.Base(strings.TrimPrefix(path, hubPrefix))
+		}
 		if <-read; err == nil {
 			err = tokErr
 		}
@@ -130,9 +137,17 @@ func pathFrom(promptFile, path string) string {
 	return path
 }
 
+// modelFrom is a model as a prompt's file keeps it.
+func modelFrom(promptFile, model string) string {
+	if onHub(model) {
+		return hubPrefix + strings.TrimPrefix(model, hubPrefix)
+	}
+	return pathFrom(promptFile, model)
+}
+
 // pathAt is the place of a path that a prompt's file keeps.
 func pathAt(promptFile, path string) string {
-	if path == "" || path == demo.Name || filepath.IsAbs(path) {
+	if path == "" || path == demo.Name || filepath.IsAbs(path) || strings.HasPrefix(path, hubPrefix) {
 		return path
 	}
 	return filepath.Join(filepath.Dir(promptFile), filepath.FromSlash(path))

@@ -14,13 +14,14 @@ import (
 // mayImport is the direction of the project: what each package may import of ours. It is a statement of policy; a build
 // that breaks it is mended in the code, not here. Tests may import what they like.
 var mayImport = map[string]string{
-	"cmd/ptune":           "batch config data demo eval generate kernels model prompt report tensorfile tokenize train",
+	"cmd/ptune":           "batch config data demo eval generate hub kernels model prompt report tensorfile tokenize train",
 	"internal/batch":      "",
 	"internal/config":     "data prompt train",
 	"internal/data":       "",
 	"internal/demo":       "",
 	"internal/eval":       "batch",
 	"internal/generate":   "",
+	"internal/hub":        "",
 	"internal/kernels":    "",
 	"internal/model":      "batch kernels ops tensorfile",
 	"internal/ops":        "kernels",

@@ -59,14 +59,14 @@ func initTask(o initOptions, args []string, s streams) error {
 	if _, err := os.Stat(o.output); err == nil && !o.force {
 		return wrong{withHint(fmt.Errorf("%s is there already", o.output), "give another name with --output, or --force to write over it")}
 	}
-	modelDir, rows := demo.Name, ""
+	base, rows := demo.Name, ""
 	if o.demo {
 		var err error
 		if rows, o.valid, err = demoRows(o); err != nil {
 			return err
 		}
 	} else {
-		modelDir, rows = args[0], args[1]
+		base, rows = args[0], args[1]
 	}
 	g, err := data.Look(rows)
 	if err != nil {
@@ -79,8 +79,8 @@ func initTask(o initOptions, args []string, s streams) error {
 	if o.demo {
 		g.Target, g.Labels = "sentiment", []data.Label{{Value: "negative", Name: "negative"}, {Value: "positive", Name: "positive"}}
 	}
-	text := taskFile(o, modelDir, rows, g)
-	b, err := openBase(modelDir, o.computeOptions)
+	text := taskFile(o, base, rows, g)
+	b, err := openBase(base, o.computeOptions)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func demoRows(o initOptions) (train, valid string, err error) {
 }
 
 // taskFile is the task as a person would write it.
-func taskFile(o initOptions, modelDir, rows string, g *data.Guess) string {
+func taskFile(o initOptions, model, rows string, g *data.Guess) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	stem := func(path string) string { return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)) }
@@ -157,7 +157,7 @@ func taskFile(o initOptions, modelDir, rows string, g *data.Guess) string {
 	line("# ptune train --config %s", o.output)
 	line("# ptune eval --prompt %s.st", out)
 	line("# All keys and their defaults: ptune help train\n")
-	line("model: %s", quoteYAML(modelDir))
+	line("model: %s", quoteYAML(model))
 	line("\nprompt:\n  tokens: 16                  # virtual tokens; more for hard tasks, up to 100\n  init: text\n  text: %s   # say what to do, as you would ask for it", quoteYAML(instruction(g)))
 	line("\ndata:\n  train: %s", quoteYAML(rows))
 	if o.valid != "" {

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +29,7 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"ptune": main
 
 // TestScripts runs the commands as a user would type them: one script for each command, its JSON and its failures.
 func TestScripts(t *testing.T) {
+	endpoint := smallHub(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -36,6 +41,8 @@ func TestScripts(t *testing.T) {
 			return len(kernels.Names(kernels.BF16)) > 0, nil
 		},
 		Setup: func(e *testscript.Env) error {
+			e.Setenv("HF_ENDPOINT", endpoint)
+			e.Setenv("HF_HUB_CACHE", filepath.Join(e.WorkDir, "cache"))
 			root, err := filepath.Abs("../..")
 			e.Setenv("ROOT", root)
 			return err
@@ -89,8 +96,43 @@ func shell(t *testing.T, dir, line string) string {
 	return stdout.String()
 }
 
+// smallHub is a hub with one model, the demo's under another name, and returns its endpoint.
+func smallHub(t *testing.T) string {
+	t.Helper()
+	const sha = "0123456789abcdef0123456789abcdef01234567"
+	files := map[string][]byte{}
+	siblings := []map[string]string{}
+	entries, err := os.ReadDir("../../internal/demo/base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if files[e.Name()], err = os.ReadFile("../../internal/demo/base/" + e.Name()); err != nil {
+			t.Fatal(err)
+		}
+		siblings = append(siblings, map[string]string{"rfilename": e.Name()})
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/api/models/HuggingFaceTB/SmolLM2-135M/revision/main" {
+			json.NewEncoder(w).Encode(map[string]any{"sha": sha, "siblings": siblings})
+			return
+		}
+		data, ok := files[strings.TrimPrefix(r.URL.Path, "/HuggingFaceTB/SmolLM2-135M/resolve/"+sha+"/")]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("ETag", fmt.Sprintf("\"%x\"", sha256.Sum256(data)))
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
 func TestTheExamplesOfEveryCommandAndTheDocsRun(t *testing.T) {
 	dir := repository(t)
+	t.Setenv("HF_ENDPOINT", smallHub(t))
+	t.Setenv("HF_HUB_CACHE", filepath.Join(dir, "cache"))
 	var lines []string
 	for _, c := range newRoot(streams{}).Commands() {
 		if c.Name() == "help" || c.Name() == "completion" {

@@ -185,7 +185,7 @@ func startPrompt(task *config.Task, b *base, rows *taskRows) (*prompt.Prompt, er
 	if err != nil {
 		return nil, err
 	}
-	p.Meta.Base = prompt.Base{Name: b.Name, Path: pathFrom(task.Output.Prompt, task.Model), Fingerprint: b.Fingerprint, Type: b.Type}
+	p.Meta.Base = prompt.Base{Name: b.Name, Path: modelFrom(task.Output.Prompt, task.Model), Fingerprint: b.Fingerprint, Type: b.Type}
 	p.Meta.Tokenizer, p.Meta.EOS, p.Meta.Input, p.Meta.Target = b.tok.Hash, rows.eos, task.Data.Input, task.Data.Target
 	p.Meta.MaxTokens, p.Meta.OnTooLong = task.Data.MaxTokens, task.Data.OnTooLong
 	p.Meta.Reading = prompt.Reading(task.Data.Reading())

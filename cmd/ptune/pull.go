@@ -1,0 +1,122 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ptune/internal/demo"
+	"ptune/internal/hub"
+)
+
+func newPull(s streams) *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "pull ORG/NAME[@REVISION]",
+		Short: "Download a model from the Hugging Face Hub into its cache",
+		Long: `Download the files of a model that ptune reads (safetensors, JSON, chat templates) into the Hugging Face cache, laid out as
+huggingface_hub does, and print the folder. Each file is checked by its hash; a download that was broken off goes on. A task file then
+names the model as org/name.
+
+HF_ENDPOINT is the hub, HF_TOKEN a token that is sent to it alone, HF_HUB_CACHE or HF_HOME say where the cache is. With HF_HUB_OFFLINE=1
+nothing is downloaded.`,
+		Example: "  ptune pull HuggingFaceTB/SmolLM2-135M",
+		Args:    cobra.ExactArgs(1),
+		RunE:    does(func(ctx context.Context, args []string) error { return pullModel(ctx, args[0], quiet, s) }),
+	}
+	cmd.Flags().BoolVar(&quiet, "quiet", false, "tell nothing on stderr but errors")
+	return cmd
+}
+
+func pullModel(ctx context.Context, name string, quiet bool, s streams) error {
+	repo, ok := hub.ParseRepo(name)
+	if !ok {
+		return wrong{fmt.Errorf("%q is no name of a model on the Hub, want org/name or org/name@revision", name)}
+	}
+	cache, err := hub.CacheDir(os.Getenv)
+	if err != nil {
+		return wrong{err}
+	}
+	if offline := strings.ToUpper(os.Getenv("HF_HUB_OFFLINE")); offline == "1" || offline == "TRUE" || offline == "YES" || offline == "ON" {
+		dir, err := repo.Find(cache)
+		if err != nil {
+			return withHint(err, "HF_HUB_OFFLINE is set, so nothing is downloaded")
+		}
+		_, err = fmt.Fprintln(s.out, dir)
+		return err
+	}
+	last := time.Now()
+	c := hub.Client{Endpoint: strings.TrimRight(cmp.Or(os.Getenv("HF_ENDPOINT"), "https://huggingface.co"), "/"), Token: hubToken(), Cache: cache,
+		Tell: func(file string, done, size int64) {
+			if !quiet && (time.Since(last) > 2*time.Second || done == size) {
+				last = time.Now()
+				s.tell("%s: %s of %s", file, bytesText(done), bytesText(size))
+			}
+		}}
+	dir, err := c.Pull(ctx, repo)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(s.out, dir)
+	return err
+}
+
+// hubToken is HF_TOKEN, or what huggingface_hub's login has kept.
+func hubToken() string {
+	if t := os.Getenv("HF_TOKEN"); t != "" {
+		return t
+	}
+	path := os.Getenv("HF_TOKEN_PATH")
+	if path == "" {
+		home := cmp.Or(os.Getenv("HF_HOME"), filepath.Join(cmp.Or(os.Getenv("XDG_CACHE_HOME"), filepath.Join(os.Getenv("HOME"), ".cache")), "huggingface"))
+		path = filepath.Join(home, "token")
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// hubPrefix marks a model of the Hugging Face cache where a path could stand as well: in a prompt's file.
+const hubPrefix = "hf://"
+
+// onHub tells whether a model is one of the Hugging Face cache: named like one, and no directory.
+func onHub(model string) bool {
+	if strings.HasPrefix(model, hubPrefix) {
+		return true
+	}
+	if _, err := os.Stat(model); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	_, ok := hub.ParseRepo(model)
+	return ok
+}
+
+// modelDir is the directory of a model: the one given, or the one that the Hugging Face cache has for org/name.
+func modelDir(model string) (string, error) {
+	if model == demo.Name || !onHub(model) {
+		return model, nil // what is wrong with it is said where it is read
+	}
+	repo, ok := hub.ParseRepo(strings.TrimPrefix(model, hubPrefix))
+	if !ok {
+		return "", wrong{fmt.Errorf("model %q is no name of a model on the Hub, want org/name or org/name@revision", model)}
+	}
+	cache, err := hub.CacheDir(os.Getenv)
+	if err != nil {
+		return "", err
+	}
+	dir, err := repo.Find(cache)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", wrong{withHint(fmt.Errorf("model %q: there is no such directory, and the Hugging Face cache (%s) does not have it: %w", model, cache, fs.ErrNotExist), "ptune pull %s downloads it", repo)}
+	}
+	return dir, err
+}
