@@ -69,12 +69,13 @@ fuzz: $(LIBTOKENIZERS) ## run each fuzzer for FUZZTIME
 
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install -q torch==2.15.0 transformers==5.23.0 peft==0.21.2
+	$(VENV)/bin/pip install -q torch==2.15.0 transformers==5.23.0 peft==0.21.2 tensorboard==2.21.0
 
 golden: $(VENV)/bin/python ## make the goldens again with transformers and PEFT
 	$(VENV)/bin/python testdata/golden/make.py
 	$(VENV)/bin/python testdata/tokenizers/make.py
 	$(VENV)/bin/python testdata/adapters/make.py
+	$(VENV)/bin/python testdata/lora/make.py
 
 ARCH ?=
 SEED ?= $(shell date +%s)
@@ -89,6 +90,8 @@ peer: build $(VENV)/bin/python ## compare with transformers and PEFT live: ARCH 
 		$(GO) test ./internal/tokenize -count=1 -run TokenizersLibrary -goldens $(abspath .bench/tokenizers); }
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/exchange.py bin/ptune --seed $(SEED)
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/peer.py bin/ptune
+	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/board.py bin/ptune
+	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/hub.py bin/ptune
 
 quality: build $(VENV)/bin/python ## compare prompts with those of PEFT's grid, and write docs/quality.md (half an hour; goes on where it stopped)
 	$(VENV)/bin/python testdata/quality.py bin/ptune

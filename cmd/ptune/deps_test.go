@@ -44,6 +44,7 @@ var onlyIn = map[string]string{
 	"github.com/daulet/tokenizers":      "internal/tokenize",
 	"github.com/nlpodyssey/safetensors": "internal/tensorfile",
 	"golang.org/x/sys/unix":             "internal/kernels internal/tensorfile",
+	"golang.org/x/term":                 "cmd/ptune",
 	"golang.org/x/sys/cpu":              "internal/kernels",
 }
 

@@ -56,7 +56,7 @@ func importAdapter(dir, out, base string, s streams) error {
 			return err
 		}
 		defer b.close()
-		p.Meta.Base = prompt.Base{Name: b.Name, Path: pathFrom(out, base), Fingerprint: b.Fingerprint, Type: b.Type}
+		p.Meta.Base = prompt.Base{Name: b.Name, Path: modelFrom(out, base), Fingerprint: b.Fingerprint, Type: b.Type}
 		p.Meta.Tokenizer = b.tok.Hash
 		if len(b.EOS) > 0 {
 			p.Meta.EOS = b.EOS[0]

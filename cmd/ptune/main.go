@@ -14,10 +14,13 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"ptune/internal/config"
+	"ptune/internal/report"
 	"ptune/internal/train"
 )
 
@@ -55,6 +58,24 @@ func main() {
 	// next to nothing, and waiting until garbage equals them would double the memory.
 	debug.SetGCPercent(20)
 	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// progressOf tells of a run on stderr: as a bar that is drawn over, or as lines.
+func progressOf(kind string, s streams) report.Func {
+	const every = 2 * time.Second
+	columns := 80
+	if f, ok := s.err.(*os.File); ok {
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
+			columns = n
+		}
+		if kind == "auto" && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+			kind = "bar"
+		}
+	}
+	if kind == "bar" {
+		return report.Bar(s.err, columns, every/20, currentMemory)
+	}
+	return report.Text(s.err, every)
 }
 
 // run is the program with its streams given; it returns the exit code.

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,10 +22,11 @@ type trainOptions struct {
 	config string
 	set    []string
 	computeOptions
-	resume bool
-	dryRun bool
-	json   bool
-	quiet  bool
+	resume   bool
+	progress string
+	dryRun   bool
+	json     bool
+	quiet    bool
 }
 
 func newTrain(s streams) *cobra.Command {
@@ -46,6 +49,7 @@ with their defaults; those marked ● have none:
 	cmd.Flags().BoolVar(&o.resume, "resume", false, "go on where the run in output.dir stopped, or was killed, to the same result")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "read everything, say what the run would take, and stop before the first step")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the result as JSON")
+	cmd.Flags().StringVar(&o.progress, "progress", "auto", "how stderr tells of the run: bar, plain (a line now and then), or auto: a bar on a terminal")
 	cmd.Flags().BoolVar(&o.quiet, "quiet", false, "tell nothing on stderr but errors")
 	cmd.MarkFlagRequired("config")
 	return cmd
@@ -54,6 +58,9 @@ with their defaults; those marked ● have none:
 // trainTask is the whole run.
 func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	begin := time.Now()
+	if !slices.Contains([]string{"auto", "bar", "plain"}, o.progress) {
+		return wrong{fmt.Errorf("--progress is %q, want auto, bar or plain", o.progress)}
+	}
 	task, err := config.Load(o.config, o.set)
 	if err != nil {
 		return wrong{err}
@@ -99,7 +106,15 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	var eventsErr error
 	tell := report.JSONL(events, func(err error) { eventsErr = errors.Join(eventsErr, err) })
 	if !o.quiet {
-		tell = report.All(tell, report.Text(s.err, 2*time.Second))
+		tell = report.All(tell, progressOf(o.progress, s))
+	}
+	if task.Output.TensorBoard {
+		board, err := os.Create(filepath.Join(task.Output.Dir, "events.out.tfevents."+folder.stamp()+".ptune"))
+		if err != nil {
+			return fmt.Errorf("write TensorBoard's events: %w", err)
+		}
+		defer board.Close()
+		tell = report.All(tell, report.TensorBoard(board, time.Now, func(err error) { eventsErr = errors.Join(eventsErr, err) }))
 	}
 	notes := rows.shortened()
 	if !o.quiet {

@@ -111,6 +111,8 @@ type Train struct {
 type Output struct {
 	Prompt string `yaml:"prompt"`
 	Dir    string `yaml:"dir"`
+
+	TensorBoard bool `yaml:"tensorboard"`
 }
 
 // Sets are validation files by name; a file alone is called "valid".
@@ -134,7 +136,7 @@ func Default() *Task {
 		Prompt: Prompt{Tokens: 16, Init: "text"},
 		Data:   Data{Quotes: Auto, Encoding: data.UTF8, MaxTokens: 512, OnTooLong: data.TooLongIsError},
 		Train: Train{Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Recompute: "auto", Reparametrise: Off, Width: 64, Optimizer: "adamw", LearningRate: Rate{Auto: true},
-			Betas: [2]float64{0.9, 0.999}, Schedule: "linear", Warmup: 0.05, ClipNorm: 1, Shuffle: true, EvalEvery: 50, Patience: 5},
+			Betas: [2]float64{0.5, 0.9}, Schedule: "linear", Warmup: 0.05, ClipNorm: 1, Shuffle: true, EvalEvery: 50, Patience: 5},
 	}
 }
 

@@ -195,6 +195,9 @@ func TestTheShippedTaskFilesAreGood(t *testing.T) {
 		if err != nil || d.IsDir() {
 			return err
 		}
+		if strings.Contains(path, "configs/ci/") {
+			return nil // workflows
+		}
 		found++
 		command := "ptune train --config configs/"
 		if d.Name() == "sweep.yaml" {

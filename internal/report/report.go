@@ -45,6 +45,7 @@ type Step struct {
 	Drift        Number   `json:"drift"`            // distance from where the prompt began
 	TokenNorms   []Number `json:"token_grad_norms"` // gradient of each virtual token, before clipping
 	TargetTokens int      `json:"target_tokens"`
+	Tokens       int      `json:"tokens"` // of the batch's texts, what rows share counted for each
 	Seconds      float64  `json:"seconds"`
 }
 

@@ -157,9 +157,10 @@ func (r *run) clear() {
 
 // step changes the values by the summed gradient, and evaluates where it is time to.
 func (r *run) step(ctx context.Context, begin time.Time) {
-	s, targets := r.r.Steps+1, 0
+	s, targets, all := r.r.Steps+1, 0, 0
 	for _, i := range r.rows() {
 		targets += len(r.Examples[i].IDs) - r.Examples[i].From
+		all += len(r.Examples[i].IDs)
 	}
 	loss := r.loss / float64(targets)
 	for i := range r.grad {
@@ -201,7 +202,7 @@ func (r *run) step(ctx context.Context, begin time.Time) {
 	r.r.Steps = s
 	r.Tell(report.Step{Step: s, Of: r.Steps, Epoch: r.orderOf, Loss: report.Number(loss), LearningRate: rate, GradNorm: report.Number(length),
 		PromptNorm: report.Number(norm(values)), UpdateRatio: report.Number(distance(values, before) / norm(before)), Drift: report.Number(distance(values, r.Values)),
-		TokenNorms: tokens, TargetTokens: targets, Seconds: time.Since(begin).Seconds()})
+		TokenNorms: tokens, TargetTokens: targets, Tokens: all, Seconds: time.Since(begin).Seconds()})
 	r.check(ctx)
 }
 
