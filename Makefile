@@ -9,7 +9,7 @@ GO ?= go
 VENV ?= .venv
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: help build test lint demo bench bench-peer arm64 race fuzz golden peer quality base clean
+.PHONY: help build test lint demo bench bench-peer arm64 race fuzz golden peer quality base dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ lint: $(LIBTOKENIZERS) ## gofmt, vet, staticcheck, go mod tidy
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
+
+dist: build ## make a release archive: program, completions, manual pages, licences
+	sh packaging/dist.sh bin/ptune $(VERSION)
 
 demo: build ## train two soft prompts on the embedded base, before and after (about a minute)
 	@sh internal/demo/demo.sh
