@@ -28,10 +28,12 @@ type base struct {
 type computeOptions struct {
 	threads int
 	compute string
+	noMmap  bool
 }
 
 func (o *computeOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&o.threads, "threads", 0, "threads to compute on (0: one for each CPU)")
+	cmd.Flags().BoolVar(&o.noMmap, "no-mmap", false, "read the model's files into memory rather than map them: for files that may change while they are used")
 	cmd.Flags().StringVar(&o.compute, "compute", "f32", "type of the products: f32, or bf16 for speed on a CPU that has it, at about two digits")
 }
 
@@ -78,7 +80,11 @@ func openBase(path string, o computeOptions) (*base, error) {
 			defer close(read)
 			b.tok, tokErr = tokenize.Open(dir)
 		}()
-		if b.Model, err = model.Load(dir, pool); err == nil && dir != path {
+		load := model.Load
+		if o.noMmap {
+			load = model.LoadCopy
+		}
+		if b.Model, err = load(dir, pool); err == nil && dir != path {
 			b.Name = filepath.Base(strings.TrimPrefix(path, hubPrefix))
 		}
 		if <-read; err == nil {

@@ -39,6 +39,7 @@ var onlyIn = map[string]string{
 	"gorgonia.org/tensor":               "internal/ops internal/model",
 	"github.com/chewxy/hm":              "internal/ops",
 	"github.com/spf13/cobra":            "cmd/ptune",
+	"github.com/spf13/cobra/doc":        "cmd/ptune",
 	"github.com/spf13/pflag":            "cmd/ptune",
 	"go.yaml.in/yaml/v4":                "internal/config",
 	"github.com/daulet/tokenizers":      "internal/tokenize",

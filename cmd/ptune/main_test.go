@@ -304,3 +304,51 @@ func TestEveryTargetThatTheMakefileNamesHasARule(t *testing.T) {
 		}
 	}
 }
+
+func TestAModelThatShrinksWhileItIsUsedEndsInAMessage(t *testing.T) {
+	dir := repository(t)
+	shell(t, dir, "cp -r internal/demo/base base && chmod -R u+w base")
+	cmd := exec.Command("ptune", "train", "--config", "configs/sentiment.yaml", "--set", "model=base", "--set", "train.steps=100000", "--set", "output.prompt=x/s.st", "--set", "output.dir=x/run")
+	cmd.Dir = dir
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		if data, _ := os.ReadFile(filepath.Join(dir, "x/run/events.jsonl")); strings.Contains(string(data), `"step":3,`) {
+			break
+		}
+		if time.Since(begin) > time.Minute {
+			cmd.Process.Kill()
+			t.Fatalf("no step in a minute: %s", stderr.String())
+		}
+	}
+	if err := os.Truncate(filepath.Join(dir, "base/model.safetensors"), 5000); err != nil {
+		t.Fatal(err)
+	}
+	err := cmd.Wait()
+	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 || !strings.Contains(stderr.String(), "ptune: error: a part of a model's file is gone") || strings.Contains(stderr.String(), "goroutine") {
+		t.Errorf("%v\n%s", err, stderr.String())
+	}
+}
+
+func TestAWeightThatIsNoNumberIsNamed(t *testing.T) {
+	dir := repository(t)
+	shell(t, dir, "cp -r internal/demo/base base && chmod -R u+w base")
+	path := filepath.Join(dir, "base/model.safetensors")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)-1], data[len(data)-2] = 0x7f, 0xff // NaN, as F32 or BF16
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("ptune", "train", "--config", "configs/sentiment.yaml", "--set", "model=base", "--set", "output.prompt=x/s.st")
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 || !regexp.MustCompile(`read model "base": value \d+ of tensor ".*" is no number`).Match(out) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -57,6 +57,10 @@ func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bo
 			return p, err
 		}
 	}
+	if needed, available := p.MemoryBytes-p.WeightBytes, availableMemory(); float64(needed) > available { // weights are mapped, and can be read again
+		return p, wrong{withHint(fmt.Errorf("the run takes about %d MB beside the model's files, and %d MB can be had", needed>>20, int64(available)>>20),
+			"train.micro_batch_tokens: %d would take about half, and give the same result to rounding", max(1, task.Train.MicroBatchTokens/2))}
+	}
 	if !work {
 		return p, nil
 	}

@@ -85,6 +85,9 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if err != nil {
 		return wrong{err}
 	}
+	if err := b.CheckWeights(); err != nil {
+		return err
+	}
 	plan, err := planRun(task, b, c, rows, o.dryRun)
 	if err != nil {
 		return err

@@ -61,6 +61,15 @@ func (m *Model) WeightBytes() int64 {
 
 // Load maps the model in a Hugging Face directory: config.json beside model.safetensors or its sharded index.
 func Load(dir string, pool *kernels.Pool) (*Model, error) {
+	return loadDir(dir, pool, tensorfile.OpenDir)
+}
+
+// LoadCopy is Load with the weights read into memory.
+func LoadCopy(dir string, pool *kernels.Pool) (*Model, error) {
+	return loadDir(dir, pool, tensorfile.ReadDir)
+}
+
+func loadDir(dir string, pool *kernels.Pool, open func(string) (*tensorfile.Dir, error)) (*Model, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read model: %w", err)
@@ -72,7 +81,7 @@ func Load(dir string, pool *kernels.Pool) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	weights, err := tensorfile.OpenDir(dir)
+	weights, err := open(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +141,19 @@ func fingerprint(d *tensorfile.Dir) string {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))[:32]
+}
+
+// CheckWeights finds weights that are no numbers, and names their tensor.
+func (m *Model) CheckWeights() error {
+	for _, name := range m.dir.Names() {
+		t, _ := m.dir.Tensor(name)
+		if d, ok := dtype(t); ok {
+			if i := m.pool.NotFinite(aligned(t.Data, d.Size()), d); i >= 0 {
+				return fmt.Errorf("read model %q: value %d of tensor %q is no number (NaN or infinite)", m.Name, i+1, name)
+			}
+		}
+	}
+	return nil
 }
 
 // EmbeddingRow is the embedding of a token, D values, as the soft prompt's rows are.

@@ -26,14 +26,27 @@ var shardName = regexp.MustCompile(`^[A-Za-z0-9._-]+\.safetensors$`)
 const maxIndex = 64 << 20
 
 // OpenDir maps the weights of a model directory.
-func OpenDir(path string) (*Dir, error) {
+func OpenDir(path string) (*Dir, error) { return openDir(path, Open) }
+
+// ReadDir reads the weights of a model directory into memory, where nobody can change them.
+func ReadDir(path string) (*Dir, error) {
+	return openDir(path, func(path string) (*File, error) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read tensors: %w", err)
+		}
+		return Parse(path, data)
+	})
+}
+
+func openDir(path string, open func(string) (*File, error)) (*Dir, error) {
 	d := &Dir{Path: path, tensors: map[string]Tensor{}}
 	names, owner, err := shards(path)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		f, err := Open(filepath.Join(path, name))
+		f, err := open(filepath.Join(path, name))
 		if err != nil {
 			d.Close()
 			return nil, err
