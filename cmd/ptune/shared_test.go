@@ -183,3 +183,51 @@ func stat(t *testing.T, dir string) string {
 	}
 	return fmt.Sprint(info.Size(), info.ModTime())
 }
+
+func TestTheTutorialsCommandsGoAsItSays(t *testing.T) {
+	from, ok := shared(t)
+	if !ok {
+		return
+	}
+	text, err := os.ReadFile("../../docs/tutorial.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if from, err = filepath.Abs(from); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"models/stories260K", "data/sms_spam/sms.tsv", "data/banking77/train.csv", "data/sst2/dev.tsv", "data/twitter_complaints/twitter_complaints_small.jsonl"} {
+		if err := os.Symlink(filepath.Join(from, name), filepath.Join(dir, filepath.Base(name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := strings.Split(string(text), "\n")
+	commands := 0
+	for i, l := range lines {
+		command, ok := strings.CutPrefix(l, "$ ")
+		if !ok {
+			continue
+		}
+		commands++
+		want := 0
+		for _, after := range lines[i+1:] {
+			if strings.HasPrefix(after, "$ ") || after == "```" {
+				break
+			}
+			fmt.Sscanf(after, "(exit code %d)", &want)
+		}
+		cmd := exec.Command("sh", "-c", command)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil && cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Errorf("%s: exit code %d, the tutorial says %d\n%s", command, got, want, out)
+		}
+	}
+	if commands < 16 {
+		t.Errorf("%d commands were found, want more", commands)
+	}
+}

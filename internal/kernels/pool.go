@@ -138,7 +138,9 @@ func (p *Pool) Each(n int, f func(thread, i int)) {
 	loop(0)
 	for _, w := range helpers {
 		for look := 1; w.work.Load() != nil; look++ {
-			if look%1024 == 0 {
+			if look > 1<<12 { // it has been taken off its processor: another program may want this one as well
+				yield()
+			} else if look%1024 == 0 {
 				runtime.Gosched()
 			}
 		}
