@@ -114,9 +114,9 @@ func TestASweepThatIsKilledGoesOnToTheSameResults(t *testing.T) {
 	t.Logf("killed %d times", kills)
 	for i, w := range want.Runs {
 		g := got.Runs[i]
-		g.Prompt = w.Prompt
-		if g.Loss != w.Loss || g.Steps != w.Steps || g.BestStep != w.BestStep || g.Stop != w.Stop {
-			t.Errorf("run %d is %+v, want %+v", i, g, w)
+		// Runs whose states were kept a step apart go on in smaller passes until they are together again: other sums of rounding.
+		if math.Abs(float64(g.Loss-w.Loss)) > 1e-4*float64(w.Loss) || g.Steps != w.Steps || g.BestStep != w.BestStep || g.Stop != w.Stop {
+			t.Errorf("run %d ends at step %d (%s), best %d with loss %g; want step %d (%s), best %d with %g", i, g.Steps, g.Stop, g.BestStep, g.Loss, w.Steps, w.Stop, w.BestStep, w.Loss)
 		}
 	}
 	if got.Best == "" || filepath.Base(got.Best) != "best.st" {

@@ -44,7 +44,8 @@ func (w *worker) loop() {
 		}
 		if idle < patience {
 			if looks++; looks%1024 == 0 {
-				runtime.Gosched() // others may have more to do on this processor
+				runtime.Gosched() // others may have more to do on this processor, of this program
+				yield()           // or of another
 			}
 			continue
 		}
