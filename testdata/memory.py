@@ -9,7 +9,7 @@ exe = os.path.abspath(sys.argv[1])
 BASE = os.path.join(HERE, "../internal/demo/base")
 
 
-def model(out, hidden, layers, vocab=1700):
+def model(out, hidden, layers, vocab=2048):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

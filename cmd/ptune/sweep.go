@@ -316,7 +316,7 @@ func planSweep(task *config.Task, b *base, jobs []train.Job) error {
 		}
 		most = max(most, p.Bytes)
 	}
-	b.Recompute = b.Recompute || task.Train.Recompute == config.Auto && float64(b.WeightBytes()+most+ownBytes) > 0.9*availableMemory()
+	b.Recompute = b.Recompute || task.Train.Recompute == config.Auto && float64(b.WeightBytes()+programBytes(most)) > 0.9*availableMemory()
 	return nil
 }
 

@@ -1,32 +1,64 @@
 package ops
 
 import (
+	"runtime"
 	"slices"
 	"unsafe"
 
 	"ptune/internal/kernels"
 )
 
-// Arena is the memory of the values of a run: slabs that are cut into buffers, from the front, and put together again as
-// buffers come back. A run takes and gives in the same order every time, so a second run of a size takes no new memory, and
-// one of another size fits into the same slabs.
+// Arena is the memory of the values of a run: room that is cut into buffers, each at the lowest place that it fits, and put together
+// again as buffers come back. A run takes and gives in the same order every time, so a second run of a size takes no new memory, and one
+// of another size fits into the same room. What is never touched takes no memory: the room is one, and large, where the system lends so much.
 type Arena struct {
-	slabs      []slab
-	used, most int // floats that are out, now and at most
+	slabs []slab
 }
 
 // slab is one piece of memory and what of it is free, by place; neighbours are joined.
 type slab struct {
 	data []float32
 	free []piece
+	high int // the highest place that was ever out
 }
 
 type piece struct{ from, to int }
 
 const (
-	slabFloats = 8 << 20 // 32 MiB, untouched until used
-	grain      = 16      // buffers begin at a multiple of 64 bytes
+	reserved   = 16 << 30 // 64 GiB of room
+	slabFloats = 8 << 20  // 32 MiB, where the system lends no more than it has
+	grain      = 16       // buffers begin at a multiple of 64 bytes
 )
+
+// touched is how many values' memory has been used.
+func (a *Arena) touched() int {
+	n := 0
+	for _, s := range a.slabs {
+		n += s.high
+	}
+	return n
+}
+
+// reset takes all buffers back, and forgets that they were used.
+func (a *Arena) reset() {
+	for i := range a.slabs {
+		s := &a.slabs[i]
+		s.free, s.high = append(s.free[:0], piece{0, len(s.data)}), 0
+	}
+}
+
+// grow adds a slab with room for need values.
+func (a *Arena) grow(need int) {
+	if len(a.slabs) == 0 && need <= reserved {
+		if room, release := kernels.Reserve(reserved); room != nil {
+			a.slabs = append(a.slabs, slab{data: room, free: []piece{{0, len(room)}}})
+			runtime.AddCleanup(a, func(release func()) { release() }, release)
+			return
+		}
+	}
+	size := max(slabFloats, need)
+	a.slabs = append(a.slabs, slab{data: kernels.Floats(size), free: []piece{{0, size}}})
+}
 
 // take returns a buffer of n values, of any content.
 func (a *Arena) take(n int) []float32 {
@@ -36,8 +68,7 @@ func (a *Arena) take(n int) []float32 {
 		for k := range s.free {
 			if f := &s.free[k]; f.to-f.from >= need {
 				b := s.data[f.from : f.from+n : f.from+need]
-				a.used += need
-				a.most = max(a.most, a.used)
+				s.high = max(s.high, f.from+need)
 				if f.from += need; f.from == f.to {
 					s.free = slices.Delete(s.free, k, k+1)
 				}
@@ -45,8 +76,7 @@ func (a *Arena) take(n int) []float32 {
 			}
 		}
 	}
-	size := max(slabFloats, need)
-	a.slabs = append(a.slabs, slab{data: kernels.Floats(size), free: []piece{{0, size}}})
+	a.grow(need)
 	return a.take(n)
 }
 
@@ -58,7 +88,6 @@ func (a *Arena) give(b []float32) {
 		if at < 0 || at >= len(s.data) {
 			continue
 		}
-		a.used -= cap(b)
 		k, _ := slices.BinarySearchFunc(s.free, at, func(f piece, at int) int { return f.from - at })
 		s.free = slices.Insert(s.free, k, piece{at, at + cap(b)})
 		if k+1 < len(s.free) && s.free[k].to == s.free[k+1].from {

@@ -52,6 +52,7 @@ type Graph struct {
 	all     []*operator
 	machine G.VM
 	plan    *Plan // being made: nothing is computed
+	planned Arena // of plans
 }
 
 // Plan is what a run will take.
@@ -111,13 +112,14 @@ func (g *Graph) Run() error {
 // Plan goes through a run on g.Layout without computing anything.
 func (g *Graph) Plan() (Plan, error) {
 	arena := g.arena
-	g.arena, g.plan = &Arena{}, &Plan{}
+	g.planned.reset()
+	g.arena, g.plan = &g.planned, &Plan{}
 	defer func() { g.arena, g.plan = arena, nil }()
 	for _, o := range g.all {
 		o.out.Data = nil // what is left of the run before stays the arena's
 	}
 	err := g.Run()
-	g.plan.Bytes = 4 * int64(g.arena.most)
+	g.plan.Bytes = 4 * int64(g.arena.touched())
 	for _, o := range g.all {
 		o.out.Data = nil
 	}
