@@ -258,6 +258,9 @@ func unusual(task *config.Task, c train.Config, b *base) []string {
 		notes = append(notes, fmt.Sprintf("train.learning_rate %.3g is %.2g times the RMS of the embedding, at which a prompt as a rule %s; auto would be %.3g",
 			c.LearningRate, share, what, autoRate(task.Train.Optimizer)*b.EmbeddingRMS()))
 	}
+	if n := c.BatchSize; n > 512 || n < 4 {
+		notes = append(notes, fmt.Sprintf("train.batch_size is %d: prompts have been trained with 8 to 512 rows a step; fewer make a noisy gradient, more few steps", n))
+	}
 	if n := task.Prompt.Tokens; n > 150 {
 		notes = append(notes, fmt.Sprintf("prompt.tokens is %d: more than 20 have helped little where it was measured, and more than 100 have harmed", n))
 	}

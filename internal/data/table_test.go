@@ -115,3 +115,30 @@ func TestASplitKeepsEqualTextsTogetherAndStaysAsRowsAreAdded(t *testing.T) {
 		t.Error("one row was split")
 	}
 }
+
+func FuzzATableIsReadOrRefused(f *testing.F) {
+	f.Add("a.csv", "text,label\n\"x,\"\"y\",A\n", "", "auto", false)
+	f.Add("a.tsv", "text\tlabel\nx\tA\n", "", "auto", true)
+	f.Add("a.csv", "x;A\n", ";", "off", false)
+	f.Fuzz(func(t *testing.T, name, text, separator, quotes string, columns bool) {
+		if name != "a.tsv" {
+			name = "a.csv"
+		}
+		if n := len([]rune(separator)); n > 1 || strings.ContainsAny(separator, "\"\r\n\ufeff\ufffd") || len(text) > 1<<12 {
+			return // as the task file refuses them
+		}
+		r := data.Reading{Separator: separator, Quotes: quotes}
+		if columns {
+			r.Columns = []string{"text", "label"}
+		}
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s, err := data.Load("train", data.Source{Path: path, Reading: r}, format(t, "{text}", "{label}"), letters{}, options)
+		if err == nil && len(s.Rows) == 0 {
+			t.Errorf("%q has no row, and nothing is said", text)
+		}
+		data.Look(path)
+	})
+}

@@ -158,3 +158,38 @@ func TestAStateOfAnotherSizeIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func FuzzAStateIsReadOrRefused(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "state")
+	job := stateJob("adamw", "mlp", func(report.Event) {})
+	job.Save = func(s *State) error { return s.Save(path) }
+	if _, err := Run(context.Background(), &wavy{}, job); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add([]byte("12345678{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(t.TempDir(), "state")
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		state, _, err := LoadState(path)
+		if err != nil {
+			return
+		}
+		// What is read can be gone on from, or is refused; and what is written again is the same.
+		job := stateJob("adamw", "mlp", func(report.Event) {})
+		job.From = state
+		Run(context.Background(), &wavy{}, job)
+		if err := state.Save(path); err != nil {
+			t.Fatal(err)
+		}
+		if again, damage, err := LoadState(path); err != nil || damage != nil || again.Step != state.Step {
+			t.Fatalf("written again it is %+v (%v, %v)", again, damage, err)
+		}
+	})
+}
