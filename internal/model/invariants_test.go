@@ -437,3 +437,26 @@ func BenchmarkStep(b *testing.B) {
 	}
 	b.ReportMetric(float64(f.Rows()*b.N)/b.Elapsed().Seconds(), "rows/s")
 }
+
+func TestAPlanCountsTheValuesThatAreKept(t *testing.T) {
+	m := load(t, bases[0], 2)
+	bytes := func(texts []batch.Example) int64 {
+		p, err := m.Plan(batch.Pack([]int{3}, texts))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Bytes
+	}
+	one := texts(4, 20, m.Vocab)
+	few, many := bytes(one), bytes(texts(16, 20, m.Vocab))
+	rows := int64(batch.Pack([]int{3}, one).Rows())
+	if least := 4 * rows * int64(m.Hidden) * int64(2*m.Layers()); few < least { // each block keeps its input twice, and more
+		t.Errorf("%d rows take %d bytes, want at least %d", rows, few, least)
+	}
+	if many < 3*few || many > 5*few {
+		t.Errorf("four times the rows take %d bytes, one time %d", many, few)
+	}
+	if again := bytes(one); again != few {
+		t.Errorf("a second plan says %d bytes, the first %d", again, few)
+	}
+}

@@ -36,10 +36,17 @@ func stateJob(optimizer, reparametrise string, tell report.Func) Job {
 	c.Steps, c.EvalEvery, c.Patience, c.Warmup, c.VirtualTokens, c.Seed = 13, 4, 2, 0.2, 2, 5
 	c.Optimizer.Name, c.Reparametrise, c.Width = optimizer, reparametrise, 3
 	c.Order = func(epoch int) []int { return []int{epoch % 10, 3, 1, 9, 2, 8, 4, 6, 7, 5} }
-	return Job{Config: c, Values: []float32{3, -2, 0.5, 1, -1, 4}, Examples: examples(10), Tell: tell,
+	start := []float32{3, -2, 0.5, 1, -1, 4}
+	if optimizer == "sgd" {
+		c.Patience = 3 // runs out: its loss only grows
+	}
+	return Job{Config: c, Values: start, Examples: examples(10), Tell: tell,
 		Evaluate: func(_ context.Context, x []float32) ([]report.Eval, error) {
 			loss := 0.0
-			for _, v := range x {
+			for i, v := range x {
+				if optimizer == "sgd" {
+					v -= start[i]
+				}
 				loss += float64(v * v)
 			}
 			return []report.Eval{{Set: "valid", Loss: report.Number(loss)}}, nil
@@ -54,7 +61,10 @@ func TestARunThatGoesOnEqualsOneThatNeverStopped(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for split := range 14 {
+			if stop := map[bool]string{true: StopPatience, false: StopSteps}[optimizer == "sgd"]; want.StopReason != stop {
+				t.Fatalf("%s stopped for %s, want %s", optimizer, want.StopReason, stop)
+			}
+			for split := range want.Steps + 1 {
 				path := filepath.Join(t.TempDir(), "state")
 				ctx, cancel := context.WithCancel(context.Background())
 				job := stateJob(optimizer, reparametrise, func(e report.Event) {
