@@ -96,7 +96,7 @@ peer: build $(VENV)/bin/python ## compare with transformers and PEFT live: ARCH 
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/board.py bin/ptune
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/hub.py bin/ptune
 
-quality: build $(VENV)/bin/python ## compare prompts with those of PEFT's grid, and write docs/quality.md (half an hour; goes on where it stopped)
+quality: build $(VENV)/bin/python ## compare prompts with those of PEFT's grid, and write docs/quality.md (an hour; goes on where it stopped)
 	$(VENV)/bin/python testdata/quality.py bin/ptune
 
 base: $(VENV)/bin/python ## make the embedded base and its rows again (half an hour)
