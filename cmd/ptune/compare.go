@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -172,20 +173,32 @@ func printMethods(s streams, methods []method, markdown bool) error {
 		rows = append(rows, row)
 	}
 	if markdown {
-		fmt.Fprintf(s.out, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
-		for _, r := range rows {
-			if _, err := fmt.Fprintf(s.out, "| %s |\n", strings.Join(r, " | ")); err != nil {
-				return err
-			}
-		}
-		return nil
+		return markdownTable(s.out, head, rows)
 	}
-	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, strings.Join(head, "\t"))
-	for _, r := range rows {
+	return textTable(s.out, head, rows)
+}
+
+// textTable writes a table for a terminal.
+func textTable(to io.Writer, head []string, rows [][]string) error {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	for _, r := range append([][]string{head}, rows...) {
 		fmt.Fprintln(w, strings.Join(r, "\t"))
 	}
 	return w.Flush()
+}
+
+// markdownTable writes a table as Markdown.
+func markdownTable(w io.Writer, head []string, rows [][]string) error {
+	text := fmt.Sprintf("| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
+	for _, r := range rows {
+		cells := make([]string, len(r))
+		for i, c := range r {
+			cells[i] = strings.ReplaceAll(c, "|", "\\|")
+		}
+		text += fmt.Sprintf("| %s |\n", strings.Join(cells, " | "))
+	}
+	_, err := io.WriteString(w, text)
+	return err
 }
 
 // bytesText is a size as people say it.

@@ -21,7 +21,7 @@ var mayImport = map[string]string{
 	"internal/demo":       "",
 	"internal/eval":       "batch",
 	"internal/generate":   "",
-	"internal/hub":        "",
+	"internal/hub":        "tensorfile",
 	"internal/kernels":    "",
 	"internal/model":      "batch kernels ops tensorfile",
 	"internal/ops":        "kernels",

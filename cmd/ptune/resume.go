@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"ptune/internal/config"
 	"ptune/internal/data"
@@ -101,9 +100,6 @@ func (f *runFolder) save(state *train.State) error {
 	state.Identity = f.identity
 	return state.Save(f.statePath())
 }
-
-// stamp tells TensorBoard's files of one folder apart: it wants a number that grows, with the seconds now.
-func (f *runFolder) stamp() string { return fmt.Sprint(time.Now().Unix()) }
 
 // openEvents opens events.jsonl; where a run goes on, events behind its state are dropped, for they will happen again.
 func (f *runFolder) openEvents() (*os.File, error) {

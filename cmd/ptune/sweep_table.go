@@ -4,19 +4,18 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"ptune/internal/config"
 	"ptune/internal/report"
 	"ptune/internal/tensorfile"
+	"ptune/internal/train"
 )
 
 // seedKey is the axis that is no choice: its runs are told together.
@@ -60,7 +59,7 @@ func sweepRows(axes []config.Axis, runs []*sweepRun) []*sweepRow {
 			}
 			row.accuracy += acc / n
 			row.accLow, row.accHigh = min(row.accLow, acc), max(row.accHigh, acc)
-			if r.Stop == "halved" {
+			if r.Stop == train.StopHalved {
 				row.halved++
 			}
 		}
@@ -113,8 +112,14 @@ func reportSweep(sw *config.Sweep, runs []*sweepRun, o sweepOptions, s streams, 
 	if err != nil {
 		return err
 	}
+	var cells [][]string
+	for _, r := range rows {
+		cells = append(cells, r.cells())
+	}
 	var md strings.Builder
-	markdownTable(&md, head, rows)
+	if err := markdownTable(&md, head, cells); err != nil {
+		return err
+	}
 	for _, f := range []struct {
 		name string
 		data []byte
@@ -127,29 +132,13 @@ func reportSweep(sw *config.Sweep, runs []*sweepRun, o sweepOptions, s streams, 
 		_, err := s.out.Write(append(result, '\n'))
 		return err
 	}
-	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, strings.Join(head, "\t"))
-	for _, r := range rows {
-		fmt.Fprintln(w, strings.Join(r.cells(), "\t"))
-	}
-	if err := w.Flush(); err != nil {
+	if err := textTable(s.out, head, cells); err != nil {
 		return err
 	}
 	if !o.quiet {
 		s.tell("the best prompt (%s) is %s; table.md, results.json and sweep.svg are beside it", best.name(), bestPath)
 	}
 	return nil
-}
-
-func markdownTable(w io.Writer, head []string, rows []*sweepRow) {
-	fmt.Fprintf(w, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
-	for _, r := range rows {
-		cells := r.cells()
-		for i := range cells {
-			cells[i] = strings.ReplaceAll(cells[i], "|", "\\|")
-		}
-		fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
-	}
 }
 
 // sweepChart shows the loss over the first axis that has several values, with a line for each choice of the others.

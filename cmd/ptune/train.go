@@ -112,7 +112,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		tell = report.All(tell, progressOf(o.progress, s))
 	}
 	if task.Output.TensorBoard {
-		board, err := os.Create(filepath.Join(task.Output.Dir, "events.out.tfevents."+folder.stamp()+".ptune"))
+		board, err := os.Create(filepath.Join(task.Output.Dir, fmt.Sprintf("events.out.tfevents.%d.ptune", begin.Unix())))
 		if err != nil {
 			return fmt.Errorf("write TensorBoard's events: %w", err)
 		}

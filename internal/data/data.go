@@ -9,6 +9,7 @@ import (
 	"hash/fnv"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -65,6 +66,19 @@ const (
 	UTF8   = "utf-8"
 	Latin1 = "latin-1"
 )
+
+// open gives the file's text as UTF-8.
+func (s Source) open() (io.Reader, io.Closer, error) {
+	f, err := os.Open(s.Path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read rows: %w", err)
+	}
+	in, err := decoded(f, s.Encoding)
+	if err != nil {
+		f.Close()
+	}
+	return in, f, err
+}
 
 func (s Source) tabs() bool {
 	ext := strings.ToLower(filepath.Ext(s.Path))

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"unicode/utf8"
 )
@@ -26,15 +25,11 @@ var errNotUTF8 = errors.New("the line is not valid UTF-8; if the file is in Lati
 
 // readJSONL reads a file of JSON objects, one a line.
 func readJSONL(s Source) ([]record, error) {
-	f, err := os.Open(s.Path)
-	if err != nil {
-		return nil, fmt.Errorf("read rows: %w", err)
-	}
-	defer f.Close()
-	in, err := decoded(f, s.Encoding)
+	in, f, err := s.open()
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	var records []record
 	err = Lines(in, s.Path, func(n int, line string) error {
 		values, err := ParseObject([]byte(line))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"unicode/utf8"
 )
@@ -13,15 +12,11 @@ import (
 // readTable reads a file of separated values: with quotes a CSV file (RFC 4180), without them lines cut at the separator, as most TSV
 // files are.
 func readTable(s Source) ([]record, error) {
-	f, err := os.Open(s.Path)
-	if err != nil {
-		return nil, fmt.Errorf("read rows: %w", err)
-	}
-	defer f.Close()
-	in, err := decoded(f, s.Encoding)
+	in, f, err := s.open()
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	t := &table{source: s, columns: s.Columns}
 	if s.quotes() {
 		err = t.quoted(in)

@@ -20,6 +20,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"ptune/internal/tensorfile"
 )
 
 // Client downloads from a hub.
@@ -102,7 +104,7 @@ func (c Client) pull(ctx context.Context, r Repo) (string, error) {
 		}
 	}
 	if r.Revision != i.SHA {
-		if err := replace(filepath.Join(folder, "refs", filepath.FromSlash(r.Revision)), []byte(i.SHA)); err != nil {
+		if err := tensorfile.WriteBytes(filepath.Join(folder, "refs", filepath.FromSlash(r.Revision)), []byte(i.SHA)); err != nil {
 			return "", err
 		}
 	}
@@ -333,23 +335,4 @@ func answered(res *http.Response) error {
 		return &permanent{fmt.Errorf("the hub answers %s", res.Status)}
 	}
 	return fmt.Errorf("the hub answers %s", res.Status)
-}
-
-// replace writes a small file whole or not at all.
-func replace(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }

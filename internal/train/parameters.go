@@ -56,12 +56,18 @@ func newParameters(c Config, start []float32) (*parameters, error) {
 	}
 	for _, b := range p.blocks {
 		b.grad = make([]float32, len(b.values))
-		var err error
-		if b.opt, err = NewOptimizer(c.Optimizer, b.rows, b.cols); err != nil {
-			return p, err
+	}
+	return p, p.optimize(c.Optimizer)
+}
+
+// optimize gives each block its optimizer.
+func (p *parameters) optimize(c OptimizerConfig) (err error) {
+	for _, b := range p.blocks {
+		if b.opt, err = NewOptimizer(c, b.rows, b.cols); err != nil {
+			return err
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // residual is e + U relu(W e + b) + c for each row e (Razdaibiedina et al. 2023), with U and c zero in the beginning: the prompt begins
@@ -159,6 +165,11 @@ func (p *parameters) gradient(d []float32) float64 {
 		clear(b.grad)
 	}
 	p.back(d)
+	return p.length()
+}
+
+// length is that of the gradient of all parameters.
+func (p *parameters) length() float64 {
 	square := 0.0
 	for _, b := range p.blocks {
 		n := norm(b.grad)

@@ -1,7 +1,6 @@
 package train
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -213,7 +212,7 @@ func parseState(f *tensorfile.File) (*State, error) {
 	if err := json.Unmarshal([]byte(f.Meta[stateKey]), &s.scalars); err != nil {
 		return nil, err
 	}
-	if err := json.NewDecoder(bytes.NewReader([]byte(f.Meta[identityKey]))).Decode(&s.Identity); err != nil {
+	if err := json.Unmarshal([]byte(f.Meta[identityKey]), &s.Identity); err != nil {
 		return nil, err
 	}
 	values := func(name string) []float32 {

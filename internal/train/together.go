@@ -28,7 +28,7 @@ func Together(ctx context.Context, obj Objective, jobs []Job, h Halving) ([]*Res
 	for i, job := range jobs {
 		r, err := newRun(job)
 		all[i], results[i] = r, r.r
-		r.place = i
+		r.number = i
 		switch {
 		case err != nil:
 			r.finish(StopFailed, err)
@@ -100,7 +100,7 @@ func (h Halving) cut(ctx context.Context, all []*run) {
 	slices.SortStableFunc(ranked, func(a, b *run) int { return cmp.Compare(a.r.Loss, b.r.Loss) })
 	var out []int
 	for _, r := range ranked[keep:] {
-		out = append(out, r.place)
+		out = append(out, r.number)
 	}
 	if h.Tell != nil {
 		if err := h.Tell(step, out); err != nil {

@@ -59,6 +59,36 @@ type Job struct {
 	Save     func(*State) error  // keeps a state to go on from: after each evaluation, now and then, and where the run is interrupted; nil: not kept
 }
 
+// rate is the learning rate of step s, from 1.
+func (c Config) rate(s int) (float64, error) {
+	factor, err := schedule(c.Schedule, c.Warmup, s, c.Steps)
+	return c.LearningRate * factor, err
+}
+
+// shrink is what a gradient of that length is multiplied by, as torch's clip_grad_norm_ does.
+func (c Config) shrink(length float64) float64 {
+	if c.ClipNorm > 0 && length > c.ClipNorm {
+		return c.ClipNorm / (length + 1e-6)
+	}
+	return 1
+}
+
+// place is where in the examples' order the step behind so many stands: its epoch, from 0, and its rows from <= i < to.
+func (c Config) place(steps, examples int) (epoch, from, to int) {
+	perEpoch := (examples + c.BatchSize - 1) / c.BatchSize
+	epoch, from = steps/perEpoch, steps%perEpoch*c.BatchSize
+	return epoch, from, min(examples, from+c.BatchSize)
+}
+
+// meanLoss is over the sets that were evaluated.
+func meanLoss(evals []report.Eval) float64 {
+	mean := 0.0
+	for _, e := range evals {
+		mean += float64(e.Loss) / float64(len(evals))
+	}
+	return mean
+}
+
 // Why a run stopped.
 const (
 	StopSteps       = "steps"
@@ -104,7 +134,7 @@ type run struct {
 	saved     time.Time
 	err       error
 	done      bool
-	place     int // among the jobs
+	number    int // among the jobs
 }
 
 func newRun(job Job) (*run, error) {
@@ -141,12 +171,11 @@ func (r *run) fail(ctx context.Context, err error) {
 
 // rows are the examples of the next step.
 func (r *run) rows() []int {
-	perEpoch := (len(r.Examples) + r.BatchSize - 1) / r.BatchSize
-	epoch, place := r.r.Steps/perEpoch, r.r.Steps%perEpoch
+	epoch, from, to := r.place(r.r.Steps, len(r.Examples))
 	if r.orderOf != epoch+1 {
 		r.order, r.orderOf = r.Order(epoch), epoch+1
 	}
-	return r.order[place*r.BatchSize : min(len(r.order), (place+1)*r.BatchSize)]
+	return r.order[from:to]
 }
 
 // clear makes ready for the sums of a step.
@@ -166,7 +195,7 @@ func (r *run) step(ctx context.Context, begin time.Time) {
 	for i := range r.grad {
 		r.grad[i] /= float32(targets)
 	}
-	factor, err := schedule(r.Schedule, r.Warmup, s, r.Steps)
+	rate, err := r.rate(s)
 	if err != nil {
 		r.fail(ctx, err)
 		return
@@ -176,7 +205,6 @@ func (r *run) step(ctx context.Context, begin time.Time) {
 		r.grad[i] += float32(2 * r.Anchor / float64(r.VirtualTokens) * float64(values[i]-at))
 	}
 	length := r.p.gradient(r.grad)
-	rate := r.LearningRate * factor
 	if !finite(loss) || !finite(length) {
 		r.finish(StopDiverged, fmt.Errorf("%w at step %d: loss %g, gradient norm %g, learning rate %g, prompt norm %g", ErrDiverged, s, loss, length, rate, norm(values)))
 		return
@@ -193,12 +221,8 @@ func (r *run) step(ctx context.Context, begin time.Time) {
 	for row := range slices.Chunk(r.grad, len(r.grad)/r.VirtualTokens) {
 		tokens = append(tokens, report.Number(norm(row)))
 	}
-	shrink := 1.0
-	if r.ClipNorm > 0 && length > r.ClipNorm { // torch's clip_grad_norm_
-		shrink = r.ClipNorm / (length + 1e-6)
-	}
 	before := slices.Clone(values)
-	r.p.step(rate, shrink)
+	r.p.step(rate, r.shrink(length))
 	r.r.Steps = s
 	r.Tell(report.Step{Step: s, Of: r.Steps, Epoch: r.orderOf, Loss: report.Number(loss), LearningRate: rate, GradNorm: report.Number(length),
 		PromptNorm: report.Number(norm(values)), UpdateRatio: report.Number(distance(values, before) / norm(before)), Drift: report.Number(distance(values, r.Values)),
@@ -246,10 +270,7 @@ func (r *run) evaluate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mean := 0.0
-	for _, e := range evals {
-		mean += float64(e.Loss) / float64(len(evals))
-	}
+	mean := meanLoss(evals)
 	better := mean < r.r.Loss // false for NaN, which is never best
 	if better {
 		copy(r.r.Best, r.p.values)

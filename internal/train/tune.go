@@ -24,55 +24,38 @@ type Tuning struct {
 
 // Tune trains until the steps are done or patience is out, and returns the number of steps.
 func Tune(ctx context.Context, t Tuning) (steps int, err error) {
-	var opts []Optimizer
-	for _, v := range t.Values {
-		o, err := NewOptimizer(t.Optimizer, 1, len(v))
-		if err != nil {
-			return 0, err
-		}
-		opts = append(opts, o)
+	p := &parameters{make: func() {}}
+	for i, v := range t.Values {
+		p.blocks = append(p.blocks, &block{rows: 1, cols: len(v), values: v, grad: t.Grads[i]})
+	}
+	if err := p.optimize(t.Optimizer); err != nil {
+		return 0, err
 	}
 	lowest, worse := math.Inf(1), 0
-	perEpoch := (len(t.Examples) + t.BatchSize - 1) / t.BatchSize
 	var order []int
 	for s := 1; s <= t.Steps; s++ {
 		if ctx.Err() != nil {
 			return s - 1, context.Cause(ctx)
 		}
 		begin := time.Now()
-		place := (s - 1) % perEpoch
-		if place == 0 {
-			order = t.Order((s - 1) / perEpoch)
+		epoch, from, to := t.place(s-1, len(t.Examples))
+		if from == 0 {
+			order = t.Order(epoch)
 		}
-		rows := order[place*t.BatchSize : min(len(order), (place+1)*t.BatchSize)]
-		loss, targets, err := t.gradient(rows)
+		loss, targets, err := t.gradient(order[from:to])
 		if err != nil {
 			return s - 1, err
 		}
-		square := 0.0
-		for _, g := range t.Grads {
-			n := norm(g)
-			square += n * n
-		}
-		length := math.Sqrt(square)
-		factor, err := schedule(t.Schedule, t.Warmup, s, t.Steps)
+		length := p.length()
+		rate, err := t.rate(s)
 		if err != nil {
 			return s - 1, err
 		}
 		if !finite(loss) || !finite(length) {
-			return s - 1, fmt.Errorf("%w at step %d: loss %g, gradient norm %g, learning rate %g", ErrDiverged, s, loss, length, t.LearningRate*factor)
+			return s - 1, fmt.Errorf("%w at step %d: loss %g, gradient norm %g, learning rate %g", ErrDiverged, s, loss, length, rate)
 		}
-		shrink := float32(1)
-		if t.ClipNorm > 0 && length > t.ClipNorm {
-			shrink = float32(t.ClipNorm / (length + 1e-6))
-		}
-		for i, g := range t.Grads {
-			for k := range g {
-				g[k] *= shrink
-			}
-			opts[i].Step(t.Values[i], g, t.LearningRate*factor)
-		}
-		t.Tell(report.Step{Step: s, Of: t.Steps, Epoch: (s-1)/perEpoch + 1, Loss: report.Number(loss), LearningRate: t.LearningRate * factor,
+		p.step(rate, t.shrink(length))
+		t.Tell(report.Step{Step: s, Of: t.Steps, Epoch: epoch + 1, Loss: report.Number(loss), LearningRate: rate,
 			GradNorm: report.Number(length), TargetTokens: targets, Seconds: time.Since(begin).Seconds()})
 		if s%t.EvalEvery != 0 && s != t.Steps {
 			continue
@@ -81,10 +64,7 @@ func Tune(ctx context.Context, t Tuning) (steps int, err error) {
 		if err != nil {
 			return s, err
 		}
-		mean := 0.0
-		for _, e := range evals {
-			mean += float64(e.Loss) / float64(len(evals))
-		}
+		mean := meanLoss(evals)
 		if worse++; mean < lowest {
 			lowest, worse = mean, 0
 			if err := t.Best(); err != nil {
