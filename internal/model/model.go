@@ -123,8 +123,11 @@ func load(name, path string, c *Config, loader func(*builder), weights *tensorfi
 	return m, nil
 }
 
-// Close unmaps the weights.
-func (m *Model) Close() error { return m.dir.Close() }
+// Close unmaps the weights and gives the memory of values back.
+func (m *Model) Close() error {
+	m.arena.Close()
+	return m.dir.Close()
+}
 
 // sampled is how much of each tensor's data goes into the fingerprint.
 const sampled = 4096

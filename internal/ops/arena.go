@@ -13,6 +13,7 @@ import (
 // of another size fits into the same room. What is never touched takes no memory: the room is one, and large, where the system lends so much.
 type Arena struct {
 	slabs []slab
+	close func() // gives the room back; nil while there is none
 }
 
 // slab is one piece of memory and what of it is free, by place; neighbours are joined.
@@ -47,12 +48,21 @@ func (a *Arena) reset() {
 	}
 }
 
+// Close gives the memory back; no buffer may be read after it.
+func (a *Arena) Close() {
+	if a.close != nil {
+		a.close()
+	}
+	*a = Arena{}
+}
+
 // grow adds a slab with room for need values.
 func (a *Arena) grow(need int) {
 	if len(a.slabs) == 0 && need <= reserved {
 		if room, release := kernels.Reserve(reserved); room != nil {
 			a.slabs = append(a.slabs, slab{data: room, free: []piece{{0, len(room)}}})
-			runtime.AddCleanup(a, func(release func()) { release() }, release)
+			forgotten := runtime.AddCleanup(a, func(release func()) { release() }, release)
+			a.close = func() { forgotten.Stop(); release() }
 			return
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"weak"
 
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -312,5 +314,34 @@ func TestAPanicInAnOperatorIsAnErrorThatNamesIt(t *testing.T) {
 		t.Fatal("no error")
 	} else if want := "operator embed"; !strings.Contains(err.Error(), want) {
 		t.Errorf("error %q does not say %q", err, want)
+	}
+}
+
+func TestAGraphThatNobodyHoldsIsCollectedWithItsMemory(t *testing.T) {
+	p, err := kernels.New(kernels.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	arena := func() weak.Pointer[ops.Arena] {
+		arena := &ops.Arena{}
+		g := ops.NewGraph(p, arena)
+		in := g.Input(prompts, width)
+		x := g.Embed(in, ops.Embedding{Tokens: weight(random(1), "tokens", vocab, width, false)})
+		g.Compile(g.Logits(x, ops.Head{Linear: ops.Linear{Weight: weight(random(1), "head", vocab, width, false)}}))
+		if err := G.Let(in, tensor.New(tensor.WithShape(prompts, width), tensor.WithBacking(make([]float32, prompts*width)))); err != nil {
+			t.Fatal(err)
+		}
+		g.Layout = layout(true)
+		if err := g.Run(); err != nil {
+			t.Fatal(err)
+		}
+		return weak.Make(arena)
+	}()
+	for range 3 {
+		runtime.GC()
+	}
+	if arena.Value() != nil {
+		t.Error("something still holds the graph's arena")
 	}
 }

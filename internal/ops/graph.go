@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/fnv"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -98,6 +99,7 @@ func (g *Graph) Compile(results ...*G.Node) {
 		r.Op().(*operator).uses++
 	}
 	g.machine = G.NewTapeMachine(g.g)
+	runtime.SetFinalizer(g.machine, nil) // it is for CUDA; with it a machine whose operators know their graph, and so it, would live for ever
 }
 
 // Run runs the graph on g.Layout.
