@@ -91,6 +91,8 @@ peer: build $(VENV)/bin/python ## compare with transformers and PEFT live: ARCH 
 	@grep -E '^ *\||^ok' .bench/peer.log
 	@test -n "$(ARCH)" || { rm -rf .bench/tokenizers && $(VENV)/bin/python testdata/tokenizers/live.py --seed $(SEED) .bench/tokenizers $(TOKENIZERS) && \
 		$(GO) test ./internal/tokenize -count=1 -run TokenizersLibrary -goldens $(abspath .bench/tokenizers); }
+	@test -n "$(ARCH)" || { $(VENV)/bin/python testdata/chat/make.py .bench/chat.json testdata/chat $(TEMPLATES) && \
+		$(GO) test ./internal/chat -count=1 -v -run Transformers -goldens $(abspath .bench/chat.json) | grep -E 'chat_test|^ok|FAIL'; }
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/exchange.py bin/ptune --seed $(SEED)
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/peer.py bin/ptune
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/board.py bin/ptune

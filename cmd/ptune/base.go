@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/chat"
 	"ptune/internal/demo"
 	"ptune/internal/kernels"
 	"ptune/internal/model"
@@ -20,8 +21,18 @@ import (
 // base is a loaded model with its tokenizer and the threads it runs on.
 type base struct {
 	*model.Model
-	tok  *tokenize.Tokenizer
-	pool *kernels.Pool
+	tok   *tokenize.Tokenizer
+	pool  *kernels.Pool
+	files fs.FS // of the model
+}
+
+// chat is the base's chat template.
+func (b *base) chat() (*chat.Template, error) {
+	t, err := chat.Open(b.Name, b.files)
+	if errors.Is(err, chat.ErrNone) {
+		err = withHint(err, "only a model that was made for conversations has one; data.input and data.target alone need none")
+	}
+	return t, err
 }
 
 // computeOptions are the flags that say how the arithmetic is done.
@@ -68,8 +79,9 @@ func openBase(path string, o computeOptions) (*base, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &base{pool: pool}
+	b := &base{pool: pool, files: os.DirFS(dir)}
 	if path == demo.Name {
+		b.files = demo.Base()
 		if b.Model, err = model.LoadFS(demo.Name, demo.Base(), pool); err == nil {
 			b.tok, err = tokenize.OpenFS(demo.Name, demo.Base())
 		}
@@ -119,6 +131,15 @@ func (b *base) close() {
 		b.Model.Close()
 	}
 	b.pool.Close()
+}
+
+// chatOf is the base's chat template, if it is the one that a prompt was trained with.
+func (b *base) chatOf(m *prompt.Meta) (*chat.Template, error) {
+	t, err := b.chat()
+	if err == nil && t.Sum() != m.Chat {
+		err = fmt.Errorf("the chat template of %q is another (%.8s) than the prompt was trained with (%.8s)", b.Name, t.Sum(), m.Chat)
+	}
+	return t, err
 }
 
 // eos is the token that ends a target.

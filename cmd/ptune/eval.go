@@ -15,6 +15,7 @@ import (
 
 	"ptune/internal/data"
 	"ptune/internal/eval"
+	"ptune/internal/prompt"
 	"ptune/internal/tensorfile"
 )
 
@@ -157,6 +158,7 @@ type evalJob struct {
 	set     *data.Set
 	choices []data.Choice
 	eos     int32
+	chat    bool
 
 	maxTokens int // of a row, as in training
 	onTooLong string
@@ -184,7 +186,7 @@ func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error
 			return nil, err
 		}
 		j := evalJob{eos: eos, maxTokens: noLimit, onTooLong: data.TooLongIsError}
-		err = j.load(b, o.data, o.input, o.target, parseLabels(o.labels))
+		err = j.load(b, o.data, o.input, o.target, parseLabels(o.labels), nil)
 		return []evalJob{j}, err
 	}
 	if o.input != "" || o.target != "" || len(o.labels) > 0 {
@@ -196,7 +198,7 @@ func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error
 		j := evalJob{eos: p.Meta.EOS, maxTokens: p.Meta.MaxTokens, onTooLong: p.Meta.OnTooLong, reading: data.Reading(p.Meta.Reading)}
 		var names []string
 		for _, m := range members {
-			if m.Meta.Input != p.Meta.Input || m.Meta.Target != p.Meta.Target || !slices.Equal(m.Meta.Labels, p.Meta.Labels) || m.Meta.EOS != p.Meta.EOS {
+			if m.Meta.Input != p.Meta.Input || m.Meta.Target != p.Meta.Target || !slices.Equal(m.Meta.Labels, p.Meta.Labels) || m.Meta.Chat != p.Meta.Chat || m.Meta.Messages != p.Meta.Messages || m.Meta.EOS != p.Meta.EOS {
 				return nil, fmt.Errorf("%s and %s have other templates or labels, so they are no ensemble", p.path, m.path)
 			}
 			names, j.values, j.rows = append(names, m.path), append(j.values, m.Values...), append(j.rows, m.Rows)
@@ -208,7 +210,7 @@ func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error
 		if len(members) > 1 && len(p.Meta.Labels) == 0 {
 			return nil, fmt.Errorf("%s have no labels to vote on", j.path)
 		}
-		if p.Meta.Target == "" {
+		if p.Meta.Target == "" && p.Meta.Messages == "" {
 			return nil, fmt.Errorf("%s has no templates to make rows with; is it a PEFT adapter?", p.path)
 		}
 		var labels []data.Label
@@ -227,7 +229,7 @@ func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error
 		}
 		for _, file := range files {
 			j := j
-			if err := j.load(b, file, p.Meta.Input, p.Meta.Target, labels); err != nil {
+			if err := j.load(b, file, p.Meta.Input, p.Meta.Target, labels, &p.Meta); err != nil {
 				return nil, err
 			}
 			jobs = append(jobs, j)
@@ -236,11 +238,24 @@ func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error
 	return jobs, nil
 }
 
-// load reads the job's rows.
-func (j *evalJob) load(b *base, file, input, target string, labels []data.Label) error {
+// load reads the job's rows, in the form that a prompt's m asks for; nil: the base's alone.
+func (j *evalJob) load(b *base, file, input, target string, labels []data.Label, m *prompt.Meta) error {
 	f, err := data.NewFormat(input, target, labels)
+	if m != nil && m.Messages != "" {
+		f, err = data.NewConversations(m.Messages), nil
+	}
 	if err != nil {
 		return err
+	}
+	if m != nil && m.Chat != "" {
+		j.chat = true
+		t, err := b.chatOf(m)
+		if err != nil {
+			return err
+		}
+		if _, err := f.UseChat(t, b.tok, []int32{m.EOS}); err != nil {
+			return err
+		}
 	}
 	if j.choices, err = f.Choices(b.tok); err != nil {
 		return err
@@ -264,9 +279,9 @@ func baseline(ctx context.Context, b *base, j evalJob, maxTokens int) (*eval.Res
 }
 
 // asWords measures the base behind the words that the soft prompt began from, an ordinary prompt; nil where there are none, or where
-// they leave a row too long for the model.
+// they leave a row too long for the model or stand before a chat.
 func asWords(ctx context.Context, b *base, j evalJob, maxTokens int) (*eval.Result, error) {
-	if j.text == "" {
+	if j.text == "" || j.chat {
 		return nil, nil
 	}
 	rows := evalRows(j.set)

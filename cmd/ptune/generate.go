@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/chat"
 	"ptune/internal/data"
 	"ptune/internal/generate"
 	"ptune/internal/model"
@@ -185,7 +186,8 @@ type generator struct {
 	s       streams
 	prompts []namedPrompt // none: the base alone
 	inputs  []data.Template
-	values  []float32 // of all prompts, one behind the other
+	chats   []*chat.Template // nil: texts as they are
+	values  []float32        // of all prompts, one behind the other
 	rows    []int
 }
 
@@ -197,10 +199,18 @@ func newGenerator(o generateFlags, b *base, prompts []namedPrompt, s streams) (*
 	}
 	for _, p := range prompts {
 		g.values, g.rows = append(g.values, p.Values...), append(g.rows, p.Rows)
-		if p.Meta.Input == "" { // a PEFT adapter has no template
+		if p.Meta.Input == "" { // a PEFT adapter has no template, a prompt for conversations none of its own
 			p.Meta.Input = "{text}"
 		}
 		templates = append(templates, p.Meta.Input)
+		var t *chat.Template
+		if p.Meta.Chat != "" {
+			var err error
+			if t, err = b.chatOf(&p.Meta); err != nil {
+				return nil, fmt.Errorf("%s: %w", p.path, err)
+			}
+		}
+		g.chats = append(g.chats, t)
 	}
 	for _, text := range templates {
 		t, err := data.ParseTemplate(text)
@@ -238,7 +248,7 @@ func (g *generator) run(ctx context.Context, batch []input) error {
 			if err != nil {
 				return wrong{fmt.Errorf("%s: %w", x.where, err)}
 			}
-			ids, err := g.b.tok.EncodeInput(filled)
+			ids, err := g.encode(k, filled)
 			if err != nil {
 				return wrong{fmt.Errorf("%s: %w", x.where, err)}
 			}
@@ -285,6 +295,18 @@ func (g *generator) run(ctx context.Context, batch []input) error {
 		return err
 	}
 	return g.print(out)
+}
+
+// encode is the ids of an input of prompt k.
+func (g *generator) encode(k int, text string) ([]int32, error) {
+	if k >= len(g.chats) || g.chats[k] == nil {
+		return g.b.tok.EncodeInput(text)
+	}
+	head, err := g.chats[k].Render([]chat.Message{{Role: "user", Content: text}}, true)
+	if err != nil {
+		return nil, err
+	}
+	return g.b.tok.Encode(head)
 }
 
 func (g *generator) print(out []generated) error {

@@ -135,8 +135,15 @@ func (x *inspection) print(s streams) error {
 	}
 	line("prompt", "%s: %d virtual tokens of %d values (%d parameters)", x.Path, x.VirtualTokens, x.Width, x.Parameters)
 	line("base", "%s (%s, fingerprint %.8s)", m.Base.Name, m.Base.Type, m.Base.Fingerprint)
-	line("input", "%q", m.Input)
-	line("target", "%q", m.Target)
+	if m.Messages != "" {
+		line("messages", "%q", m.Messages)
+	} else {
+		line("input", "%q", m.Input)
+		line("target", "%q", m.Target)
+	}
+	if m.Chat != "" {
+		line("chat", "template %.8s", m.Chat)
+	}
 	if len(m.Labels) > 0 {
 		var names []string
 		for _, l := range m.Labels {

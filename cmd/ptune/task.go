@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ptune/internal/batch"
+	"ptune/internal/chat"
 	"ptune/internal/config"
 	"ptune/internal/data"
 	"ptune/internal/eval"
@@ -40,6 +41,7 @@ type taskRows struct {
 	format  *data.Format
 	choices []data.Choice
 	eos     int32
+	chat    *chat.Template // nil: inputs and targets are texts as they are
 	train   *data.Set
 	valid   []*data.Set
 }
@@ -51,13 +53,21 @@ func loadRows(task *config.Task, b *base) (*taskRows, error) {
 		return nil, err
 	}
 	r := &taskRows{eos: eos}
-	if r.format, err = data.NewFormat(task.Data.Input, task.Data.Target, task.Data.Labels); err != nil {
+	if r.format, err = task.Data.Format(); err != nil {
 		return nil, err
+	}
+	if task.Data.Chat || task.Data.Messages != "" {
+		if r.chat, err = b.chat(); err != nil {
+			return nil, err
+		}
+		if r.eos, err = r.format.UseChat(r.chat, b.tok, b.EOS); err != nil {
+			return nil, err
+		}
 	}
 	if r.choices, err = r.format.Choices(b.tok); err != nil {
 		return nil, fmt.Errorf("data.labels: %w", err)
 	}
-	o, err := rowLimits(b, task.Prompt.Tokens, task.Data.MaxTokens, task.Data.OnTooLong, eos)
+	o, err := rowLimits(b, task.Prompt.Tokens, task.Data.MaxTokens, task.Data.OnTooLong, r.eos)
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +197,9 @@ func startPrompt(task *config.Task, b *base, rows *taskRows) (*prompt.Prompt, er
 	}
 	p.Meta.Base = prompt.Base{Name: b.Name, Path: modelFrom(task.Output.Prompt, task.Model), Fingerprint: b.Fingerprint, Type: b.Type}
 	p.Meta.Tokenizer, p.Meta.EOS, p.Meta.Input, p.Meta.Target = b.tok.Hash, rows.eos, task.Data.Input, task.Data.Target
+	if p.Meta.Messages = task.Data.Messages; rows.chat != nil {
+		p.Meta.Chat = rows.chat.Sum()
+	}
 	p.Meta.MaxTokens, p.Meta.OnTooLong = task.Data.MaxTokens, task.Data.OnTooLong
 	p.Meta.Reading = prompt.Reading(task.Data.Reading())
 	for _, l := range rows.format.Labels {

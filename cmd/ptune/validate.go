@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/chat"
 	"ptune/internal/config"
 	"ptune/internal/data"
 )
@@ -100,9 +101,14 @@ func validateRun(task *config.Task, b *base, s streams) error {
 
 // lookAtRows checks the rows where there is no tokenizer to make tokens of them.
 func lookAtRows(task *config.Task) error {
-	f, err := data.NewFormat(task.Data.Input, task.Data.Target, task.Data.Labels)
+	f, err := task.Data.Format()
 	if err != nil {
 		return err
+	}
+	if task.Data.Messages != "" {
+		if _, err := f.UseChat(letters{}, letters{}, []int32{-1}); err != nil {
+			return err
+		}
 	}
 	var errs []error
 	files := []string{task.Data.Train}
@@ -116,8 +122,16 @@ func lookAtRows(task *config.Task) error {
 	return errors.Join(errs...)
 }
 
-// letters stands for a tokenizer: a token for each byte.
+// letters stands for a tokenizer, with a token for each byte, and for a chat template.
 type letters struct{}
+
+func (letters) Render(conversation []chat.Message, _ bool) (string, error) {
+	var text strings.Builder
+	for _, m := range conversation {
+		text.WriteString(m.Content)
+	}
+	return text.String(), nil
+}
 
 func (letters) EncodeInput(text string) ([]int32, error) { return letters{}.Encode(text) }
 

@@ -44,7 +44,7 @@ const (
 	maxSource = 256 << 10
 	maxText   = 16 << 20
 	maxMemory = 512 << 20 // beyond what the process had
-	maxTime   = 10 * time.Second
+	maxTime   = 5 * time.Second
 	maxDepth  = 50
 	maxRange  = 100_000
 )
@@ -160,8 +160,8 @@ func short(err error) error {
 		s = s[i:]
 	}
 	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > 300 {
-		s = strings.ToValidUTF8(s[:300], "") + "…"
+	if len(s) > 400 { // what it began with and what was wrong in the end
+		s = strings.ToValidUTF8(s[:120], "") + " … " + strings.ToValidUTF8(s[len(s)-250:], "")
 	}
 	return errors.New(s)
 }

@@ -2,9 +2,12 @@ package chat_test
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
+	"strings"
 	"testing"
+	"testing/fstest"
 
 	"ptune/internal/chat"
 )
@@ -62,4 +65,60 @@ func TestRenderingsEqualTransformers(t *testing.T) {
 		}
 	}
 	t.Logf("| %d templates, %d of them refused | %d texts equal, %d refused |", len(g.Templates), refused, equal, unable)
+}
+
+func TestWhatATemplateMustNotDoIsRefused(t *testing.T) {
+	for source, want := range map[string]string{
+		`{% include "/etc/hostname" %}`:                            "include",
+		`{% import "/etc/hostname" as x %}`:                        "import",
+		`{% extends "/etc/hostname" %}`:                            "extends",
+		`{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}`:          "more than 50 deep",
+		`{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}`:  "recursive loops",
+		`{% for i in range(1000000000) %}{% endfor %}`:             "more than 100000 numbers",
+		`{% for i in range(20000) %}{{ "x" * 10000 }}{% endfor %}`: "more than 16 MB",
+		`{{ 1 % 0 }}`:                            "zero",
+		`{{ raise_exception("turn it round") }}`: "the template says: turn it round",
+		`{{ strftime_now("%d") }}`:               "strftime_now",
+		`{{ ["a"] | random }}`:                   `the filter "random" is not available`,
+		`{{ messages[0].content }}`:              `leaves out what the assistant says, "ab"`,
+		`{% for m in messages %}{{ m.content.nosuch() }}{% endfor %}`: "nosuch",
+		`{% if`:                                  "cannot be read",
+		`{{ messages | tojson }}`:                "tojson is asked for",
+		"{#" + strings.Repeat("x", 1<<18) + "#}": "more than the 262144 that are read",
+		strings.Repeat("{% if true %}", 3000):    "cannot be read",
+		`{{ ` + strings.Repeat("(", 50000) + `1` + strings.Repeat(")", 50000): "cannot be read",
+	} {
+		p, err := chat.Parse("m", source, nil)
+		if err == nil {
+			_, err = p.Render([]chat.Message{{Role: "user", Content: "hello"}, {Role: "assistant", Content: "ab"}}, false)
+		}
+		if err == nil {
+			t.Errorf("%.80s: no error, want one with %q", source, want)
+		} else if got := err.Error(); !strings.Contains(got, want) || strings.Contains(got, "\n") || len(got) > 500 {
+			t.Errorf("%.80s: the error is %q, want one with %q", source, got, want)
+		}
+	}
+}
+
+func TestATemplateIsFoundWhereTransformersFindsIt(t *testing.T) {
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	say := []chat.Message{{Role: "user", Content: "x"}}
+	for name, c := range map[string]struct {
+		dir  fstest.MapFS
+		want string
+	}{
+		"a file before the setting": {fstest.MapFS{"chat_template.jinja": file("file {{ messages[0].content }}"), "tokenizer_config.json": file(`{"chat_template": "setting"}`)}, "file x"},
+		"the setting, with tokens":  {fstest.MapFS{"tokenizer_config.json": file(`{"bos_token": {"content": "<s>"}, "eos_token": "</s>", "chat_template": "{{ bos_token + messages[-1].content + eos_token }}"}`)}, "<s>x</s>"},
+		"of several, the default":   {fstest.MapFS{"tokenizer_config.json": file(`{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d {{ messages[0]['content'] }}"}]}`)}, "d x"},
+	} {
+		p, err := chat.Open("m", c.dir)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if got, err := p.Render(say, false); got != c.want || err != nil {
+			t.Errorf("%s: it renders to %q, %v, want %q", name, got, err, c.want)
+		}
+	}
+	if _, err := chat.Open("m", fstest.MapFS{"tokenizer_config.json": file("{}")}); !errors.Is(err, chat.ErrNone) {
+		t.Errorf("a model without one: %v, want ErrNone", err)
+	}
 }

@@ -72,6 +72,8 @@ type Data struct {
 
 	Input     string `yaml:"input"`
 	Target    string `yaml:"target"`
+	Chat      bool   `yaml:"chat"`
+	Messages  string `yaml:"messages"`
 	Labels    Labels `yaml:"labels"`
 	MaxTokens int    `yaml:"max_tokens"`
 	OnTooLong string `yaml:"on_too_long"`
@@ -162,6 +164,14 @@ func (r Rate) String() string {
 	return strconv.FormatFloat(r.Value, 'g', -1, 64)
 }
 
+// Format is how a row becomes tokens.
+func (d *Data) Format() (*data.Format, error) {
+	if d.Messages != "" {
+		return data.NewConversations(d.Messages), nil
+	}
+	return data.NewFormat(d.Input, d.Target, d.Labels)
+}
+
 // Reading is how the files of rows are written.
 func (d *Data) Reading() data.Reading {
 	return data.Reading{Columns: d.Columns, Separator: d.Separator, Quotes: d.Quotes, Encoding: d.Encoding}
@@ -201,8 +211,12 @@ func (t *Task) check(setOnly bool) error {
 	}
 	required("model", t.Model)
 	required("data.train", t.Data.Train)
-	required("data.input", t.Data.Input)
-	required("data.target", t.Data.Target)
+	if t.Data.Messages == "" {
+		required("data.input", t.Data.Input)
+		required("data.target", t.Data.Target)
+	} else if t.Data.Input != "" || t.Data.Target != "" || len(t.Data.Labels) > 0 {
+		bad("data.messages", "is %q: conversations have their own inputs and targets, data.input, target and labels are too much", t.Data.Messages)
+	}
 	required("output.prompt", t.Output.Prompt)
 	atLeast("prompt.tokens", t.Prompt.Tokens, 1)
 	if t.Prompt.Tokens > 4096 {
@@ -218,7 +232,7 @@ func (t *Task) check(setOnly bool) error {
 		bad("data.labels", "is missing; prompt.init: labels begins from them")
 	}
 	if t.Data.Input != "" && t.Data.Target != "" {
-		if _, err := data.NewFormat(t.Data.Input, t.Data.Target, t.Data.Labels); err != nil {
+		if _, err := t.Data.Format(); err != nil {
 			errs = append(errs, fmt.Errorf("%s: data.%w", t.Place("data."+strings.SplitN(err.Error(), ":", 2)[0]), err))
 		}
 	}

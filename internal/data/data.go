@@ -4,6 +4,7 @@
 package data
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -36,6 +37,7 @@ type Row struct {
 	Target []int32 // with the end token
 	Label  int     // in Format.Labels; -1 without labels
 	Text   string  // the input as text
+	talk   string  // the conversation it is of: in a split, its rows stay together
 }
 
 // Set is the rows of one file.
@@ -149,6 +151,9 @@ func Load(name string, from Source, f *Format, enc Encoder, o Options) (*Set, er
 
 // add makes a row of a record.
 func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
+	if f.messages != "" {
+		return s.addConversation(r, f, enc, o)
+	}
 	row := Row{Line: r.line, Label: -1}
 	values := r.values
 	if len(f.Labels) > 0 {
@@ -167,13 +172,14 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 	if err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
-	if row.Text, err = f.Input.Fill(r.values); err != nil {
+	said, err := f.Input.Fill(r.values)
+	if err != nil {
 		return fmt.Errorf("input: %w", err)
 	}
-	if row.Input, err = enc.EncodeInput(row.Text); err != nil {
+	if row.Text, row.Input, err = f.input(said, enc); err != nil {
 		return fmt.Errorf("input: %w", err)
 	}
-	if row.Target, err = enc.Encode(target); err != nil {
+	if row.Target, err = f.target(target, asked, enc); err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
 	if len(row.Target) == 0 {
@@ -205,7 +211,7 @@ func (s *Set) Split(name string, share float64) (*Set, error) {
 	var kept []Row
 	for _, r := range s.Rows {
 		h := fnv.New64a()
-		io.WriteString(h, r.Text)
+		io.WriteString(h, cmp.Or(r.talk, r.Text))
 		// FNV's high bits hardly differ between short texts; the mixing is MurmurHash3's.
 		x := h.Sum64()
 		x = (x ^ x>>33) * 0xff51afd7ed558ccd

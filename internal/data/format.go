@@ -24,6 +24,9 @@ type Format struct {
 	Input, Target Template
 	Labels        []Label // none: free text
 	field         string  // the target's field whose values are labels
+	messages      string  // the field with a conversation, in place of Input and Target
+	chat          Renderer
+	ends          []int32 // what may end an answer in a chat
 }
 
 // NewFormat reads the templates and labels of a task.
@@ -74,7 +77,7 @@ func (f *Format) Choices(enc Encoder) ([]Choice, error) {
 		if err != nil {
 			return nil, err
 		}
-		ids, err := enc.Encode(text)
+		ids, err := f.target(text, asked, enc)
 		if err != nil {
 			return nil, fmt.Errorf("label %q: %w", l.Name, err)
 		}
@@ -104,7 +107,7 @@ func (f *Format) cut(values map[string]string, enc Encoder, room int) (text stri
 	fits := func(n int) bool {
 		shorter[longest] = string(whole[:n])
 		if text, err = f.Input.Fill(shorter); err == nil {
-			ids, err = enc.EncodeInput(text)
+			text, ids, err = f.input(text, enc)
 		}
 		return err == nil && len(ids) <= room
 	}

@@ -15,6 +15,7 @@ import (
 type record struct {
 	line   int
 	values map[string]string
+	lists  map[string]json.RawMessage
 	err    error
 }
 
@@ -32,8 +33,8 @@ func readJSONL(s Source) ([]record, error) {
 	defer f.Close()
 	var records []record
 	err = Lines(in, s.Path, func(n int, line string) error {
-		values, err := ParseObject([]byte(line))
-		records = append(records, record{n, values, err})
+		values, lists, err := parseObject([]byte(line))
+		records = append(records, record{n, values, lists, err})
 		return nil
 	})
 	return records, err
@@ -69,8 +70,14 @@ func Lines(r io.Reader, name string, f func(n int, line string) error) error {
 // ParseObject reads a JSON object into its fields' texts: strings as they are, numbers and booleans as they are written.
 // Fields that hold lists, objects or null are left out, so a template that asks for one finds it missing.
 func ParseObject(line []byte) (map[string]string, error) {
+	values, _, err := parseObject(line)
+	return values, err
+}
+
+// parseObject also keeps the fields that hold lists.
+func parseObject(line []byte) (map[string]string, map[string]json.RawMessage, error) {
 	if !utf8.Valid(line) {
-		return nil, errNotUTF8
+		return nil, nil, errNotUTF8
 	}
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.UseNumber()
@@ -78,42 +85,44 @@ func ParseObject(line []byte) (map[string]string, error) {
 		if err == nil || err == io.EOF {
 			err = errors.New("want an object, {…}")
 		}
-		return nil, fmt.Errorf("not a JSON object: %w", plain(err))
+		return nil, nil, fmt.Errorf("not a JSON object: %w", plain(err))
 	}
-	values, seen := map[string]string{}, map[string]bool{}
+	values, lists, seen := map[string]string{}, map[string]json.RawMessage{}, map[string]bool{}
 	for dec.More() {
 		k, err := dec.Token()
 		if err != nil {
-			return nil, fmt.Errorf("not JSON: %w", plain(err))
+			return nil, nil, fmt.Errorf("not JSON: %w", plain(err))
 		}
 		key := k.(string)
 		if seen[key] {
-			return nil, fmt.Errorf("field %q is there twice", key)
+			return nil, nil, fmt.Errorf("field %q is there twice", key)
 		}
 		seen[key] = true
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return nil, fmt.Errorf("not JSON: %w", plain(err))
+			return nil, nil, fmt.Errorf("not JSON: %w", plain(err))
 		}
 		switch raw[0] {
 		case '"':
 			var s string
 			if err := json.Unmarshal(raw, &s); err != nil {
-				return nil, fmt.Errorf("not JSON: %w", plain(err))
+				return nil, nil, fmt.Errorf("not JSON: %w", plain(err))
 			}
 			values[key] = s
-		case '[', '{', 'n':
+		case '[':
+			lists[key] = raw
+		case '{', 'n':
 		default:
 			values[key] = string(raw)
 		}
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, fmt.Errorf("not JSON: %w", plain(err))
+		return nil, nil, fmt.Errorf("not JSON: %w", plain(err))
 	}
 	if rest := strings.TrimSpace(string(line[dec.InputOffset():])); rest != "" {
-		return nil, fmt.Errorf("there is something behind the object: %.40q", rest)
+		return nil, nil, fmt.Errorf("there is something behind the object: %.40q", rest)
 	}
-	return values, nil
+	return values, lists, nil
 }
 
 // plain gives the JSON library's bare "EOF" words.

@@ -21,8 +21,10 @@ type Meta struct {
 	Input     string    `json:"input"`     // templates of the task
 	Target    string    `json:"target"`
 	Labels    []Label   `json:"labels,omitempty"`
-	EOS       int32     `json:"eos"`        // ends a target
-	MaxTokens int       `json:"max_tokens"` // of a row, and what is done with longer ones
+	Chat      string    `json:"chat,omitempty"`     // SHA-256 of the chat template that input and target went through
+	Messages  string    `json:"messages,omitempty"` // in place of input and target: the field with a conversation
+	EOS       int32     `json:"eos"`                // ends a target
+	MaxTokens int       `json:"max_tokens"`         // of a row, and what is done with longer ones
 	OnTooLong string    `json:"on_too_long"`
 	Init      Init      `json:"init"`
 	Reading   Reading   `json:"reading,omitzero"` // how the files of rows are written
