@@ -14,10 +14,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-build: bin/ptune ## build bin/ptune
+build: bin/ptune ## build bin/ptune; TAGS=parquet: one that also reads Parquet
 
 bin/ptune: $(LIBTOKENIZERS) FORCE
-	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./cmd/ptune
+	$(GO) build -trimpath $(if $(TAGS),-tags $(TAGS)) -ldflags "-X main.version=$(VERSION)" -o $@ ./cmd/ptune
 
 # The tokenizer library, from the Rust source of the pinned Go module. Give another with LIBTOKENIZERS=path/libtokenizers.a.
 $(BUILT)/libtokenizers.a:
@@ -29,6 +29,7 @@ $(BUILT)/libtokenizers.a:
 
 test: $(LIBTOKENIZERS) ## run all tests (about two minutes after the first build)
 	$(GO) test ./...
+	$(GO) test -tags parquet ./internal/data
 	@test -d "$${PTUNE_SHARED:-../shared}/models" || echo "ptune: no real models in $${PTUNE_SHARED:-../shared}: the tests in cmd/ptune/shared_test.go had nothing to run on"
 
 lint: $(LIBTOKENIZERS) ## gofmt, vet, staticcheck, go mod tidy

@@ -29,6 +29,7 @@ type evalFlags struct {
 	gateFlags
 	samples    string
 	junit      string
+	exact      bool
 	noBaseline bool
 	maxTokens  int
 	computeOptions
@@ -55,13 +56,14 @@ With --model and no --prompt the base alone is measured; --input and --target th
 	f := cmd.Flags()
 	f.StringArrayVar(&o.prompts, "prompt", nil, "a soft prompt's file, or an ensemble's as a.st,b.st,c.st (repeatable: all are measured on one loaded base)")
 	f.StringVar(&o.model, "model", "", "the base's directory, if not where the prompt's file says")
-	f.StringVar(&o.data, "data", "", "the rows (.jsonl, .csv or .tsv, written as the training rows were)")
+	f.StringVar(&o.data, "data", "", "the rows (.jsonl, .csv, .tsv, or .parquet where it was built in, written as the training rows were)")
 	f.StringVar(&o.input, "input", "", "without --prompt: the input template")
 	f.StringVar(&o.target, "target", "", "without --prompt: the target template")
 	f.StringSliceVar(&o.labels, "labels", nil, "without --prompt: the labels, as name,name or value=name,value=name")
 	o.gateFlags.flags(f)
 	f.StringVar(&o.samples, "samples", "", "write each row's prediction to this file, one JSON object a line")
 	f.StringVar(&o.junit, "junit", "", "write the gates as a JUnit report to this file")
+	f.BoolVar(&o.exact, "exact-match", false, "also write each row's answer token by token, and count those that are its target (a gate on exact_match does so, too)")
 	f.BoolVar(&o.noBaseline, "no-baseline", false, "do not measure the base without the prompt")
 	f.IntVar(&o.maxTokens, "max-tokens", 4096, "tokens of text computed at a time")
 	o.computeOptions.flags(cmd)
@@ -74,8 +76,9 @@ type evalResult struct {
 	Prompt string `json:"prompt,omitempty"`
 	Data   string `json:"data"`
 	*eval.Result
-	Baseline *eval.Result `json:"baseline,omitempty"` // the base alone
-	AsWords  *eval.Result `json:"as_words,omitempty"` // the base behind the text that the prompt began from
+	ExactMatch *float64     `json:"exact_match,omitempty"` // share of rows whose target is what the model writes
+	Baseline   *eval.Result `json:"baseline,omitempty"`    // the base alone
+	AsWords    *eval.Result `json:"as_words,omitempty"`    // the base behind the text that the prompt began from
 }
 
 func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
@@ -116,6 +119,14 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		}
 		if res.Result, err = eval.Run(ctx, b, j.values, evalRows(j.set), options); err != nil {
 			return err
+		}
+		if o.exact || slices.ContainsFunc(gates, func(g gate) bool { return g.metric == "exact_match" }) {
+			if len(j.rows) > 1 {
+				return wrong{fmt.Errorf("%s is an ensemble, which votes on labels and writes nothing: there is no exact match to measure", j.path)}
+			}
+			if res.ExactMatch, err = exactMatch(ctx, b, j, o.maxTokens); err != nil {
+				return err
+			}
 		}
 		if len(j.rows) > 0 && !o.noBaseline {
 			if res.Baseline, err = baseline(ctx, b, j, o.maxTokens); err != nil {
@@ -330,6 +341,9 @@ func printEval(s streams, asJSON bool, r evalResult) error {
 	}
 	line("accuracy", func(e *eval.Result) *float64 { return e.Accuracy })
 	line("macro-F1", func(e *eval.Result) *float64 { return e.MacroF1 })
+	if r.ExactMatch != nil {
+		fmt.Fprintf(&t, "  %-11s %8.4f\n", "exact match", *r.ExactMatch)
+	}
 	if r.MCC != nil {
 		fmt.Fprintf(&t, "  %-11s %8.4f\n  %-11s %8.4f\n", "MCC", *r.MCC, "calibration", *r.CalibrationError)
 	}

@@ -39,6 +39,7 @@ var metrics = []struct {
 	{"macro_f1", func(r evalResult) *float64 { return r.MacroF1 }, false},
 	{"mcc", func(r evalResult) *float64 { return r.MCC }, false},
 	{"calibration_error", func(r evalResult) *float64 { return r.CalibrationError }, true},
+	{"exact_match", func(r evalResult) *float64 { return r.ExactMatch }, false},
 	{"loss", func(r evalResult) *float64 { return &r.Loss }, true},
 	{"perplexity", func(r evalResult) *float64 { return &r.Perplexity }, true},
 }

@@ -106,10 +106,12 @@ func (s Source) records() (records []record, err error) {
 	switch ext := strings.ToLower(filepath.Ext(s.Path)); ext {
 	case ".jsonl", ".ndjson":
 		records, err = readJSONL(s)
+	case ".parquet":
+		records, err = readParquet(s)
 	case ".csv", ".tsv", ".tab":
 		records, err = readTable(s)
 	default:
-		return nil, fmt.Errorf("%s: files of rows end in .jsonl, .csv or .tsv, this one in %q", s.Path, ext)
+		return nil, fmt.Errorf("%s: files of rows end in .jsonl, .csv, .tsv or .parquet, this one in %q", s.Path, ext)
 	}
 	if err == nil && len(records) == 0 {
 		err = fmt.Errorf("%s: there is no row in it", s.Path)

@@ -68,7 +68,7 @@ func TestMistakesOfTablesAreNamedWithTheirPlace(t *testing.T) {
 		{"a.tsv", "text\tname\nx\tA\n", data.Reading{}, `a.tsv:2: target: there is no field "label"; the row has "name", "text"`},
 		{"a.csv", "text,label\n", data.Reading{}, "a.csv: there is no row in it"},
 		{"a.csv", "", data.Reading{}, "a.csv: there is no row in it"},
-		{"a.xlsx", "x", data.Reading{}, `a.xlsx: files of rows end in .jsonl, .csv or .tsv, this one in ".xlsx"`},
+		{"a.xlsx", "x", data.Reading{}, `a.xlsx: files of rows end in .jsonl, .csv, .tsv or .parquet, this one in ".xlsx"`},
 	} {
 		if _, err := loadTable(t, c.name, c.text, c.reading); err == nil || err.Error() != c.want {
 			t.Errorf("%q:\n%v\nwant\n%s", c.text, err, c.want)
