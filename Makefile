@@ -9,7 +9,7 @@ GO ?= go
 VENV ?= .venv
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: help build test lint demo bench bench-peer arm64 race fuzz golden peer quality base dist clean
+.PHONY: help build test lint demo bench bench-peer arm64 race sanitize fuzz golden peer quality base dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -64,6 +64,10 @@ arm64: ## compile the kernels for NEON with a cross compiler and, where qemu-aar
 
 race: $(LIBTOKENIZERS) ## run the tests with the race detector
 	$(GO) test -race ./...
+
+sanitize: $(LIBTOKENIZERS) ## run the C kernels and the operators under the address and undefined-behaviour sanitizers
+	$(GO) test -asan ./internal/kernels ./internal/ops
+	CGO_CFLAGS="-O2 -g -fsanitize=undefined -fno-sanitize-recover=all" CGO_LDFLAGS="$$CGO_LDFLAGS -lubsan" $(GO) test ./internal/kernels ./internal/ops
 
 FUZZTIME ?= 20s
 fuzz: $(LIBTOKENIZERS) ## run each fuzzer for FUZZTIME
