@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"ptune/internal/prompt"
+	"ptune/internal/train"
+)
+
+// limited runs a shell's ptune whose files may grow to a number of blocks of 512 bytes and no further: what a full disk does, at a place
+// of one's choice.
+func limited(t *testing.T, blocks int, dir string, args ...string) (stderr string, code int) {
+	t.Helper()
+	cmd := exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -f %d && exec ptune "$@"`, blocks), "sh"}, args...)...)
+	cmd.Dir = dir
+	var text bytes.Buffer
+	cmd.Stderr = &text
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return text.String(), cmd.ProcessState.ExitCode()
+}
+
+// The old prompt, the state and the state before are of a run of four steps; a second run over them, of another seed, may write ever more.
+func TestAWriteThatFailsLosesNothingAndSaysWhere(t *testing.T) {
+	dir := t.TempDir()
+	args := func(seed int, more ...string) []string {
+		return append([]string{"train", "--config", "task.yaml", "--quiet", "--set", fmt.Sprintf("train.seed=%d", seed)}, more...)
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("rows.jsonl", `{"text": "the room was clean", "label": "good"}`+"\n"+`{"text": "the soup was cold", "label": "bad"}`+"\n")
+	write("task.yaml", `{model: "ptune:demo", prompt: {tokens: 16, init: vocab}, data: {train: rows.jsonl, valid: rows.jsonl, input: "{text}", target: " {label}", labels: [good, bad]},
+  train: {steps: 4, batch_size: 2, eval_every: 2}, output: {prompt: x/p.st, dir: x/run, tensorboard: true}}`)
+	if text, code := limited(t, 1<<20, dir, args(1)...); code != 0 {
+		t.Fatal(text)
+	}
+	old, err := os.ReadFile(filepath.Join(dir, "x/p.st"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := regexp.MustCompile(`ptune: error: .*x/(p\.st|run/[\w.]+).*: file too large`)
+	failed, done := 0, 0
+	for blocks := 0; done < 3; blocks++ {
+		text, code := limited(t, blocks, dir, args(2)...)
+		kept, err := os.ReadFile(filepath.Join(dir, "x/p.st"))
+		if err != nil {
+			t.Fatalf("%d blocks: %v", blocks, err)
+		}
+		if code == 0 {
+			if bytes.Equal(kept, old) {
+				t.Errorf("%d blocks: exit code 0, and the prompt is the old one", blocks)
+			}
+			done++
+			continue
+		}
+		failed++
+		if code != 1 || !says.MatchString(text) {
+			t.Errorf("%d blocks: exit code %d, want 1 and an error that names the file and what was wrong:\n%s", blocks, code, text)
+		}
+		if !bytes.Equal(kept, old) {
+			if _, err := prompt.Load(filepath.Join(dir, "x/p.st")); err != nil {
+				t.Errorf("%d blocks: the prompt is neither the old one nor whole: %v", blocks, err)
+			}
+			old = kept
+		}
+		if _, _, err := train.LoadState(filepath.Join(dir, "x/run/state.safetensors")); err != nil && !os.IsNotExist(err) {
+			t.Errorf("%d blocks: the state is lost: %v", blocks, err)
+		}
+		left, _ := filepath.Glob(filepath.Join(dir, "x", "*.tmp*"))
+		more, _ := filepath.Glob(filepath.Join(dir, "x/run", "*.tmp*"))
+		if left = append(left, more...); len(left) > 0 {
+			t.Errorf("%d blocks: %s is left", blocks, strings.Join(left, ", "))
+		}
+		if blocks > 4000 {
+			t.Fatal("it never had room enough")
+		}
+	}
+	if failed < 3 {
+		t.Errorf("%d writes failed, want some", failed)
+	}
+	t.Logf("%d sizes of disk failed", failed)
+}
