@@ -124,6 +124,10 @@ func (d *decoder) value(n *yaml.Node, to reflect.Value, name string) {
 		d.bad(n, "%s uses an anchor or alias; write the value out", name)
 		return
 	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		d.bad(n, "%s has the tag %s; write the value alone", name, n.Tag)
+		return
+	}
 	switch p := to.Addr().Interface().(type) {
 	case *Sets:
 		d.sets(n, p, name)
@@ -192,10 +196,10 @@ func (d *decoder) value(n *yaml.Node, to reflect.Value, name string) {
 		}
 	case reflect.Float64:
 		var f float64
-		if ok = (n.Tag == "!!int" || n.Tag == "!!float") && n.Decode(&f) == nil && !math.IsNaN(f); !ok && n.Tag == "!!str" {
+		if ok = (n.Tag == "!!int" || n.Tag == "!!float") && n.Decode(&f) == nil && !math.IsNaN(f) && !math.IsInf(f, 0); !ok && n.Tag == "!!str" && n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) == 0 {
 			var err error // 1e-5 is a number in YAML 1.2, whatever the library thinks
 			f, err = strconv.ParseFloat(n.Value, 64)
-			ok = err == nil && !math.IsNaN(f)
+			ok = err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
 		}
 		if ok {
 			to.SetFloat(f)

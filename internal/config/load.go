@@ -69,7 +69,7 @@ func parseYAML(path string, text []byte) (*yaml.Node, error) {
 	case errors.Is(err, io.EOF):
 		return nil, fmt.Errorf("%s: the file is empty; ptune help train says more", path)
 	case err != nil:
-		return nil, fmt.Errorf("%s: not YAML: %w", path, err)
+		return nil, syntax(path, text, err)
 	case second != nil:
 		return nil, fmt.Errorf("%s:%d: a second document begins; a task file is one", path, max(1, second.Line))
 	case root.Kind != yaml.MappingNode:
