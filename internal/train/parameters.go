@@ -191,6 +191,21 @@ func (p *parameters) step(rate, shrink float64) {
 	p.make()
 }
 
+// sound is whether all that the optimizers remember are numbers.
+func (p *parameters) sound() bool {
+	for _, b := range p.blocks {
+		_, all := b.opt.moments()
+		for _, m := range all {
+			for _, x := range m {
+				if !finite(x) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
 func dot(a, b []float32) float32 {
 	var s float32
 	for i, v := range a {

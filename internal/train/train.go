@@ -156,6 +156,14 @@ func (r *run) finish(reason string, err error) {
 	r.err = err
 }
 
+// diverge ends the run with the best prompt of those that were evaluated, or with the last one whose loss was a number and not far off.
+func (r *run) diverge(format string, args ...any) {
+	if r.Evaluate == nil && r.away.Good != nil {
+		r.r.Best, r.r.BestStep = r.away.Good, r.away.GoodStep
+	}
+	r.finish(StopDiverged, fmt.Errorf(format, args...))
+}
+
 // fail ends the run by an error, which may be that its context has ended.
 func (r *run) fail(ctx context.Context, err error) {
 	if ctx.Err() == nil {
@@ -206,15 +214,12 @@ func (r *run) step(ctx context.Context, begin time.Time) {
 	}
 	length := r.p.gradient(r.grad)
 	if !finite(loss) || !finite(length) {
-		r.finish(StopDiverged, fmt.Errorf("%w at step %d: loss %g, gradient norm %g, learning rate %g, prompt norm %g", ErrDiverged, s, loss, length, rate, norm(values)))
+		r.diverge("%w at step %d: loss %g, gradient norm %g, learning rate %g, prompt norm %g", ErrDiverged, s, loss, length, rate, norm(values))
 		return
 	}
 	if r.away.check(loss, s, values); r.away.Steps == runawaySteps {
-		if r.Evaluate == nil {
-			r.r.Best, r.r.BestStep = r.away.Good, r.away.GoodStep
-		}
-		r.finish(StopDiverged, fmt.Errorf("%w at step %d: the loss has been above %.3g for %d steps (it began at %.3g, now it is %.3g), gradient norm %g, learning rate %g, prompt norm %g",
-			ErrDiverged, s, r.away.Limit, r.away.Steps, r.away.First, loss, length, rate, norm(values)))
+		r.diverge("%w at step %d: the loss has been above %.3g for %d steps (it began at %.3g, now it is %.3g), gradient norm %g, learning rate %g, prompt norm %g",
+			ErrDiverged, s, r.away.Limit, r.away.Steps, r.away.First, loss, length, rate, norm(values))
 		return
 	}
 	var tokens []report.Number
@@ -222,7 +227,10 @@ func (r *run) step(ctx context.Context, begin time.Time) {
 		tokens = append(tokens, report.Number(norm(row)))
 	}
 	before := slices.Clone(values)
-	r.p.step(rate, r.shrink(length))
+	if r.p.step(rate, r.shrink(length)); !finite(norm(values)) || !r.p.sound() {
+		r.diverge("%w at step %d: the step made values or moments that are no numbers, of loss %g, gradient norm %g, learning rate %g, prompt norm %g", ErrDiverged, s, loss, length, rate, norm(before))
+		return
+	}
 	r.r.Steps = s
 	r.Tell(report.Step{Step: s, Of: r.Steps, Epoch: r.orderOf, Loss: report.Number(loss), LearningRate: rate, GradNorm: report.Number(length),
 		PromptNorm: report.Number(norm(values)), UpdateRatio: report.Number(distance(values, before) / norm(before)), Drift: report.Number(distance(values, r.Values)),

@@ -162,7 +162,7 @@ func TestALossThatIsNoNumberEndsTheRunWithTheBestSoFar(t *testing.T) {
 	c := config()
 	x := []float32{3, -2}
 	r, err := Run(context.Background(), &bowl{spoil: 13}, Job{Config: c, Values: x, Examples: examples(10), Evaluate: nil, Tell: (&events{}).tell})
-	if !errors.Is(err, ErrDiverged) || r.StopReason != StopDiverged || r.Steps != 12 || r.BestStep != 10 {
+	if !errors.Is(err, ErrDiverged) || r.StopReason != StopDiverged || r.Steps != 12 || r.BestStep != 11 {
 		t.Errorf("result is %+v (%v), want divergence at step 13", r, err)
 	}
 }
