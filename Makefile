@@ -9,7 +9,7 @@ GO ?= go
 VENV ?= .venv
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: help build test lint demo bench bench-peer arm64 race sanitize fuzz golden peer quality base dist clean
+.PHONY: help build test lint demo bench bench-peer arm64 race sanitize torture fuzz golden peer quality base dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -68,6 +68,12 @@ race: $(LIBTOKENIZERS) ## run the tests with the race detector
 sanitize: $(LIBTOKENIZERS) ## run the C kernels and the operators under the address and undefined-behaviour sanitizers
 	$(GO) test -asan ./internal/kernels ./internal/ops
 	CGO_CFLAGS="-O2 -g -fsanitize=undefined -fno-sanitize-recover=all" CGO_LDFLAGS="$$CGO_LDFLAGS -lubsan" $(GO) test ./internal/kernels ./internal/ops
+
+KILLS ?= 1000
+torture: ## for hours: a run ended KILLS times by eight signals, each fuzzer for half an hour, the sanitizers and the race detector
+	$(GO) test ./cmd/ptune -count=1 -timeout 0 -v -run KilledAgain -kills $(KILLS)
+	$(MAKE) fuzz FUZZTIME=30m
+	$(MAKE) sanitize race
 
 FUZZTIME ?= 20s
 fuzz: $(LIBTOKENIZERS) ## run each fuzzer for FUZZTIME

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -217,12 +218,31 @@ func TestASignalEndsARunWithItsCodeAndKeepsTheBestSoFar(t *testing.T) {
 	}
 }
 
+// kills is how often the run is ended before its time; make torture asks for more, by all signals that end a process.
+var kills = flag.Int("kills", 30, "how often to kill a run that goes on each time")
+
 func TestARunThatIsKilledAgainAndAgainEndsWithTheSameBytes(t *testing.T) {
+	signals := []os.Signal{syscall.SIGKILL}
+	if *kills > 30 {
+		signals = append(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGTRAP)
+	}
+	for round := 0; *kills > 0; round++ {
+		killed := killAgainAndAgain(t, *kills, uint64(round), signals)
+		t.Logf("killed %d times", killed)
+		if *kills -= killed; killed == 0 || *kills < 10 || t.Failed() {
+			break
+		}
+	}
+}
+
+// killAgainAndAgain compares the prompt of a run that is ended and goes on, up to most times, with that of a run that is left alone.
+func killAgainAndAgain(t *testing.T, most int, seed uint64, signals []os.Signal) (kills int) {
 	dir := repository(t)
 	args := func(out string, more ...string) []string {
 		return append([]string{"train", "--config", "configs/sentiment.yaml", "--quiet", "--set", "train.steps=200", "--set", "train.eval_every=1", "--set", "train.patience=0",
 			"--set", "data.valid=", "--set", "output.prompt=" + out + "/s.st", "--set", "output.dir=" + out + "/run"}, more...)
 	}
+	rnd := rand.New(rand.NewPCG(1, seed))
 	run := func(after time.Duration, args ...string) (killed bool) {
 		cmd := exec.Command("ptune", args...)
 		cmd.Dir = dir
@@ -232,9 +252,10 @@ func TestARunThatIsKilledAgainAndAgainEndsWithTheSameBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if after > 0 {
-			time.AfterFunc(after, func() { cmd.Process.Kill() })
+			by := signals[rnd.IntN(len(signals))]
+			time.AfterFunc(after, func() { cmd.Process.Signal(by) })
 		}
-		if err := cmd.Wait(); err != nil && !strings.Contains(err.Error(), "killed") {
+		if err := cmd.Wait(); err != nil && after == 0 {
 			t.Fatalf("%v\n%s", err, stderr.String())
 		} else {
 			return err != nil
@@ -251,12 +272,10 @@ func TestARunThatIsKilledAgainAndAgainEndsWithTheSameBytes(t *testing.T) {
 	begin := time.Now()
 	run(0, args("straight")...)
 	took := time.Since(begin)
-	kills, rnd := 0, rand.New(rand.NewPCG(1, 2))
-	for kills < 30 && run(time.Duration((0.03+0.06*rnd.Float64())*float64(took)), args("killed", "--resume")...) {
+	for kills < min(most, 100) && run(time.Duration((0.03+0.06*rnd.Float64())*float64(took)), args("killed", "--resume")...) {
 		kills++
 	}
 	run(0, args("killed", "--resume")...)
-	t.Logf("killed %d times", kills)
 	if read("killed/s.st") != read("straight/s.st") {
 		t.Error("the prompt is another one than that of a run that nobody killed")
 	}
@@ -264,6 +283,7 @@ func TestARunThatIsKilledAgainAndAgainEndsWithTheSameBytes(t *testing.T) {
 	if got, want := steps.FindAllString(read("killed/run/events.jsonl"), -1), steps.FindAllString(read("straight/run/events.jsonl"), -1); !slices.Equal(got, want) {
 		t.Errorf("%d steps are in its events, want %d, each once", len(got), len(want))
 	}
+	return kills
 }
 
 func TestTwoRunsDoNotShareAFolder(t *testing.T) {
