@@ -9,7 +9,7 @@ GO ?= go
 VENV ?= .venv
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: help build test lint demo bench bench-peer arm64 race sanitize torture fuzz golden peer quality base dist clean
+.PHONY: help build test lint demo bench bench-peer arm64 race sanitize torture fuzz golden peer quality base linked dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ lint: $(LIBTOKENIZERS) ## gofmt, vet, staticcheck, go mod tidy
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
+
+linked: ## list what is linked in, with versions and licences, in docs/linked.md
+	sh packaging/linked.sh > docs/linked.md
 
 dist: build ## make a release archive: program, completions, manual pages, licences
 	sh packaging/dist.sh bin/ptune $(VERSION)

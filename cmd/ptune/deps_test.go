@@ -4,6 +4,8 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -105,6 +107,22 @@ func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
 	for pkg := range mayImport {
 		if !found[pkg] {
 			t.Errorf("mayImport has %s, which does not exist", pkg)
+		}
+	}
+}
+
+func TestWhatIsLinkedInIsListedWithItsVersion(t *testing.T) {
+	list, err := os.ReadFile("../../docs/linked.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}| {{.Path}} | {{.Version}} |{{end}}{{end}}", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(modules)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.Contains(string(list), line) {
+			t.Errorf("docs/linked.md does not have %q; make linked writes it", line)
 		}
 	}
 }
