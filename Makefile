@@ -82,7 +82,7 @@ FUZZTIME ?= 20s
 fuzz: $(LIBTOKENIZERS) ## run each fuzzer for FUZZTIME
 	@set -e; for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal); do \
 		for n in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' $$f); do \
-			$(GO) test -run '^$$' -fuzz "^$$n\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); done; done
+			$(GO) test -run '^$$' -fuzz "^$$n\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$(dirname $$f); done; done
 
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)

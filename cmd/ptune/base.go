@@ -40,6 +40,7 @@ type computeOptions struct {
 	threads int
 	compute string
 	noMmap  bool
+	trusted bool // the tokenizer is one that loads
 }
 
 func (o *computeOptions) flags(cmd *cobra.Command) {
@@ -90,7 +91,12 @@ func openBase(path string, o computeOptions) (*base, error) {
 		read := make(chan struct{})
 		go func() { // half of the time it takes to begin
 			defer close(read)
-			b.tok, tokErr = tokenize.Open(dir)
+			if !o.trusted {
+				tokErr = probeTokenizer(dir)
+			}
+			if tokErr == nil {
+				b.tok, tokErr = tokenize.Open(dir)
+			}
 		}()
 		load := model.Load
 		if o.noMmap {

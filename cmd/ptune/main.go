@@ -129,7 +129,7 @@ Exit codes: 0 done, 1 failed, 2 the command line, task file or data is wrong, 3 
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newInit(s), newValidate(s), newSchema(s), newData(s), newTrain(s), newEval(s), newGenerate(s), newInspect(s), newReport(s), newSweep(s), newCompare(s), newPull(s), newExport(s), newImport(s), newVersion(s), newMan())
+	root.AddCommand(newInit(s), newValidate(s), newSchema(s), newData(s), newTrain(s), newEval(s), newGenerate(s), newInspect(s), newReport(s), newSweep(s), newCompare(s), newPull(s), newExport(s), newImport(s), newVersion(s), newMan(), newLoadTokenizer())
 	root.AddCommand(newTopics()...)
 	complete(root)
 	return root

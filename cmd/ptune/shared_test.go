@@ -38,7 +38,7 @@ func TestRealModelsGiveTransformersNumbers(t *testing.T) {
 		return
 	}
 	for _, name := range []string{"stories260K", "cappgpt"} {
-		b, err := openBase(filepath.Join(dir, "models", name), computeOptions{threads: 2, compute: "f32"})
+		b, err := openBase(filepath.Join(dir, "models", name), computeOptions{threads: 2, compute: "f32", trusted: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -22,6 +22,7 @@ func newTopics() []*cobra.Command {
   130  interrupted by SIGINT, 143 by SIGTERM, 129 by SIGHUP; the best prompt so far and the state are in output.dir, and
        train --resume goes on. A second signal ends the program at once.`},
 		{Use: "environment", Short: "The environment variables that are read", Long: `  HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME   where the Hugging Face cache is, as huggingface_hub looks for it
+  XDG_CACHE_HOME, HOME   where ptune/tokenizers keeps an empty file for each tokenizer.json that has been loaded before
   HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH    the hub that pull downloads from, and the token that is sent to it alone
   HF_HUB_OFFLINE                          with 1, pull downloads nothing
   PTUNE_KERNELS                           forces a kernel set: plain, avx2, avx512, amx, on arm64 neon

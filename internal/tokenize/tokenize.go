@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/daulet/tokenizers"
 )
@@ -27,6 +28,9 @@ type Tokenizer struct {
 	pieces  map[int32]string
 	ids     map[string]int32
 }
+
+// Library is the version of the tokenizer library that is linked in.
+const Library = "v1.22.1"
 
 // What a tokenizer.json may have; more is a broken file.
 const (
@@ -92,6 +96,9 @@ type file struct {
 // asks for are switched off: nothing is cut unless the task file says so.
 func parse(data []byte) (*Tokenizer, error) {
 	var f file
+	if !utf8.Valid(data) {
+		return nil, errors.New("it is not valid UTF-8")
+	}
 	if err := nested(data); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,59 @@
+package model_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ptune/internal/kernels"
+	"ptune/internal/model"
+)
+
+// FuzzAModelDirectoryIsReadOrRefused spoils the config.json and the shard index of a tiny model.
+func FuzzAModelDirectoryIsReadOrRefused(f *testing.F) {
+	read := func(name string) []byte {
+		data, err := os.ReadFile(filepath.Join("../../testdata/golden", name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		return data
+	}
+	dirs, err := filepath.Glob("../../testdata/golden/*/config.json")
+	if err != nil || len(dirs) == 0 {
+		f.Fatal("there are no goldens")
+	}
+	const tiny = "llama-one-layer-f32/"
+	weights := read(tiny + "model.safetensors")
+	for _, dir := range dirs {
+		f.Add(read(filepath.Join(filepath.Base(filepath.Dir(dir)), "config.json")), []byte{})
+	}
+	own := read(tiny + "config.json")
+	f.Add(own, []byte(`{"weight_map": {"model.embed_tokens.weight": "a.safetensors"}}`))
+	f.Add(own, []byte(`{"weight_map": {"model.embed_tokens.weight": "../model.safetensors"}, "metadata": {"total_size": 1}}`))
+	pool, err := kernels.New(kernels.Options{Threads: 1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(pool.Close)
+	f.Fuzz(func(t *testing.T, config, index []byte) {
+		dir := t.TempDir()
+		write := func(name string, data []byte) {
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("config.json", config)
+		if write("a.safetensors", weights); len(index) > 0 {
+			write("model.safetensors.index.json", index)
+		} else {
+			write("model.safetensors", weights)
+		}
+		m, err := model.Load(dir, pool)
+		if err == nil {
+			m.Close()
+		} else if len(err.Error()) > 20_000 || strings.Contains(err.Error(), "runtime error") {
+			t.Errorf("the error is %.2000s", err)
+		}
+	})
+}
