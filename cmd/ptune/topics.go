@@ -22,14 +22,14 @@ func newTopics() []*cobra.Command {
   130  interrupted by SIGINT, 143 by SIGTERM, 129 by SIGHUP; the best prompt so far and the state are in output.dir, and
        train --resume goes on. A second signal ends the program at once.`},
 		{Use: "environment", Short: "The environment variables that are read", Long: `  HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME   where the Hugging Face cache is, as huggingface_hub looks for it
-  XDG_CACHE_HOME, HOME   where ptune/tokenizers keeps an empty file for each tokenizer.json that has been loaded before
+  XDG_CACHE_HOME, HOME                    where ptune/tokenizers keeps an empty file for each tokenizer.json that has been loaded before
   HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH    the hub that pull downloads from, and the token that is sent to it alone
   HF_HUB_OFFLINE                          with 1, pull downloads nothing
   PTUNE_KERNELS                           forces a kernel set: plain, avx2, avx512, amx, on arm64 neon
   GITHUB_STEP_SUMMARY                     a file that eval appends a summary in Markdown to
   TERM                                    with dumb, train draws no bar`},
 		{Use: "formats", Short: "The files that are read and written", Long: `  task.yaml            ptune help train has all keys, ptune schema their JSON Schema
-  rows                 .jsonl: a JSON object a line; .csv and .tsv: a table, whose first line names the columns unless data.columns does
+  rows                 .jsonl: a JSON object a line; .parquet where it was built in; .csv and .tsv: a table, whose first line names the columns unless data.columns does
   x.st                 a soft prompt: a safetensors file with the F32 tensor prompt_embeddings [virtual tokens, width] and, under
                        __metadata__.ptune, the base's name and fingerprint, the tokenizer's hash, templates, labels, start and training
   adapter directory    PEFT's: adapter_config.json and adapter_model.safetensors (prompt.init: file, import, export --peft, compare)

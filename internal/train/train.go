@@ -228,7 +228,7 @@ func (r *run) step(ctx context.Context, begin time.Time) {
 	}
 	before := slices.Clone(values)
 	if r.p.step(rate, r.shrink(length)); !finite(norm(values)) || !r.p.sound() {
-		r.diverge("%w at step %d: the step made values or moments that are no numbers, of loss %g, gradient norm %g, learning rate %g, prompt norm %g", ErrDiverged, s, loss, length, rate, norm(before))
+		r.diverge("%w at step %d: loss %g, gradient norm %g, learning rate %g, prompt norm %g, and after it values or moments that are no numbers", ErrDiverged, s, loss, length, rate, norm(before))
 		return
 	}
 	r.r.Steps = s
