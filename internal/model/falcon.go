@@ -74,7 +74,8 @@ func loadFalcon(b *builder) {
 
 // falconALiBi are the biases of falcon-rw, whose slopes are bfloat16 whatever the weights' type, and which scores are scaled with.
 // Without a soft prompt transformers computes the biases, too, in bfloat16; behind one PEFT gives it a mask of floats, and they are
-// f32. Behind position 256 that shows.
+// f32. PEFT's generate gives it whole numbers again, so that its texts may part from ours, which are generated as was trained, where two
+// tokens are within some thousandths of each other.
 func falconALiBi(h kernels.Heads) (prompted, alone *kernels.ALiBi) {
 	prompted, alone = kernels.NewALiBi(h.Q), kernels.NewALiBi(h.Q)
 	for _, a := range []*kernels.ALiBi{prompted, alone} {
