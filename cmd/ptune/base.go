@@ -23,16 +23,19 @@ type base struct {
 	*model.Model
 	tok   *tokenize.Tokenizer
 	pool  *kernels.Pool
-	files fs.FS // of the model
+	files fs.FS          // of the model
+	talks *chat.Template // once it has been asked for
 }
 
 // chat is the base's chat template.
-func (b *base) chat() (*chat.Template, error) {
-	t, err := chat.Open(b.Name, b.files)
+func (b *base) chat() (t *chat.Template, err error) {
+	if b.talks == nil {
+		b.talks, err = chat.Open(b.Name, b.files)
+	}
 	if errors.Is(err, chat.ErrNone) {
 		err = withHint(err, "only a model that was made for conversations has one; data.input and data.target alone need none")
 	}
-	return t, err
+	return b.talks, err
 }
 
 // computeOptions are the flags that say how the arithmetic is done.
@@ -143,7 +146,7 @@ func (b *base) close() {
 func (b *base) chatOf(m *prompt.Meta) (*chat.Template, error) {
 	t, err := b.chat()
 	if err == nil && t.Sum() != m.Chat {
-		err = fmt.Errorf("the chat template of %q is another (%.8s) than the prompt was trained with (%.8s)", b.Name, t.Sum(), m.Chat)
+		return nil, fmt.Errorf("the chat template of %q is another (%.8s) than the prompt was trained with (%.8s)", b.Name, t.Sum(), m.Chat)
 	}
 	return t, err
 }

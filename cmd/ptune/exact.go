@@ -10,14 +10,14 @@ import (
 
 // exactMatch is the share of the job's rows whose target is what the model writes: the likeliest token after the other, and then the end.
 func exactMatch(ctx context.Context, b *base, j evalJob, maxTokens int) (*float64, error) {
-	equal := 0
+	equal, room := 0, b.MaxPositions-slices.Max(append(j.rows, 0)) // room behind the prompt, where positions are limited
 	for rows := j.set.Rows; len(rows) > 0; {
 		var texts []model.Text
-		most, longest, tokens := 0, 0, slices.Max(append(j.rows, 0))
+		most, longest, tokens := 0, 0, 0
 		for _, r := range rows {
 			m, l := max(most, len(r.Target)), max(longest, len(r.Input)) // the target with its end token
 			tokens += len(r.Input) + len(r.Target)
-			if room := b.MaxPositions; len(texts) > 0 && (tokens > maxTokens || room > 0 && slices.Max(append(j.rows, 0))+l+m > room) {
+			if len(texts) > 0 && (tokens > maxTokens || b.MaxPositions > 0 && l+m > room) {
 				break
 			}
 			texts, most, longest = append(texts, model.Text{IDs: r.Input}), m, l

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ptune/internal/chat"
 	"ptune/internal/data"
 	"ptune/internal/generate"
 	"ptune/internal/model"
@@ -186,8 +185,8 @@ type generator struct {
 	s       streams
 	prompts []namedPrompt // none: the base alone
 	inputs  []data.Template
-	chats   []*chat.Template // nil: texts as they are
-	values  []float32        // of all prompts, one behind the other
+	chats   []data.Renderer // of the prompts; nil: texts as they are
+	values  []float32       // of all prompts, one behind the other
 	rows    []int
 }
 
@@ -203,14 +202,18 @@ func newGenerator(o generateFlags, b *base, prompts []namedPrompt, s streams) (*
 			p.Meta.Input = "{text}"
 		}
 		templates = append(templates, p.Meta.Input)
-		var t *chat.Template
+		var by data.Renderer
 		if p.Meta.Chat != "" {
-			var err error
-			if t, err = b.chatOf(&p.Meta); err != nil {
+			t, err := b.chatOf(&p.Meta)
+			if err != nil {
 				return nil, fmt.Errorf("%s: %w", p.path, err)
 			}
+			by = t
 		}
-		g.chats = append(g.chats, t)
+		g.chats = append(g.chats, by)
+	}
+	if len(prompts) == 0 {
+		g.chats = []data.Renderer{nil}
 	}
 	for _, text := range templates {
 		t, err := data.ParseTemplate(text)
@@ -248,7 +251,7 @@ func (g *generator) run(ctx context.Context, batch []input) error {
 			if err != nil {
 				return wrong{fmt.Errorf("%s: %w", x.where, err)}
 			}
-			ids, err := g.encode(k, filled)
+			_, ids, err := data.Said(g.chats[k], filled, g.b.tok)
 			if err != nil {
 				return wrong{fmt.Errorf("%s: %w", x.where, err)}
 			}
@@ -295,18 +298,6 @@ func (g *generator) run(ctx context.Context, batch []input) error {
 		return err
 	}
 	return g.print(out)
-}
-
-// encode is the ids of an input of prompt k.
-func (g *generator) encode(k int, text string) ([]int32, error) {
-	if k >= len(g.chats) || g.chats[k] == nil {
-		return g.b.tok.EncodeInput(text)
-	}
-	head, err := g.chats[k].Render([]chat.Message{{Role: "user", Content: text}}, true)
-	if err != nil {
-		return nil, err
-	}
-	return g.b.tok.Encode(head)
 }
 
 func (g *generator) print(out []generated) error {

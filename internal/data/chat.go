@@ -58,13 +58,13 @@ func (f *Format) turn(before []chat.Message, answer string) (head, rest string, 
 	return head, rest, nil
 }
 
-// input is the text and the ids of an input.
-func (f *Format) input(text string, enc Encoder) (string, []int32, error) {
-	if f.chat == nil {
+// Said is the text and the ids of an input, which the user says where there is a chat template; by is nil where there is none.
+func Said(by Renderer, text string, enc Encoder) (string, []int32, error) {
+	if by == nil {
 		ids, err := enc.EncodeInput(text)
 		return text, ids, err
 	}
-	head, err := f.chat.Render([]chat.Message{{Role: "user", Content: text}}, true)
+	head, err := by.Render([]chat.Message{{Role: "user", Content: text}}, true)
 	if err != nil {
 		return "", nil, err
 	}
@@ -73,15 +73,20 @@ func (f *Format) input(text string, enc Encoder) (string, []int32, error) {
 }
 
 // target is the ids of a target without its end token.
-func (f *Format) target(text string, before []chat.Message, enc Encoder) ([]int32, error) {
-	if f.chat != nil {
-		_, rest, err := f.turn(before, text)
-		if err != nil {
-			return nil, err
-		}
-		text = rest
+func (f *Format) target(text string, enc Encoder) ([]int32, error) {
+	if f.chat == nil {
+		return enc.Encode(text)
 	}
-	ids, err := enc.Encode(text)
+	_, rest, err := f.turn(asked, text)
+	if err != nil {
+		return nil, err
+	}
+	return f.answer(rest, enc)
+}
+
+// answer is the ids of what a template makes of an answer, up to the token that ends it.
+func (f *Format) answer(rest string, enc Encoder) ([]int32, error) {
+	ids, err := enc.Encode(rest)
 	if i := slices.IndexFunc(ids, f.isEnd); i >= 0 {
 		ids = ids[:i]
 	}
@@ -131,13 +136,14 @@ func (s *Set) addConversation(r record, f *Format, enc Encoder, o Options) error
 		}
 		answers++
 		row := Row{Line: r.line, Label: -1, talk: string(raw)}
-		if row.Text, err = f.chat.Render(messages[:i], true); err != nil {
-			return err
+		var rest string
+		if row.Text, rest, err = f.turn(messages[:i], m.Content); err != nil {
+			return fmt.Errorf("answer %d: %w", answers, err)
 		}
 		if row.Input, err = enc.Encode(row.Text); err != nil {
-			return err
+			return fmt.Errorf("answer %d: %w", answers, err)
 		}
-		if row.Target, err = f.target(m.Content, messages[:i], enc); err != nil {
+		if row.Target, err = f.answer(rest, enc); err != nil {
 			return fmt.Errorf("answer %d: %w", answers, err)
 		}
 		if len(row.Target) == 0 {

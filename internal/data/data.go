@@ -178,10 +178,10 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 	if err != nil {
 		return fmt.Errorf("input: %w", err)
 	}
-	if row.Text, row.Input, err = f.input(said, enc); err != nil {
+	if row.Text, row.Input, err = Said(f.chat, said, enc); err != nil {
 		return fmt.Errorf("input: %w", err)
 	}
-	if row.Target, err = f.target(target, asked, enc); err != nil {
+	if row.Target, err = f.target(target, enc); err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
 	if len(row.Target) == 0 {

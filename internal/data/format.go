@@ -77,7 +77,7 @@ func (f *Format) Choices(enc Encoder) ([]Choice, error) {
 		if err != nil {
 			return nil, err
 		}
-		ids, err := f.target(text, asked, enc)
+		ids, err := f.target(text, enc)
 		if err != nil {
 			return nil, fmt.Errorf("label %q: %w", l.Name, err)
 		}
@@ -107,7 +107,7 @@ func (f *Format) cut(values map[string]string, enc Encoder, room int) (text stri
 	fits := func(n int) bool {
 		shorter[longest] = string(whole[:n])
 		if text, err = f.Input.Fill(shorter); err == nil {
-			text, ids, err = f.input(text, enc)
+			text, ids, err = Said(f.chat, text, enc)
 		}
 		return err == nil && len(ids) <= room
 	}
