@@ -30,23 +30,30 @@ func limited(t *testing.T, blocks int, dir string, args ...string) (stderr strin
 	return text.String(), cmd.ProcessState.ExitCode()
 }
 
-// The old prompt, the state and the state before are of a run of four steps; a second run over them, of another seed, may write ever more.
-func TestAWriteThatFailsLosesNothingAndSaysWhere(t *testing.T) {
-	dir := t.TempDir()
-	args := func(seed int, more ...string) []string {
-		return append([]string{"train", "--config", "task.yaml", "--quiet", "--set", fmt.Sprintf("train.seed=%d", seed)}, more...)
+// fourSteps makes a folder with a task of four steps that has been run once, and the arguments of a run with another seed.
+func fourSteps(t *testing.T) (dir string, args func(seed int) []string) {
+	t.Helper()
+	dir = t.TempDir()
+	args = func(seed int) []string {
+		return []string{"train", "--config", "task.yaml", "--quiet", "--set", fmt.Sprintf("train.seed=%d", seed)}
 	}
-	write := func(name, text string) {
+	for name, text := range map[string]string{
+		"rows.jsonl": `{"text": "the room was clean", "label": "good"}` + "\n" + `{"text": "the soup was cold", "label": "bad"}` + "\n",
+		"task.yaml": `{model: "ptune:demo", prompt: {tokens: 16, init: vocab}, data: {train: rows.jsonl, valid: rows.jsonl, input: "{text}", target: " {label}", labels: [good, bad]},
+  train: {steps: 4, batch_size: 2, eval_every: 2}, output: {prompt: x/p.st, dir: x/run, tensorboard: true}}`} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write("rows.jsonl", `{"text": "the room was clean", "label": "good"}`+"\n"+`{"text": "the soup was cold", "label": "bad"}`+"\n")
-	write("task.yaml", `{model: "ptune:demo", prompt: {tokens: 16, init: vocab}, data: {train: rows.jsonl, valid: rows.jsonl, input: "{text}", target: " {label}", labels: [good, bad]},
-  train: {steps: 4, batch_size: 2, eval_every: 2}, output: {prompt: x/p.st, dir: x/run, tensorboard: true}}`)
 	if text, code := limited(t, 1<<20, dir, args(1)...); code != 0 {
 		t.Fatal(text)
 	}
+	return dir, args
+}
+
+// The old prompt, the state and the state before are of a run of four steps; a second run over them, of another seed, may write ever more.
+func TestAWriteThatFailsLosesNothingAndSaysWhere(t *testing.T) {
+	dir, args := fourSteps(t)
 	old, err := os.ReadFile(filepath.Join(dir, "x/p.st"))
 	if err != nil {
 		t.Fatal(err)

@@ -5,16 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,7 +23,7 @@ import (
 	"ptune/internal/kernels"
 )
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"ptune": main}) }
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"ptune": main, "failing": failing}) }
 
 // TestScripts runs the commands as a user would type them: one script for each command, its JSON and its failures.
 func TestScripts(t *testing.T) {
@@ -216,75 +213,6 @@ func TestASignalEndsARunWithItsCodeAndKeepsTheBestSoFar(t *testing.T) {
 			t.Errorf("%v: stderr is %s", signal, stderr.String())
 		}
 	}
-}
-
-// kills is how often the run is ended before its time; make torture asks for more, by all signals that end a process.
-var kills = flag.Int("kills", 30, "how often to kill a run that goes on each time")
-
-func TestARunThatIsKilledAgainAndAgainEndsWithTheSameBytes(t *testing.T) {
-	signals := []os.Signal{syscall.SIGKILL}
-	if *kills > 30 {
-		signals = append(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGTRAP)
-	}
-	for round := 0; *kills > 0; round++ {
-		killed := killAgainAndAgain(t, *kills, uint64(round), signals)
-		t.Logf("killed %d times", killed)
-		if *kills -= killed; killed == 0 || *kills < 10 || t.Failed() {
-			break
-		}
-	}
-}
-
-// killAgainAndAgain compares the prompt of a run that is ended and goes on, up to most times, with that of a run that is left alone.
-func killAgainAndAgain(t *testing.T, most int, seed uint64, signals []os.Signal) (kills int) {
-	dir := repository(t)
-	args := func(out string, more ...string) []string {
-		return append([]string{"train", "--config", "configs/sentiment.yaml", "--quiet", "--set", "train.steps=200", "--set", "train.eval_every=1", "--set", "train.patience=0",
-			"--set", "data.valid=", "--set", "output.prompt=" + out + "/s.st", "--set", "output.dir=" + out + "/run"}, more...)
-	}
-	rnd := rand.New(rand.NewPCG(1, seed))
-	run := func(after time.Duration, args ...string) (killed bool) {
-		cmd := exec.Command("ptune", args...)
-		cmd.Dir = dir
-		var stderr strings.Builder
-		cmd.Stderr = &stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if after > 0 {
-			by := signals[rnd.IntN(len(signals))]
-			time.AfterFunc(after, func() { cmd.Process.Signal(by) })
-		}
-		err := cmd.Wait()
-		code := cmd.ProcessState.ExitCode() // -1: by a signal; SIGQUIT and its like end Go's programs with 2
-		byUs := after > 0 && (code == -1 || len(signals) > 1 && slices.Contains([]int{2, 129, 130, 143}, code))
-		if err != nil && !byUs {
-			t.Fatalf("%v\n%s", err, stderr.String())
-		}
-		return err != nil
-	}
-	read := func(name string) string {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(data)
-	}
-	begin := time.Now()
-	run(0, args("straight")...)
-	took := time.Since(begin)
-	for kills < min(most, 100) && run(time.Duration((0.03+0.06*rnd.Float64())*float64(took)), args("killed", "--resume")...) {
-		kills++
-	}
-	run(0, args("killed", "--resume")...)
-	if read("killed/s.st") != read("straight/s.st") {
-		t.Error("the prompt is another one than that of a run that nobody killed")
-	}
-	steps := regexp.MustCompile(`"event":"step","step":(\d+),"of":200,"epoch":\d+,"loss":[^,]*`)
-	if got, want := steps.FindAllString(read("killed/run/events.jsonl"), -1), steps.FindAllString(read("straight/run/events.jsonl"), -1); !slices.Equal(got, want) {
-		t.Errorf("%d steps are in its events, want %d, each once", len(got), len(want))
-	}
-	return kills
 }
 
 func TestTwoRunsDoNotShareAFolder(t *testing.T) {

@@ -120,6 +120,7 @@ func FuzzATableIsReadOrRefused(f *testing.F) {
 	f.Add("a.csv", "text,label\n\"x,\"\"y\",A\n", "", "auto", false)
 	f.Add("a.tsv", "text\tlabel\nx\tA\n", "", "auto", true)
 	f.Add("a.csv", "x;A\n", ";", "off", false)
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, name, text, separator, quotes string, columns bool) {
 		if name != "a.tsv" {
 			name = "a.csv"
@@ -131,7 +132,7 @@ func FuzzATableIsReadOrRefused(f *testing.F) {
 		if columns {
 			r.Columns = []string{"text", "label"}
 		}
-		path := filepath.Join(t.TempDir(), name)
+		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

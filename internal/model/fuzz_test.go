@@ -36,19 +36,21 @@ func FuzzAModelDirectoryIsReadOrRefused(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(pool.Close)
+	whole, sharded := f.TempDir(), f.TempDir()
+	write := func(t testing.TB, dir, name string, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(f, whole, "model.safetensors", weights)
+	write(f, sharded, "a.safetensors", weights)
 	f.Fuzz(func(t *testing.T, config, index []byte) {
-		dir := t.TempDir()
-		write := func(name string, data []byte) {
-			if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
-				t.Fatal(err)
-			}
+		dir := whole
+		if len(index) > 0 {
+			dir = sharded
+			write(t, dir, "model.safetensors.index.json", index)
 		}
-		write("config.json", config)
-		if write("a.safetensors", weights); len(index) > 0 {
-			write("model.safetensors.index.json", index)
-		} else {
-			write("model.safetensors", weights)
-		}
+		write(t, dir, "config.json", config)
 		m, err := model.Load(dir, pool)
 		if err == nil {
 			m.Close()

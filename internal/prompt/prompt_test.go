@@ -258,8 +258,8 @@ func FuzzALoadedPromptCanBeSavedTheSame(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(seed)
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {
-		dir := t.TempDir()
 		a, b := filepath.Join(dir, "a.st"), filepath.Join(dir, "b.st")
 		if err := os.WriteFile(a, data, 0o644); err != nil {
 			t.Fatal(err)

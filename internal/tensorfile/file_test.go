@@ -197,3 +197,28 @@ func FuzzWhatIsAcceptedLiesInsideTheFile(f *testing.F) {
 		}
 	})
 }
+
+func FuzzAnIndexIsReadOrRefused(f *testing.F) {
+	dir := f.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.safetensors"), file(`{`+tensorA+`}`, 8), 0o644); err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"weight_map": {"a": "a.safetensors"}, "metadata": {"total_size": 8}}`))
+	f.Add([]byte(`{"weight_map": {"a": "../a.safetensors", "b": "b.safetensors"}}`))
+	f.Fuzz(func(t *testing.T, index []byte) {
+		if err := os.WriteFile(filepath.Join(dir, "model.safetensors.index.json"), index, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		d, err := OpenDir(dir)
+		if err != nil {
+			if len(err.Error()) > 20_000 {
+				t.Fatalf("an error of %d bytes", len(err.Error()))
+			}
+			return
+		}
+		defer d.Close()
+		if names := d.Names(); len(names) != 1 || names[0] != "a" {
+			t.Errorf("%q has the tensors %q, the file has a", index, names)
+		}
+	})
+}

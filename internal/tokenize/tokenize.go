@@ -92,52 +92,59 @@ type file struct {
 	Padding    any `json:"padding"`
 }
 
-// parse checks what would end the process inside the library, and loads the rest there. Truncation and padding that a file
-// asks for are switched off: nothing is cut unless the task file says so.
+// parse checks a file and loads it with the library.
 func parse(data []byte) (*Tokenizer, error) {
+	t, data, err := check(data)
+	if err != nil {
+		return nil, err
+	}
+	if t.lib, err = tokenizers.FromBytes(data); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// check refuses what would end the process inside the library, and returns the file as the library is to see it: truncation and
+// padding that it asks for are switched off, so that nothing is cut unless the task file says so.
+func check(data []byte) (*Tokenizer, []byte, error) {
 	var f file
 	if !utf8.Valid(data) {
-		return nil, errors.New("it is not valid UTF-8")
+		return nil, nil, errors.New("it is not valid UTF-8")
 	}
 	if err := nested(data); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := json.Unmarshal(data, &f); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	t := &Tokenizer{special: map[int32]bool{}, pieces: map[int32]string{}, ids: map[string]int32{}}
 	switch f.Model.Type {
 	case "", "BPE", "Unigram", "WordPiece", "WordLevel": // old files leave BPE's type out
 	default:
-		return nil, fmt.Errorf("its model is %q, which ptune does not know", f.Model.Type)
+		return nil, nil, fmt.Errorf("its model is %q, which ptune does not know", f.Model.Type)
 	}
 	if f.Model.Type == "BPE" && f.Model.Prefix != nil && *f.Model.Prefix != "" {
-		return nil, fmt.Errorf("a BPE model with continuing_subword_prefix %q is not supported", *f.Model.Prefix)
+		return nil, nil, fmt.Errorf("a BPE model with continuing_subword_prefix %q is not supported", *f.Model.Prefix)
 	}
 	if err := t.vocabulary(&f); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := t.merges(f.Model.Merges); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if f.Truncation != nil || f.Padding != nil {
 		var all map[string]json.RawMessage
 		if err := json.Unmarshal(data, &all); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		delete(all, "truncation")
 		delete(all, "padding")
 		var err error
 		if data, err = json.Marshal(all); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	lib, err := tokenizers.FromBytes(data)
-	if err != nil {
-		return nil, err
-	}
-	t.lib = lib
-	return t, nil
+	return t, data, nil
 }
 
 // vocabulary reads which id is which piece.

@@ -183,7 +183,6 @@ func FuzzAStateIsReadOrRefused(f *testing.F) {
 	f.Add(whole)
 	f.Add([]byte("12345678{}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		path := filepath.Join(t.TempDir(), "state")
 		if err := os.WriteFile(path, data, 0o644); err != nil {
 			t.Fatal(err)
 		}

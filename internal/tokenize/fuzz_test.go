@@ -1,0 +1,40 @@
+package tokenize
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// FuzzATokenizerFileIsCheckedOrRefused spoils tokenizer.json as far as it is looked at here. What passes still goes to the library in a
+// process of its own first.
+func FuzzATokenizerFileIsCheckedOrRefused(f *testing.F) {
+	files, err := filepath.Glob("../../testdata/tokenizers/*/tokenizer.json")
+	if err != nil || len(files) == 0 {
+		f.Fatal("there are no tokenizers")
+	}
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if len(data) < 64<<10 {
+			f.Add(data)
+		}
+	}
+	f.Add([]byte(`{"added_tokens": [{"id": 2, "content": "<s>", "special": true}], "padding": {}, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}}`))
+	f.Add([]byte(`{"model": {"type": "Unigram", "vocab": [["a", -1.5]]}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, checked, err := check(data)
+		if err != nil {
+			if len(err.Error()) > 20_000 {
+				t.Fatalf("an error of %d bytes", len(err.Error()))
+			}
+			return
+		}
+		if !json.Valid(checked) {
+			t.Errorf("%q was made of it, which is no JSON", checked)
+		}
+	})
+}
