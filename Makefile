@@ -22,12 +22,12 @@ bin/ptune: $(LIBTOKENIZERS) FORCE
 # The tokenizer library, from the Rust source of the pinned Go module. Give another with LIBTOKENIZERS=path/libtokenizers.a.
 $(BUILT)/libtokenizers.a:
 	mkdir -p $(BUILT)
-	CARGO_TARGET_DIR=$(abspath lib/target) cargo build --release --locked \
-		--manifest-path "$$($(GO) mod download -json github.com/daulet/tokenizers | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/Cargo.toml"
+	$(GO) mod download github.com/daulet/tokenizers
+	CARGO_TARGET_DIR=$(abspath lib/target) cargo build --release --locked --manifest-path "$$($(GO) list -m -f '{{.Dir}}' github.com/daulet/tokenizers)/Cargo.toml"
 	cp lib/target/release/libtokenizers.a $@
 	rm -rf lib/target
 
-test: $(LIBTOKENIZERS) ## run all tests (about two minutes after the first build)
+test: $(LIBTOKENIZERS) ## run all tests (about six minutes after the first build)
 	$(GO) test ./...
 	$(GO) test -tags parquet ./internal/data
 	$(MAKE) fuzz
@@ -74,9 +74,14 @@ sanitize: $(LIBTOKENIZERS) ## run the C kernels and the operators under the addr
 	CGO_CFLAGS="-O2 -g -fsanitize=undefined -fno-sanitize-recover=all" CGO_LDFLAGS="$$CGO_LDFLAGS -lubsan" $(GO) test ./internal/kernels ./internal/ops
 
 KILLS ?= 1000
-torture: ## for hours: a run ended KILLS times by eight signals, each fuzzer for half an hour, the sanitizers and the race detector
-	$(GO) test ./cmd/ptune -count=1 -timeout 0 -v -run KilledAgain -kills $(KILLS)
-	$(MAKE) fuzz FUZZTIME=30m
+torture: $(VENV)/bin/python ## for hours: KILLS ends of a run, eight signals at 100 steps, ten million inputs a fuzzer, what the Rust libraries make of 100,000 files and a million texts, sanitizers, races
+	$(GO) test ./cmd/ptune -count=1 -timeout 0 -v -run 'KilledAgain|EachSignal' -kills $(KILLS) -steps 100
+	@mkdir -p .bench
+	$(VENV)/bin/python testdata/differential.py --files 100000 --seed $(SEED) .bench/differential.jsonl
+	$(GO) test ./internal/tensorfile -count=1 -v -run RustLibrary -differential $(abspath .bench/differential.jsonl)
+	for part in 1 2 3 4 5 6 7 8 9 10; do rm -rf .bench/texts && $(VENV)/bin/python testdata/tokenizers/live.py --texts 11200 --seed $(SEED)$$part .bench/texts && \
+		$(GO) test ./internal/tokenize -count=1 -run TokenizersLibrary -goldens $(abspath .bench/texts) || exit 1; done
+	$(MAKE) fuzz FUZZTIME=10000000x
 	$(MAKE) sanitize race
 
 FUZZTIME ?= 20s
@@ -93,6 +98,7 @@ golden: $(VENV)/bin/python ## make the goldens again with transformers and PEFT
 	$(VENV)/bin/python testdata/tokenizers/make.py
 	$(VENV)/bin/python testdata/adapters/make.py
 	$(VENV)/bin/python testdata/lora/make.py
+	$(VENV)/bin/python testdata/differential.py --files 500 testdata/differential.jsonl
 
 ARCH ?=
 SEED ?= $(shell date +%s)

@@ -26,7 +26,7 @@ go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}
 done > "$out/licences/go-modules.txt"
 
 # Rust crates of the tokenizer library: their names, versions and licences, by their own manifests.
-manifest=$(go mod download -json github.com/daulet/tokenizers | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/Cargo.toml
+manifest=$(go list -m -f '{{.Dir}}' github.com/daulet/tokenizers)/Cargo.toml
 CARGO_TARGET_DIR=lib/target cargo tree --locked --manifest-path "$manifest" --edges normal --prefix none --format '{p} {l}' | sed 's/ (\/[^)]*)//; s/ (\*)//' | sort -u > "$out/licences/rust-crates.txt"
 
 tar -C dist -czf "dist/$name.tar.gz" "$name"

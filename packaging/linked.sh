@@ -28,6 +28,6 @@ done
 echo
 echo "| Rust crate of the tokenizer library | version | licence |"
 echo "|---|---|---|"
-manifest=$(go mod download -json github.com/daulet/tokenizers | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/Cargo.toml
+manifest=$(go list -m -f '{{.Dir}}' github.com/daulet/tokenizers)/Cargo.toml
 CARGO_TARGET_DIR=lib/target cargo tree --locked --manifest-path "$manifest" --edges normal --prefix none --format '{p}|{l}' | sed 's/ (\/[^)]*)//; s/ (\*)//' | sort -u | grep -v '^tokenizers-ffi ' |
 	sed 's/^\([^ ]*\) v\([^|]*\)|\(.*\)$/| \1 | \2 | \3 |/'

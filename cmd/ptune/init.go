@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/chat"
 	"ptune/internal/config"
 	"ptune/internal/data"
 	"ptune/internal/demo"
@@ -31,7 +32,7 @@ func newInit(s streams) *cobra.Command {
 		Use:   "init MODEL DATA",
 		Short: "Write a task file for a model and a file of rows",
 		Long: `Look at a model's directory and a file of rows and write a commented task file that works: which field is read and which predicted,
-labels, how the file is written, what is done with long rows. Everything in it can be changed.
+labels or conversations, the model's chat template, how the file is written, what is done with long rows. Everything in it can be changed.
 
 With --demo, no arguments are needed: the base and the rows that ptune carries are used, and the rows are written beside the task file.`,
 		Example: "  ptune init ptune:demo internal/demo/data/train.jsonl --output runs/task.yaml --force\n  ptune init --demo --output runs/demo/task.yaml --force",
@@ -72,19 +73,22 @@ func initTask(o initOptions, args []string, s streams) error {
 	if err != nil {
 		return wrong{err}
 	}
-	if g.Text == "" || g.Target == "" {
+	if g.Messages == "" && (g.Text == "" || g.Target == "") {
 		return wrong{withHint(fmt.Errorf("%s: it is not to be seen what is read and what is predicted; its fields are %s", rows, strings.Join(g.Fields, ", ")),
 			"write the task file by hand; ptune help train shows all keys")}
 	}
 	if o.demo {
 		g.Target, g.Labels = "sentiment", []data.Label{{Value: "negative", Name: "negative"}, {Value: "positive", Name: "positive"}}
 	}
-	text := taskFile(o, base, rows, g)
 	b, err := openBase(base, o.computeOptions)
 	if err != nil {
 		return err
 	}
 	defer b.close()
+	if _, err = b.chat(); err != nil && !errors.Is(err, chat.ErrNone) {
+		s.tell("%v", err)
+	}
+	text := taskFile(o, base, rows, g, err == nil)
 	write := func(text string) (*taskRows, error) {
 		if err := os.WriteFile(o.output, []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("write the task file: %w", err)
@@ -103,11 +107,14 @@ func initTask(o initOptions, args []string, s streams) error {
 	if err != nil {
 		return wrong{withHint(err, "%s has the task as far as it could be guessed; mend it by hand", o.output)}
 	}
-	kind := "free text"
-	if len(g.Labels) > 0 {
-		kind = fmt.Sprintf("one of %d labels", len(g.Labels))
+	switch {
+	case g.Messages != "":
+		s.tell("%s: %d rows; %q is a conversation, and each answer of the assistant is predicted", rows, g.Rows, g.Messages)
+	case len(g.Labels) > 0:
+		s.tell("%s: %d rows; %q is read, %q is predicted, one of %d labels", rows, g.Rows, g.Text, g.Target, len(g.Labels))
+	default:
+		s.tell("%s: %d rows; %q is read, %q is predicted, free text", rows, g.Rows, g.Text, g.Target)
 	}
-	s.tell("%s: %d rows; %q is read, %q is predicted, %s", rows, g.Rows, g.Text, g.Target, kind)
 	for _, note := range found.shortened() {
 		s.tell("%s", note)
 	}
@@ -141,8 +148,8 @@ func demoRows(o initOptions) (train, valid string, err error) {
 	return filepath.Join(dir, "train.jsonl"), filepath.Join(dir, "valid.jsonl"), nil
 }
 
-// taskFile is the task as a person would write it.
-func taskFile(o initOptions, model, rows string, g *data.Guess) string {
+// taskFile is the task as a person would write it; talks: the model has a chat template.
+func taskFile(o initOptions, model, rows string, g *data.Guess, talks bool) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	stem := func(path string) string { return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)) }
@@ -172,8 +179,17 @@ func taskFile(o initOptions, model, rows string, g *data.Guess) string {
 		}
 		line("  columns: [%s]    # the file's first line does not name them", strings.Join(cols, ", "))
 	}
-	line("  input: %s", quoteYAML("{"+g.Text+"}\nAnswer:"))
-	line("  target: %s", quoteYAML(" {"+g.Target+"}"))
+	switch {
+	case g.Messages != "":
+		line("  messages: %s      # in the model's chat template; each answer of the assistant is learned", quoteYAML(g.Messages))
+	case talks: // the template says where an answer begins
+		line("  input: %s", quoteYAML("{"+g.Text+"}"))
+		line("  target: %s", quoteYAML("{"+g.Target+"}"))
+		line("  chat: true                  # the user says the input, the assistant the target, in the model's chat template")
+	default:
+		line("  input: %s", quoteYAML("{"+g.Text+"}\nAnswer:"))
+		line("  target: %s", quoteYAML(" {"+g.Target+"}"))
+	}
 	if len(g.Labels) > 0 {
 		line("  labels:                     # value in the file: how the model is to say it")
 		for _, l := range g.Labels {

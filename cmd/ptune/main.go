@@ -123,8 +123,9 @@ it reads a Hugging Face model directory, learns a few virtual tokens, and writes
 
 Exit codes: 0 done, 1 failed, 2 the command line, task file or data is wrong, 3 an evaluation missed --fail-under,
 4 training diverged, 130, 143 or 129 interrupted.`,
-		SilenceUsage: true, SilenceErrors: true,
+		SilenceUsage: true, SilenceErrors: true, Version: version,
 	}
+	root.SetVersionTemplate("ptune {{.Version}}\n")
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)

@@ -18,6 +18,7 @@ import (
 
 	"ptune/internal/config"
 	"ptune/internal/data"
+	"ptune/internal/tensorfile"
 	"ptune/internal/train"
 )
 
@@ -127,10 +128,12 @@ func (f *runFolder) openEvents() (*os.File, error) {
 			kept.Write(line)
 		}
 	}
-	if err := os.WriteFile(f.eventsPath(), kept.Bytes(), 0o644); err != nil {
-		return nil, err
+	if kept.Len() != len(old) {
+		if err := tensorfile.WriteBytes(f.eventsPath(), kept.Bytes()); err != nil {
+			return nil, err
+		}
 	}
-	return os.OpenFile(f.eventsPath(), os.O_APPEND|os.O_WRONLY, 0o644)
+	return os.OpenFile(f.eventsPath(), os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
 }
 
 // runIdentity is all that a run's numbers depend on, each by the name a message gives it.

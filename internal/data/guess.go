@@ -2,18 +2,20 @@ package data
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 )
 
 // Guess is what a file of rows looks like: which field is the text and which the answer.
 type Guess struct {
-	Reading // columns are there if the first line does not name them
-	Fields  []string
-	Text    string  // the field that is read
-	Target  string  // the field that is to be predicted
-	Labels  []Label // the values of Target, the most frequent first, if it is a class; none: free text
-	Rows    int
+	Reading  // columns are there if the first line does not name them
+	Fields   []string
+	Messages string  // the field with a conversation; then there is no text and no target
+	Text     string  // the field that is read
+	Target   string  // the field that is to be predicted
+	Labels   []Label // the values of Target, the most frequent first, if it is a class; none: free text
+	Rows     int
 }
 
 // The names that people give to fields of either kind, the surest first.
@@ -60,6 +62,14 @@ func Look(path string) (*Guess, error) {
 		}
 	}
 	slices.Sort(g.Fields)
+	for _, r := range records {
+		for _, f := range slices.Sorted(maps.Keys(r.lists)) {
+			if said, err := conversation(r.lists[f]); err == nil && len(said) > 0 {
+				g.Messages = f
+				return g, nil
+			}
+		}
+	}
 	isClass := func(f string) bool {
 		n := len(values[f])
 		return n >= 2 && n <= mostLabels && n <= max(2, g.Rows/3)

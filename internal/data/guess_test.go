@@ -22,6 +22,8 @@ func TestAFileOfRowsIsGuessed(t *testing.T) {
 		{"a CSV with one", "b.csv", "text,category\n" + repeat("\"question, number N\",C\n", 20), "text > category [ham=ham spam=spam] columns []"},
 		{"other names", "c.jsonl", repeat(`{"id": N, "what was said": "some text N", "verdict": "C"}`+"\n", 20), "what was said > verdict [ham=ham spam=spam] columns []"},
 		{"numbers with names beside, and a field that gives the answer away", "d.jsonl", repeat(`{"Tweet text": "words N", "ID": N, "Label": K, "text_label": "W", "output": "long long long words N: W"}`+"\n", 20), "Tweet text > Label [1=no complaint 2=complaint] columns []"},
+		{"conversations", "f.jsonl", repeat(`{"id": N, "said": [{"role": "user", "content": "C"}, {"role": "assistant", "content": "N"}]}`+"\n", 3), "said is a conversation"},
+		{"lists that are none", "g.jsonl", repeat(`{"text": "some text N", "n": [N], "label": "C"}`+"\n", 20), "text > label [ham=ham spam=spam] columns []"},
 		{"free text", "e.jsonl", repeat(`{"prompt": "say N", "completion": "this is N"}`+"\n", 20), "prompt > completion [] columns []"},
 	} {
 		path := filepath.Join(t.TempDir(), c.name)
@@ -36,7 +38,11 @@ func TestAFileOfRowsIsGuessed(t *testing.T) {
 		for _, l := range g.Labels {
 			labels = append(labels, l.Value+"="+l.Name)
 		}
-		if got := fmt.Sprintf("%s > %s %v columns %v", g.Text, g.Target, labels, g.Columns); got != c.want {
+		got := fmt.Sprintf("%s > %s %v columns %v", g.Text, g.Target, labels, g.Columns)
+		if g.Messages != "" {
+			got = g.Messages + " is a conversation"
+		}
+		if got != c.want {
 			t.Errorf("%s: %s, want %s", c.what, got, c.want)
 		}
 	}

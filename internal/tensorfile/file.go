@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"strings"
 
 	"github.com/nlpodyssey/safetensors"
 	"golang.org/x/sys/unix"
@@ -109,10 +110,10 @@ func (f *File) Close() error {
 	return unix.Munmap(m)
 }
 
-// shorten cuts a message that a hostile file made long.
+// shorten cuts the middle out of a message that a hostile file made long; its end says what is wrong.
 func shorten(s string) string {
 	if len(s) > 300 {
-		return s[:300] + "…"
+		return strings.ToValidUTF8(s[:150]+"…"+s[len(s)-150:], "")
 	}
 	return s
 }

@@ -65,7 +65,8 @@ func TestBrokenFilesAreRefused(t *testing.T) {
 		"leading space":        {file(" {}", 0), "does not begin with {"},
 		"trailing newline":     {file("{}\n", 0), "behind its last }"},
 		"invalid UTF-8":        {file("{\"\xff\":1}", 0), "UTF-8"},
-		"lone surrogate":       {file(`{"\ud800":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}`, 0), "a character that names may not have"},
+		"lone surrogate":       {file(`{"\ud800":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}`, 0), "half of a surrogate pair"},
+		"half a pair in text":  {file(`{"__metadata__":{"a":"\ude00\ud83e"},`+tensorA+`}`, 8), "half of a surrogate pair"},
 		"a name twice":         {file(`{`+tensorA+`,`+tensorA+`}`, 8), `names "a" twice`},
 		"a field twice":        {file(`{"a":{"dtype":"F32","dtype":"U8","shape":[2],"data_offsets":[0,8]}}`, 8), `names "dtype" twice`},
 		"metadata twice":       {file(`{"__metadata__":{},"__metadata__":{},`+tensorA+`}`, 8), "twice"},
@@ -94,6 +95,16 @@ func TestBrokenFilesAreRefused(t *testing.T) {
 		if !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) || len(err.Error()) > 1000 {
 			t.Errorf("%s: error is %v, want one with %q and the path", name, err, c.want)
 		}
+	}
+}
+
+func TestEscapedCharactersAreRead(t *testing.T) {
+	f, err := Parse("x", file(`{"__metadata__":{"pair":"\ud83e\udd99","text":"\\ud800"},`+tensorA+`}`, 8))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Meta["pair"] != "🦙" || f.Meta["text"] != `\ud800` {
+		t.Errorf("the metadata is %q", f.Meta)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -38,6 +40,9 @@ func checkHeader(file []byte) error {
 	if !utf8.Valid(header) {
 		return errors.New("its header is not valid UTF-8")
 	}
+	if loneSurrogate(header) {
+		return errors.New(`its header has half of a surrogate pair (\ud800 to \udfff), which is no character`)
+	}
 	dec := json.NewDecoder(bytes.NewReader(header))
 	dec.UseNumber()
 	if err := checkValue(dec, "the header", 0); err != nil {
@@ -47,6 +52,33 @@ func checkHeader(file []byte) error {
 		return errors.New("its header has something behind its last }")
 	}
 	return nil
+}
+
+// loneSurrogate: an escape in the JSON text is half of a pair. Go's decoder would put U+FFFD there without a word.
+func loneSurrogate(text []byte) bool {
+	escape := func(i int) rune { // the character of \uXXXX at i, or -1
+		if i+6 > len(text) || text[i] != '\\' || text[i+1] != 'u' {
+			return -1
+		}
+		n, err := strconv.ParseUint(string(text[i+2:i+6]), 16, 16)
+		if err != nil {
+			return -1
+		}
+		return rune(n)
+	}
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' {
+			continue
+		}
+		if c := escape(i); utf16.IsSurrogate(c) {
+			if utf16.DecodeRune(c, escape(i+6)) == utf8.RuneError {
+				return true
+			}
+			i += 10
+		}
+		i++ // what is escaped
+	}
+	return false
 }
 
 // checkValue reads one JSON value: unique keys, no deeper than a tensor's shape, bounded counts.

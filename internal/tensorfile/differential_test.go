@@ -1,0 +1,77 @@
+package tensorfile
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+)
+
+var differential = flag.String("differential", "../../testdata/differential.jsonl", "files with what the Rust library makes of them, by testdata/differential.py")
+
+// What ptune refuses on purpose and the Rust library takes: what two readers may understand differently, what the format's description
+// forbids (a header that begins with something else than {), types of values that nothing here computes with.
+var stricter = regexp.MustCompile(`a tensor name of \d+ bytes|header does not begin with \{|invalid DType string value "(F8_|F6_|F4|C64)|expected 3 keys \(dtype, shape, data_offsets\)|names ".*" twice|a character that names may not have|a list of more than \d+ numbers|has a dimension of \d+|nested too deep|has something behind its last`)
+
+func TestFilesAreReadAsTheRustLibraryReadsThem(t *testing.T) {
+	f, err := os.Open(*differential)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	type tensor struct {
+		dtype string
+		shape []int
+		data  []byte
+	}
+	read, refused, stricterThan := 0, 0, 0
+	for lines := bufio.NewReader(f); ; {
+		line, err := lines.ReadBytes('\n')
+		if len(line) == 0 {
+			break
+		}
+		var c struct {
+			File    []byte
+			Tensors map[string][3]json.RawMessage // dtype, shape, bytes; none: it refuses the file
+		}
+		if err := json.Unmarshal(line, &c); err != nil {
+			t.Fatal(err)
+		}
+		x, err := Parse("x", c.File)
+		switch {
+		case err == nil && c.Tensors == nil:
+			t.Errorf("%q is read, the Rust library refuses it", c.File)
+		case err != nil && c.Tensors == nil:
+			refused++
+		case err != nil && stricter.MatchString(err.Error()):
+			stricterThan++
+		case err != nil:
+			t.Errorf("%q is refused, the Rust library reads it: %v", c.File, err)
+		default:
+			read++
+			if len(x.Tensors()) != len(c.Tensors) {
+				t.Errorf("%q has %d tensors, want %d", c.File, len(x.Tensors()), len(c.Tensors))
+			}
+			for name, want := range c.Tensors {
+				var w tensor
+				for i, to := range []any{&w.dtype, &w.shape, &w.data} {
+					if err := json.Unmarshal(want[i], to); err != nil {
+						t.Fatal(err)
+					}
+				}
+				got, ok := x.Tensor(name)
+				if !ok || got.DType != w.dtype || !slices.Equal(got.Shape, w.shape) || !bytes.Equal(got.Data, w.data) {
+					t.Errorf("%q: tensor %q is %v, want %v", c.File, name, got, w)
+				}
+			}
+		}
+	}
+	if read == 0 || refused == 0 {
+		t.Errorf("%d files were read and %d refused, want some of each", read, refused)
+	}
+	t.Logf("%d files are read the same, %d are refused by both, %d by ptune on purpose", read, refused, stricterThan)
+}
