@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -31,8 +32,11 @@ func TestFilesAreReadAsTheRustLibraryReadsThem(t *testing.T) {
 	read, refused, stricterThan := 0, 0, 0
 	for lines := bufio.NewReader(f); ; {
 		line, err := lines.ReadBytes('\n')
-		if len(line) == 0 {
+		if err == io.EOF {
 			break
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		var c struct {
 			File    []byte
