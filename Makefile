@@ -87,7 +87,7 @@ torture: $(VENV)/bin/python ## for hours: KILLS ends of a run, eight signals at 
 FUZZTIME ?= 20s
 FUZZERS = grep -roE '^func Fuzz[A-Za-z0-9]*' --include='*_test.go' internal | sed 's|/[^/]*:func | |'
 fuzz: $(LIBTOKENIZERS) ## run each fuzzer for FUZZTIME (20s, or 1000000x for as many inputs), two at a time
-	@$(FUZZERS) | xargs -P 2 -I{} sh -c 'sh testdata/fuzz.sh {} $(FUZZTIME) 1'
+	@$(FUZZERS) | xargs -P 2 -I{} env GO=$(GO) sh -c 'sh testdata/fuzz.sh {} $(FUZZTIME) 1'
 
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)

@@ -112,7 +112,7 @@ with open(a.out, "w") as out:
     for _ in range(a.files):
         data = file(r)
         try:
-            found = {name: [t["dtype"], t["shape"], base64.b64encode(bytes(t["data"])).decode()] for name, t in deserialize(data)}
+            found = {name: {"dtype": t["dtype"], "shape": t["shape"], "data": base64.b64encode(bytes(t["data"])).decode()} for name, t in deserialize(data)}
         except SafetensorError:
             found = None
         print(json.dumps({"file": base64.b64encode(data).decode(), "tensors": found}), file=out)

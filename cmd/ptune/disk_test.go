@@ -51,6 +51,19 @@ func fourSteps(t *testing.T) (dir string, args func(seed int) []string) {
 	return dir, args
 }
 
+// nothingLost: the state that fourSteps left, or one after it, is whole, and no temporary file stays.
+func nothingLost(t *testing.T, what, dir string) {
+	t.Helper()
+	if _, _, err := train.LoadState(filepath.Join(dir, "x/run/state.safetensors")); err != nil && !os.IsNotExist(err) {
+		t.Errorf("%s: the state is lost: %v", what, err)
+	}
+	for _, pattern := range []string{"x/*.tmp*", "x/.*.tmp*", "x/run/*.tmp*", "x/run/.*.tmp*"} {
+		if left, _ := filepath.Glob(filepath.Join(dir, pattern)); len(left) > 0 {
+			t.Errorf("%s: %s is left", what, strings.Join(left, ", "))
+		}
+	}
+}
+
 // The old prompt, the state and the state before are of a run of four steps; a second run over them, of another seed, may write ever more.
 func TestAWriteThatFailsLosesNothingAndSaysWhere(t *testing.T) {
 	dir, args := fourSteps(t)
@@ -83,14 +96,7 @@ func TestAWriteThatFailsLosesNothingAndSaysWhere(t *testing.T) {
 			}
 			old = kept
 		}
-		if _, _, err := train.LoadState(filepath.Join(dir, "x/run/state.safetensors")); err != nil && !os.IsNotExist(err) {
-			t.Errorf("%d blocks: the state is lost: %v", blocks, err)
-		}
-		left, _ := filepath.Glob(filepath.Join(dir, "x", "*.tmp*"))
-		more, _ := filepath.Glob(filepath.Join(dir, "x/run", "*.tmp*"))
-		if left = append(left, more...); len(left) > 0 {
-			t.Errorf("%d blocks: %s is left", blocks, strings.Join(left, ", "))
-		}
+		nothingLost(t, fmt.Sprintf("%d blocks", blocks), dir)
 		if blocks > 4000 {
 			t.Fatal("it never had room enough")
 		}

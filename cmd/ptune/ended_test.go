@@ -80,9 +80,15 @@ type ended struct {
 func newEnded(t *testing.T, steps int) *ended {
 	e := &ended{t: t, dir: repository(t), steps: steps}
 	begin := time.Now()
-	e.run(nil, "straight")
+	e.run(alone, "straight")
 	e.took = time.Since(begin)
 	return e
+}
+
+// alone sends no signal.
+func alone(over <-chan struct{}) syscall.Signal {
+	<-over
+	return 0
 }
 
 // end runs it on until a signal that when returns, and is false if it came to its end before.
@@ -100,19 +106,14 @@ func (e *ended) run(when func(over <-chan struct{}) syscall.Signal, out string, 
 		e.t.Fatal(err)
 	}
 	sent, over := make(chan syscall.Signal, 1), make(chan struct{})
-	if when != nil {
-		go func() {
-			by := when(over)
-			cmd.Process.Signal(by)
-			sent <- by
-		}()
-	}
+	go func() {
+		by := when(over)
+		cmd.Process.Signal(by) // 0 is none
+		sent <- by
+	}()
 	err := cmd.Wait()
 	close(over)
-	var by syscall.Signal
-	if when != nil {
-		by = <-sent
-	}
+	by := <-sent
 	if err == nil {
 		return false
 	}
@@ -151,7 +152,7 @@ func (e *ended) done() int {
 // compare lets the run come to its end and wants the bytes and the steps of the one that was left alone.
 func (e *ended) compare() {
 	e.t.Helper()
-	e.run(nil, "ended", "--resume")
+	e.end(alone)
 	if e.read("ended/s.st") != e.read("straight/s.st") {
 		e.t.Error("the prompt is another one than that of a run that nobody ended")
 	}

@@ -14,8 +14,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"ptune/internal/train"
 )
 
 // fault is a system call that the kernel answers with an error, when one of its arguments is as the test says.
@@ -111,14 +109,7 @@ func TestADiskThatRefusesACallIsAnErrorAndTheOldFilesStay(t *testing.T) {
 			if kept, err := os.ReadFile(filepath.Join(dir, "x/p.st")); err != nil || !bytes.Equal(kept, old) {
 				t.Errorf("%s: the old prompt is not there any more (%v)", what, err)
 			}
-			if _, _, err := train.LoadState(filepath.Join(dir, "x/run/state.safetensors")); err != nil && !os.IsNotExist(err) {
-				t.Errorf("%s: the state is lost: %v", what, err)
-			}
-			for _, pattern := range []string{"x/.*.tmp", "x/run/.*.tmp"} {
-				if left, _ := filepath.Glob(filepath.Join(dir, pattern)); len(left) > 0 {
-					t.Errorf("%s: %s is left", what, strings.Join(left, ", "))
-				}
-			}
+			nothingLost(t, what, dir)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func checkHeader(file []byte) error {
 
 // loneSurrogate: an escape in the JSON text is half of a pair. Go's decoder would put U+FFFD there without a word.
 func loneSurrogate(text []byte) bool {
-	escape := func(i int) rune { // the character of \uXXXX at i, or -1
+	escape := func(i int) rune { // the character of the \u escape at i, or -1
 		if i+6 > len(text) || text[i] != '\\' || text[i+1] != 'u' {
 			return -1
 		}
