@@ -118,14 +118,25 @@ func plainActBack(act Activation, x, d, dx []float32) {
 	}
 }
 
-// CrossEntropy writes −log softmax(l)[target] of each row to nll, and turns each row of logits into its gradient,
-// scale (softmax(l) − onehot(target)), unless scale is 0.
-func (p *Pool) CrossEntropy(nll []float32, logits Matrix, targets []int32, scale float32) {
-	p.rows(logits.Rows, 8*logits.Cols, func(from, to int) {
+// Softmax is the softmax of a row whose values come part by part, in one pass (Milakov and Gimelshein 2018, algorithm 3).
+type Softmax struct {
+	Max  float32 // of the values so far
+	Sum  float64 // of their e^(value − Max)
+	Fade float32 // what is made of earlier parts is to be multiplied by, for Max has grown
+}
+
+// NewSoftmax is the softmax of no values yet.
+func NewSoftmax() Softmax { return Softmax{Max: -math.MaxFloat32} }
+
+// SoftmaxPart takes the next part of each row's values, and leaves their e^(value − Max) in their place.
+func (p *Pool) SoftmaxPart(rows []Softmax, part Matrix) {
+	p.rows(part.Rows, 8*part.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
-			l, t := logits.Row(i), int(targets[i])
-			at := l[t]
-			nll[i] = p.set.crossEntropy(l, t, scale) - at
+			s := &rows[i]
+			before := s.Max
+			sum := p.set.softmaxPart(part.Row(i), &s.Max)
+			fade := math.Exp(float64(before) - float64(s.Max))
+			s.Sum, s.Fade = s.Sum*fade+sum, float32(fade)
 		}
 	})
 }

@@ -484,22 +484,16 @@ void K(act_back)(int kind, const float *x, const float *d, float *dx, int n) {
 #undef LOOP
 }
 
-// Returns log sum over v of e^l[v]; l becomes scale (softmax(l) - onehot(target)) unless scale is 0
-float K(cross_entropy)(float *l, int n, int target, float scale) {
-  float m = l[0];
-  for (int i = 1; i < n; i++) m = l[i] > m ? l[i] : m;
+// l = e^(l - max), where *max becomes the largest of itself and l; returns the sum
+double K(softmax_part)(float *l, int n, float *max) {
+  float m = largest(l, n);
+  *max = m = *max > m ? *max : m;
   double z = 0; // over a vocabulary a float's sum would lose digits
   for (int i = 0; i < n; i += VL) {
-    int k = n - i < VL ? n - i : VL;
-    V e = vexp(some(l + i, k) - m);
-    for (int j = k; j < VL; j++) e[j] = 0;
-    if (scale != 0) put(l + i, e, k);
+    V e = vexp(some(l + i, n - i) - m);
+    if (n - i < VL) e = some((const float *)&e, n - i);
+    put(l + i, e, n - i);
     z += sum(e);
   }
-  if (scale != 0) {
-    float f = scale / z;
-    for (int i = 0; i < n; i++) l[i] *= f;
-    l[target] -= scale;
-  }
-  return m + logf(z);
+  return z;
 }

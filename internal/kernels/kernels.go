@@ -102,7 +102,7 @@ type set struct {
 	gatedBack     func(act Activation, gate, up, d, dgate, dup []float32)
 	act           func(act Activation, x, out []float32)
 	actBack       func(act Activation, x, d, dx []float32)
-	crossEntropy  func(l []float32, target int, scale float32) float32
+	softmaxPart   func(l []float32, most *float32) float64
 	rmsNorm       func(o, x, w []float32, eps float32)
 	rmsNormBack   func(o, d, x, w []float32, eps float32)
 	layerNorm     func(o, x, w, b []float32, eps float32)
@@ -114,7 +114,7 @@ type set struct {
 
 func plainSet() set {
 	return set{name: "plain", attend: plainAttend, attendBack: plainAttendBack, gated: plainGated, gatedBack: plainGatedBack,
-		act: plainAct, actBack: plainActBack, crossEntropy: plainCrossEntropy,
+		act: plainAct, actBack: plainActBack, softmaxPart: plainSoftmaxPart,
 		rmsNorm: plainRMSNorm, rmsNormBack: plainRMSNormBack, layerNorm: plainLayerNorm, layerNormBack: plainLayerNormBack,
 		add: plainAdd, rotate: plainRotate}
 }

@@ -344,14 +344,19 @@ func TestActivationsAndLossEqualThePlainLoops(t *testing.T) {
 				plain.ActBack(act, want, d, a)
 				closeTo(t, fmt.Sprintf("activation %d, back", act), got.values(), want.values(), 1e-6)
 			}
-			targets := []int32{0, int32(n - 1), int32(n / 2)}
-			for _, scale := range []float32{0, 0.25} {
-				l, m := b.clone(), b.clone()
-				nll, nll2 := make([]float32, 3), make([]float32, 3)
-				p.CrossEntropy(nll, l, targets, scale)
-				plain.CrossEntropy(nll2, m, targets, scale)
-				closeTo(t, "nll", nll, nll2, 1e-5)
-				closeTo(t, "dlogits", l.values(), m.values(), 1e-5)
+			rows, rows2 := make([]Softmax, 3), make([]Softmax, 3)
+			for i := range rows {
+				rows[i], rows2[i] = NewSoftmax(), NewSoftmax()
+			}
+			for range 3 { // parts
+				l := s.matrix(3, n)
+				m := l.clone()
+				p.SoftmaxPart(rows, l)
+				plain.SoftmaxPart(rows2, m)
+				closeTo(t, "e^l", l.values(), m.values(), 1e-6)
+				for i, r := range rows {
+					closeTo(t, "softmax", []float32{r.Max, float32(r.Sum), r.Fade}, []float32{rows2[i].Max, float32(rows2[i].Sum), rows2[i].Fade}, 1e-6)
+				}
 			}
 		}
 	})

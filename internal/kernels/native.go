@@ -16,7 +16,7 @@ package kernels
   void P##gated_back(int, const float*, const float*, const float*, float*, float*, int); \
   void P##act(int, const float*, float*, int); \
   void P##act_back(int, const float*, const float*, float*, int); \
-  float P##cross_entropy(float*, int, int, float); \
+  double P##softmax_part(float*, int, float*); \
   void P##rms_norm(const float*, const float*, float, float*, int); \
   void P##rms_norm_back(const float*, const float*, const float*, float, float*, int); \
   void P##layer_norm(const float*, const float*, const float*, float, float*, int); \
@@ -57,7 +57,7 @@ static void layer_norm_back(int wide, const float *d, const float *x, const floa
 static void add(int wide, const float *a, const float *b, float *o, int n) { BOTH(wide, add, a, b, o, n); }
 static float peak(int wide, long n, const float *x) { return BOTH(wide, peak, n, x); }
 static void rotate(int wide, float *x, int heads, int dim, int half, const float *c, const float *s, float sign) { BOTH(wide, rotate, x, heads, dim, half, c, s, sign); }
-static float cross_entropy(int wide, float *l, int n, int t, float s) { return BOTH(wide, cross_entropy, l, n, t, s); }
+static double softmax_part(int wide, float *l, int n, float *max) { return BOTH(wide, softmax_part, l, n, max); }
 */
 import "C"
 
@@ -124,8 +124,8 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 		rotate: func(x []float32, dim int, cos, sin []float32, sign float32) {
 			C.rotate(wide, ptr(x), C.int(len(x)/dim), C.int(dim), C.int(len(cos)), ptr(cos), ptr(sin), C.float(sign))
 		},
-		crossEntropy: func(l []float32, target int, scale float32) float32 {
-			return float32(C.cross_entropy(wide, ptr(l), C.int(len(l)), C.int(target), C.float(scale)))
+		softmaxPart: func(l []float32, most *float32) float64 {
+			return float64(C.softmax_part(wide, ptr(l), C.int(len(l)), (*C.float)(most)))
 		},
 	}
 }

@@ -161,20 +161,15 @@ func plainAttendBack(a *attention, head int, u unit, dkv Matrix, s []float32) {
 	}
 }
 
-func plainCrossEntropy(l []float32, target int, scale float32) float32 {
-	top := l[0]
+func plainSoftmaxPart(l []float32, most *float32) float64 {
 	for _, v := range l {
-		top = max(top, v)
+		*most = max(*most, v)
 	}
 	var z float64
-	for _, v := range l {
-		z += math.Exp(float64(v - top))
+	for i, v := range l {
+		e := math.Exp(float64(v - *most))
+		l[i] = float32(e)
+		z += e
 	}
-	if scale != 0 {
-		for i, v := range l {
-			l[i] = scale * float32(math.Exp(float64(v-top))/z)
-		}
-		l[target] -= scale
-	}
-	return top + float32(math.Log(z))
+	return z
 }

@@ -166,11 +166,7 @@ func (b *builder) part(l ops.Linear, from, n int) ops.Linear {
 	if b.failed() { // the matrix may not be what it should
 		return ops.Linear{}
 	}
-	p := ops.Linear{Weight: l.Weight.OutRange(from, n)}
-	if l.Bias != nil {
-		p.Bias = l.Bias[from : from+n]
-	}
-	return p
+	return l.Outputs(from, n)
 }
 
 // inRows has queries, keys and values in one matrix, all queries first, then all keys, then all values.

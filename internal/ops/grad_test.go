@@ -263,34 +263,133 @@ func TestEveryWayBackEqualsFiniteDifferences(t *testing.T) {
 	}
 }
 
-func TestLossInChunksEqualsTheLossOfEachRowAlone(t *testing.T) {
+// The vocabulary and the rows come in parts; here both are more than one. Some targets are almost certain, where a sum that takes
+// the target in, 1 − p of it, would have no digits left.
+func TestTheLossInPartsEqualsTheDefinition(t *testing.T) {
+	const vocab, n = 5000, 300
+	r := random(11)
+	w, bias := weight(r, "head", vocab, width, false), vector(r, vocab, 0)
+	for i := range bias {
+		bias[i] *= 12
+	}
+	x, targets := vector(r, n*width, 0), make([]int32, n)
+	for i := range targets {
+		targets[i] = int32(r.IntN(vocab))
+		if i%3 == 0 {
+			targets[i] = int32(slices.Index(bias, slices.Max(bias))) // the most likely, as a rule
+		}
+	}
+	for _, head := range []ops.Head{{}, {Scale: 0.5}, {Scale: 2, Cap: 30}} {
+		var want float64
+		wantGrad, wantHead := make([]float64, n*width), make([]float64, vocab*(width+1)) // of each token's weights and its bias
+		for i, target := range targets {
+			l, slope, top := make([]float64, vocab), make([]float64, vocab), math.Inf(-1)
+			for v := range l {
+				l[v], slope[v] = float64(bias[v]), 1
+				for j := range width {
+					l[v] += float64(x[i*width+j]) * float64(kernels.Float(w.Data, w.DType, v*width+j))
+				}
+				if head.Scale != 0 {
+					l[v], slope[v] = l[v]*float64(head.Scale), float64(head.Scale)
+				}
+				if c := float64(head.Cap); c != 0 {
+					th := math.Tanh(l[v] / c)
+					l[v], slope[v] = c*th, slope[v]*(1-th*th)
+				}
+				top = max(top, l[v])
+			}
+			var all, others float64
+			for v := range l {
+				e := math.Exp(l[v] - top)
+				if all += e; v != int(target) {
+					others += e
+				}
+			}
+			want += math.Log(all) + top - l[target]
+			for v := range l {
+				d := math.Exp(l[v]-top) / all
+				if v == int(target) {
+					d = -others / all
+				}
+				for j := range width {
+					wantGrad[i*width+j] += d * slope[v] * float64(kernels.Float(w.Data, w.DType, v*width+j))
+					wantHead[v*(width+1)+j] += d * slope[v] * float64(x[i*width+j])
+				}
+				wantHead[v*(width+1)+width] += d * slope[v]
+			}
+		}
+		for _, name := range kernels.Names(kernels.F32) {
+			p, err := kernels.New(kernels.Options{Threads: 2, Kernels: name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			trained := &ops.Grad{Weight: kernels.NewMatrix(vocab, width), Bias: make([]float32, vocab)}
+			head.Linear = ops.Linear{Weight: w, Bias: bias, Grad: trained}
+			g := ops.NewGraph(p, &ops.Arena{})
+			in := g.Input(n, width)
+			grad, err := g.Grad(g.HeadLoss(g.Embed(in, ops.Embedding{Tokens: w}), head), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.Compile(grad)
+			if err := G.Let(in, tensor.New(tensor.WithShape(n, width), tensor.WithBacking(x))); err != nil {
+				t.Fatal(err)
+			}
+			g.Layout = &ops.Layout{Prompts: n, IDs: make([]int32, n), TargetRows: make([]int32, n), TargetIDs: targets, Scale: 1}
+			if err := g.Run(); err != nil {
+				t.Fatal(err)
+			}
+			var loss float64
+			for _, nll := range g.NLL {
+				loss += float64(nll)
+			}
+			if !(math.Abs(loss-want) <= 1e-6*want) {
+				t.Errorf("%s: loss %g, want %g", name, loss, want)
+			}
+			for i := 0; i < n*width; i += width {
+				var far, size float64
+				for j, d := range ops.Value(grad).Data[i : i+width] {
+					far, size = max(far, math.Abs(float64(d)-wantGrad[i+j])), max(size, math.Abs(wantGrad[i+j]))
+				}
+				if !(far <= 2e-5*size) { // of this row's, however small
+					t.Fatalf("%s: the gradient of row %d is off by %g, its largest is %g", name, i/width, far, size)
+				}
+			}
+			for v := range vocab {
+				for j, d := range append(slices.Clone(trained.Weight.Row(v)), trained.Bias[v]) {
+					if want := wantHead[v*(width+1)+j]; !(math.Abs(float64(d)-want) <= 1e-5+1e-6*math.Abs(want)) {
+						t.Fatalf("%s: the gradient of token %d, %d, is %g, want %g", name, v, j, d, want)
+					}
+				}
+			}
+			p.Close()
+		}
+	}
+}
+
+func TestALogitThatOverflowsIsNoCertainty(t *testing.T) {
 	p, err := kernels.New(kernels.Options{Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	all := blocks()
-	run := machine(t, p, all[slices.IndexFunc(all, func(b block) bool { return b.name == "ForkAndJoinTargets" })])
-	values := vector(random(8), prompts*width, 0)
-	one := layout(false)
-	want, wantGrad := run(values, one)
-	many := layout(false) // 40 times the same targets: more than a chunk
-	for range 39 {
-		for i, g := range one.TargetGroups {
-			g.Row = len(many.TargetRows)
-			many.TargetGroups = append(many.TargetGroups, g)
-			many.TargetRows = append(many.TargetRows, one.TargetRows[i])
-			many.TargetIDs = append(many.TargetIDs, one.TargetIDs[i])
+	w := weight(random(1), "head", vocab, width, false)
+	for _, at := range []int{3, 4} { // the target, and another
+		bias := make([]float32, vocab)
+		bias[at] = float32(math.Inf(1))
+		g := ops.NewGraph(p, &ops.Arena{})
+		in := g.Input(1, width)
+		g.HeadLoss(g.Embed(in, ops.Embedding{Tokens: w}), ops.Head{Linear: ops.Linear{Weight: w, Bias: bias}})
+		g.Compile()
+		if err := G.Let(in, tensor.New(tensor.WithShape(1, width), tensor.WithBacking(make([]float32, width)))); err != nil {
+			t.Fatal(err)
 		}
-	}
-	many.Scale /= 40
-	got, grad := run(values, many)
-	if math.Abs(got-want) > 1e-4*want {
-		t.Errorf("loss %g, want %g", got, want)
-	}
-	for i := range grad {
-		if math.Abs(float64(grad[i]-wantGrad[i])) > 1e-4 {
-			t.Fatalf("gradient %d is %g, want %g", i, grad[i], wantGrad[i])
+		g.Layout = &ops.Layout{Prompts: 1, IDs: make([]int32, 1), TargetRows: []int32{0}, TargetIDs: []int32{3}}
+		if err := g.Run(); err != nil {
+			t.Fatal(err)
+		}
+		if nll := float64(g.NLL[0]); !math.IsNaN(nll) {
+			t.Errorf("logit %d infinite: -log p is %g", at, nll)
 		}
 	}
 }

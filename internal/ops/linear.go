@@ -27,6 +27,31 @@ type Grad struct {
 	Bias   []float32
 }
 
+// Outputs is the part of l that makes the outputs from <= o < from+n; a LoRA is left out.
+func (l Linear) Outputs(from, n int) Linear {
+	p := Linear{Weight: l.Weight.OutRange(from, n)}
+	if l.Bias != nil {
+		p.Bias = l.Bias[from : from+n]
+	}
+	if l.Grad != nil {
+		p.Grad = l.Grad.outputs(from, n, l.Weight.InOut)
+	}
+	return p
+}
+
+// outputs is the gradients of some outputs.
+func (gr *Grad) outputs(from, n int, inOut bool) *Grad {
+	w := gr.Weight
+	p := &Grad{Weight: w.Columns(from, n)}
+	if !inOut {
+		p.Weight = Matrix{Rows: n, Cols: w.Cols, Stride: w.Stride, Data: w.Data[from*w.Stride:]}
+	}
+	if gr.Bias != nil {
+		p.Bias = gr.Bias[from : from+n]
+	}
+	return p
+}
+
 // trains tells whether a part keeps its input for the way back.
 func trains(parts ...Linear) bool {
 	for _, l := range parts {
