@@ -158,8 +158,8 @@ static inline void put(float t[4][16][16], int transposed, float *c, long ldc, i
 }
 
 // c[m][n] (+)= sum over k of x[m][k] w(k, n) for the columns n0 <= n < n1, at most GROUP panels; xp is x packed, wp room for the
-// panels, next the columns whose weights will be wanted after these
-void K(product)(const char *xp, int m, int k, int xparts, const void *w, int dtype, int wparts, int in_out, long ld, int n0, int n1, int next, int n, float *c, long ldc, int add, char *wp) {
+// panels
+void K(product)(const char *xp, int m, int k, int xparts, const void *w, int dtype, int wparts, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, char *wp) {
   begin();
   const long xblock = (long)steps(k) * xparts * 2 * TILE;
   const int panels = (n1 - n0 + SIDE - 1) / SIDE, blocks = (m + SIDE - 1) / SIDE;
@@ -173,10 +173,6 @@ void K(product)(const char *xp, int m, int k, int xparts, const void *w, int dty
       if (j < blocks * panels) {
         int b = j / panels, p = j % panels;
         const char *x = xp + b * xblock + (long)k0 / DEPTH * xparts * 2 * TILE;
-        if (k1 < k)
-          fetch(w, dtype, in_out, ld, n0, n1 - n0, k1, k - k1 < depth ? k - k1 : depth, j, blocks * panels);
-        else if (next < n)
-          fetch(w, dtype, in_out, ld, next, n - next < n1 - n0 ? n - next : n1 - n0, 0, depth < k ? depth : k, j, blocks * panels);
         int rows = m - b * SIDE, cols = n1 - n0 - p * SIDE;
         if (in_out)
           multiply(steps(k1 - k0), x, xparts, wp + p * panel, wparts, rows > 16, cols > 16, t[j & 1]);

@@ -163,6 +163,15 @@ static __attribute__((noinline)) void tile(int kb, const float *ap, const float 
   }
 }
 
+// asks for share i of n of a panel's weights: the outputs n to n+nb of the inputs k0 to k0+kb
+static inline void fetch(const void *w, int dtype, int in_out, long ld, int n, int nb, int k0, int kb, int i, int of) {
+  int rows = in_out ? kb : nb;
+  long bytes = (long)(in_out ? nb : kb) * size(dtype);
+  const char *from = (const char *)w + size(dtype) * (in_out ? k0 * ld + n : n * ld + k0);
+  for (long r = (long)rows * i / of; r < (long)rows * (i + 1) / of; r++)
+    for (long at = 0; at < bytes; at += 64) __builtin_prefetch(from + r * ld * size(dtype) + at, 0, 2);
+}
+
 // c[m][n] (+)= sum over k of x[m][k] w(k, n) for the columns n0 <= n < n1; ap is x packed, bp room for one panel
 void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, float *bp) {
   const int blocks = (m + MR - 1) / MR, slices = (k + KB - 1) / KB, depth = (k + slices - 1) / slices;

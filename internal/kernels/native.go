@@ -70,7 +70,7 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 		pack: func(x Matrix, _ bool, b0, b1 int, ap []float32) {
 			C.pack(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), C.int(b0), C.int(b1), ptr(ap))
 		},
-		product: func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, _ int, out Matrix, add bool, bp []float32) {
+		product: func(ap []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix, add bool, bp []float32) {
 			C.product(wide, ptr(ap), C.int(m), C.int(k), unsafe.Pointer(&w.Data[0]), C.int(w.DType), flag(inOut), C.long(w.Stride),
 				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
 		},

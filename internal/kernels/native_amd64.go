@@ -6,7 +6,7 @@ package kernels
 int ptune_amx_allowed(void);
 #define DECLARE_BF16(P) \
   void P##pack(const float*, long, int, int, int, int, int, int, float*); \
-  void P##product(const float*, int, int, int, const void*, int, int, int, long, int, int, int, int, float*, long, int, float*);
+  void P##product(const float*, int, int, int, const void*, int, int, int, long, int, int, float*, long, int, float*);
 DECLARE_BF16(ptune_bf16_)
 DECLARE_BF16(ptune_amx_)
 void ptune_amx_few(const float*, int, int, int, const void*, int, int, long, int, int, float*, long, int);
@@ -14,8 +14,8 @@ void ptune_amx_few(const float*, int, int, int, const void*, int, int, long, int
 static void bf16_pack(int tiles, const float *x, long ldx, int m, int k, int parts, int left, int b0, int b1, float *xp) {
   (tiles ? ptune_amx_pack : ptune_bf16_pack)(x, ldx, m, k, parts, left, b0, b1, xp);
 }
-static void bf16_product(int tiles, const float *xp, int m, int k, int xparts, const void *w, int dtype, int wparts, int in_out, long ld, int n0, int n1, int next, int n, float *c, long ldc, int add, float *wp) {
-  (tiles ? ptune_amx_product : ptune_bf16_product)(xp, m, k, xparts, w, dtype, wparts, in_out, ld, n0, n1, next, n, c, ldc, add, wp);
+static void bf16_product(int tiles, const float *xp, int m, int k, int xparts, const void *w, int dtype, int wparts, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, float *wp) {
+  (tiles ? ptune_amx_product : ptune_bf16_product)(xp, m, k, xparts, w, dtype, wparts, in_out, ld, n0, n1, c, ldc, add, wp);
 }
 */
 import "C"
@@ -66,7 +66,7 @@ func bf16Set(s set, tiles C.int, parts int) set {
 	s.pack = func(x Matrix, inOut bool, b0, b1 int, ap []float32) {
 		C.bf16_pack(tiles, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), C.int(parts), flag(inOut), C.int(b0), C.int(b1), ptr(ap))
 	}
-	s.product = func(ap []float32, m, k int, w Weight, inOut bool, n0, n1, next int, out Matrix, add bool, bp []float32) {
+	s.product = func(ap []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix, add bool, bp []float32) {
 		wparts := min(parts, [...]int{F32: 3, BF16: 1, F16: 2}[w.DType])
 		if tiles == 1 && !inOut && m <= 16 { // each weight is wanted once; f32 in parts never comes here (fewRows)
 			C.ptune_amx_few(ptr(ap), C.int(m), C.int(k), C.int(parts), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.int(wparts), C.long(w.Stride),
@@ -74,7 +74,7 @@ func bf16Set(s set, tiles C.int, parts int) set {
 			return
 		}
 		C.bf16_product(tiles, ptr(ap), C.int(m), C.int(k), C.int(parts), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.int(wparts), flag(inOut), C.long(w.Stride),
-			C.int(n0), C.int(n1), C.int(next), C.int(out.Cols), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
+			C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
 	}
 	return s
 }

@@ -24,9 +24,8 @@ func (p *Pool) ProductBack(out, d Matrix, w Weight, add bool) {
 	p.product([]Matrix{out}, d, []Weight{w}, !w.InOut, add)
 }
 
-// share is a piece of a product's work: the columns n0 <= n < n1 of one weight's outputs. The same thread is likely to go on
-// with those from next.
-type share struct{ of, n0, n1, next int }
+// share is a piece of a product's work: the columns n0 <= n < n1 of one weight's outputs.
+type share struct{ of, n0, n1 int }
 
 // product is out[m][n] (+)= Σ_k x[m][k] w(k, n) for each out and w, with w stored [k, n] if inOut and [n, k] if not.
 func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
@@ -66,7 +65,7 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	p.rooms(s.panel)
 	p.Each(len(p.shares), func(thread, i int) {
 		c := p.shares[i]
-		s.product(packed, m, k, ws[c.of], inOut, c.n0, c.n1, c.next, outs[c.of], add, p.scratch[thread])
+		s.product(packed, m, k, ws[c.of], inOut, c.n0, c.n1, outs[c.of], add, p.scratch[thread])
 	})
 }
 
@@ -78,7 +77,7 @@ func (p *Pool) share(outs []Matrix, group int) {
 		pieces := (panels + group*p.Threads() - 1) / (group * p.Threads()) * p.Threads()
 		step := (panels + pieces - 1) / pieces * p.set.nr
 		for n := 0; n < out.Cols; n += step {
-			p.shares = append(p.shares, share{of, n, min(out.Cols, n+step), n + p.Threads()*step})
+			p.shares = append(p.shares, share{of, n, min(out.Cols, n+step)})
 		}
 	}
 }
