@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,7 +22,7 @@ type Dir struct {
 }
 
 // shardName is what an index may name: a plain file of the same directory.
-var shardName = regexp.MustCompile(`^[A-Za-z0-9._-]+\.safetensors$`)
+var shardName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,200}\.safetensors$`)
 
 const maxIndex = 64 << 20
 
@@ -55,19 +56,19 @@ func openDir(path string, open func(string) (*File, error)) (*Dir, error) {
 		for t, tensor := range f.tensors {
 			if _, ok := d.tensors[t]; ok {
 				d.Close()
-				return nil, fmt.Errorf("read weights %q: tensor %q is in two shards", path, t)
+				return nil, fmt.Errorf("read weights %q: tensor %q is in two shards", path, shorten(t))
 			}
 			if owner != nil && owner[t] != name {
 				d.Close()
-				return nil, fmt.Errorf("read weights %q: tensor %q is in %s, but the index says %q", path, t, name, owner[t])
+				return nil, fmt.Errorf("read weights %q: tensor %q is in %s, but the index says %q", path, shorten(t), name, owner[t])
 			}
 			d.tensors[t] = tensor
 		}
 	}
-	for t, name := range owner {
+	for _, t := range slices.Sorted(maps.Keys(owner)) {
 		if _, ok := d.tensors[t]; !ok {
 			d.Close()
-			return nil, fmt.Errorf("read weights %q: the index says that %s has tensor %q, but it does not", path, name, t)
+			return nil, fmt.Errorf("read weights %q: the index says that %s has tensor %q, but it does not", path, owner[t], shorten(t))
 		}
 	}
 	return d, nil
@@ -95,21 +96,20 @@ func shards(path string) (names []string, owner map[string]string, err error) {
 		WeightMap map[string]string `json:"weight_map"`
 	}
 	if err := json.Unmarshal(data, &x); err != nil {
-		return nil, nil, fmt.Errorf("read weights %q: %w", index, err)
+		return nil, nil, fmt.Errorf("read weights %q: %s", index, shorten(err.Error()))
 	}
 	if len(x.WeightMap) == 0 {
 		return nil, nil, fmt.Errorf("read weights %q: weight_map is empty", index)
 	}
-	for t, name := range x.WeightMap {
+	for _, t := range slices.Sorted(maps.Keys(x.WeightMap)) {
+		name := x.WeightMap[t]
 		if !shardName.MatchString(name) {
-			return nil, nil, fmt.Errorf("read weights %q: the shard of %q is named %q, want a .safetensors file of the same directory", index, t, name)
+			return nil, nil, fmt.Errorf("read weights %q: the shard of %q is named %q, want a .safetensors file of the same directory", index, shorten(t), shorten(name))
 		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
+		names = append(names, name)
 	}
 	slices.Sort(names)
-	return names, x.WeightMap, nil
+	return slices.Compact(names), x.WeightMap, nil
 }
 
 // ParseDir is the weights of one file that lies in memory.
