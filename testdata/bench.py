@@ -133,6 +133,7 @@ CASES = {
     "bf16": ("SmolLM2-135M in BF16, phrases, `--compute bf16` against PEFT in bf16", training("smollm2-135m", "bfloat16", "train", compute="bf16")),
     "bf16-f32": ("SmolLM2-135M in BF16, phrases, f32 arithmetic against PEFT in bf16", training("smollm2-135m", "bfloat16", "train")),
     "recompute": ("SmolLM2-135M, f32, phrases, `train.recompute: on`", training("smollm2-135m", "float32", "train", again="on")),
+    "kept": ("SmolLM2-135M, f32, phrases, `train.recompute: off`", training("smollm2-135m", "float32", "train", again="off")),
     "64": ("SmolLM2-135M, f32, 8 rows of exactly 64 tokens", training("smollm2-135m", "float32", "of 64", batch=8)),
     "instruction": ("SmolLM2-135M, f32, phrases behind a 40-token instruction", training("smollm2-135m", "float32", "instruction")),
     "gpt2": ("gpt2, f32, phrases in 16s", training("gpt2", "float32", "train")),

@@ -21,7 +21,7 @@ type plan struct {
 	WeightBytes int64   `json:"weight_bytes"`             // mapped from the model's files
 	ValueBytes  int64   `json:"value_bytes"`              // what a step keeps
 	MemoryBytes int64   `json:"memory_bytes"`             // all of it, with the program's own
-	Recompute   bool    `json:"recompute"`
+	Recompute   int     `json:"recompute"` // of so many layers one makes its widest values again on the way back; 0: none
 }
 
 // plannedSteps is how many steps are looked at: they tell enough, and a long epoch is not gone through.
@@ -33,6 +33,25 @@ const ownBytes = 36 << 20
 
 // programBytes is what a run takes beside the model's files.
 func programBytes(values int64) int64 { return ownBytes + values + values/5 }
+
+// Of how many layers one makes its widest values again on the way back. Every second one costs a twentieth of a step's time and saves
+// a quarter of its values.
+const (
+	noLayer = iota
+	everyLayer
+	everySecondLayer
+)
+
+// recomputed is what train.recompute says, as long as memory lasts.
+func recomputed(task *config.Task) int {
+	switch task.Train.Recompute {
+	case config.On:
+		return everyLayer
+	case config.Off:
+		return noLayer
+	}
+	return everySecondLayer
+}
 
 // planRun says what memory a run takes, decides whether values are computed twice and, if asked to, counts the work of its steps.
 func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bool) (plan, error) {
@@ -46,18 +65,18 @@ func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bo
 			largest, p.Rows = f, f.Rows()
 		}
 	}
-	count := func(recompute bool) error {
+	count := func(recompute int) error {
 		b.Recompute = recompute
 		run, err := b.Plan(largest)
 		p.ValueBytes, p.Recompute = run.Bytes, recompute
 		p.MemoryBytes = p.WeightBytes + programBytes(p.ValueBytes)
 		return err
 	}
-	if err := count(task.Train.Recompute == config.On); err != nil {
+	if err := count(recomputed(task)); err != nil {
 		return p, err
 	}
 	if available := availableMemory(); task.Train.Recompute == config.Auto && float64(p.MemoryBytes) > 0.9*available {
-		if err := count(true); err != nil {
+		if err := count(everyLayer); err != nil {
 			return p, err
 		}
 	}
@@ -88,10 +107,7 @@ func (p plan) print(s streams, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(s.out).Encode(p)
 	}
-	again := ""
-	if p.Recompute {
-		again = ", the widest values computed twice"
-	}
+	again := map[int]string{everyLayer: ", the widest of each layer computed twice", everySecondLayer: ", the widest of every second layer computed twice"}[p.Recompute]
 	_, err := fmt.Fprintf(s.out, "%d steps of %.1f GFLOP\nlargest micro-batch: %d rows\nmemory: about %d MB: %d MB weights, %d MB values%s\n",
 		p.Steps, p.StepFLOPs/1e9, p.Rows, p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, again)
 	return err

@@ -307,7 +307,7 @@ func mostSteps(runs []*sweepRun) int {
 
 // planSweep has values computed twice where the first step of all runs would not fit otherwise.
 func planSweep(task *config.Task, b *base, jobs []train.Job) error {
-	b.Recompute = task.Train.Recompute == config.On
+	b.Recompute = recomputed(task)
 	most := int64(0)
 	for _, f := range train.First(jobs) {
 		p, err := b.Plan(f)
@@ -316,7 +316,9 @@ func planSweep(task *config.Task, b *base, jobs []train.Job) error {
 		}
 		most = max(most, p.Bytes)
 	}
-	b.Recompute = b.Recompute || task.Train.Recompute == config.Auto && float64(b.WeightBytes()+programBytes(most)) > 0.9*availableMemory()
+	if task.Train.Recompute == config.Auto && float64(b.WeightBytes()+programBytes(most)) > 0.9*availableMemory() {
+		b.Recompute = everyLayer
+	}
 	return nil
 }
 

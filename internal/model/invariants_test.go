@@ -330,24 +330,27 @@ func TestCheckpointsThatDoNotFitAreRefusedByName(t *testing.T) {
 
 func TestValuesComputedTwiceGiveTheSameBitsInLessMemory(t *testing.T) {
 	for _, name := range bases {
-		kept, again := load(t, name, 2), load(t, name, 2)
-		again.Recompute = true
-		p, f := prompt(kept, 3), batch.Pack([]int{3}, ragged())
-		nll, grad := lossGrad(t, kept, p, f)
-		nll2, grad2 := lossGrad(t, again, p, f)
-		if nll != nll2 || !slices.Equal(grad, grad2) {
-			t.Errorf("%s: loss %v, computed twice %v; gradients equal: %v", name, nll, nll2, slices.Equal(grad, grad2))
-		}
-		first, err := kept.Plan(f)
+		m := load(t, name, 2)
+		p, f := prompt(m, 3), batch.Pack([]int{3}, ragged())
+		nll, grad := lossGrad(t, m, p, f)
+		kept, err := m.Plan(f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, err := again.Plan(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if name != "llama-one-layer-f32" && (second.Bytes >= first.Bytes || second.FLOPs <= first.FLOPs) {
-			t.Errorf("%s: kept %+v, computed twice %+v", name, first, second)
+		for _, every := range []int{2, 1} { // second layer; layer
+			m.Recompute = every
+			nll2, grad2 := lossGrad(t, m, p, f)
+			if nll != nll2 || !slices.Equal(grad, grad2) {
+				t.Errorf("%s: loss %v, computed twice in one layer of %d %v; gradients equal: %v", name, nll, every, nll2, slices.Equal(grad, grad2))
+			}
+			again, err := m.Plan(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name != "llama-one-layer-f32" && (again.Bytes >= kept.Bytes || again.FLOPs <= kept.FLOPs) {
+				t.Errorf("%s: before %+v, computed twice in one layer of %d %+v", name, kept, every, again)
+			}
+			kept = again
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 type graphKey struct {
 	kind    graphKind
 	prompts int
-	again   bool
+	again   int
 }
 
 type graphKind int

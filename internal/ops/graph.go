@@ -45,11 +45,12 @@ type Graph struct {
 	Cache  []kernels.Matrix // keys and values of each layer, [rows, KVCols]; nil outside generation
 	NLL    []float32        // after a run with a loss: −log p of each target
 
-	Recompute bool                                                            // values marked with Again are computed twice rather than kept; set before the graph is built
+	Recompute int                                                             // of so many values marked with Again one is computed twice rather than kept: 1 all, 0 none; set before the graph is built
 	Observe   func(operator string, flops, bytes float64, took time.Duration) // told of each operator after it has run: what it multiplied, the values it read and wrote; nil: nobody
 
 	g       *G.ExprGraph
 	arena   *Arena
+	marked  int // with Again
 	all     []*operator
 	machine G.VM
 	plan    *Plan // being made: nothing is computed
@@ -76,7 +77,8 @@ func (g *Graph) Input(rows, cols int) *G.Node {
 // Again marks a value that the way back can make anew from what else is kept: with Recompute it is dropped when the way forward
 // has read it.
 func (g *Graph) Again(n *G.Node) *G.Node {
-	n.Op().(*operator).again = g.Recompute
+	n.Op().(*operator).again = g.Recompute > 0 && g.marked%g.Recompute == 0
+	g.marked++
 	return n
 }
 
