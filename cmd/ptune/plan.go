@@ -21,7 +21,7 @@ type plan struct {
 	WeightBytes int64   `json:"weight_bytes"`             // mapped from the model's files
 	ValueBytes  int64   `json:"value_bytes"`              // what a step keeps
 	MemoryBytes int64   `json:"memory_bytes"`             // all of it, with the program's own
-	Recompute   int     `json:"recompute"` // of so many layers one makes its widest values again on the way back; 0: none
+	Recompute   int     `json:"recompute"`                // of so many layers one makes its widest values again on the way back; 0: none
 }
 
 // plannedSteps is how many steps are looked at: they tell enough, and a long epoch is not gone through.
