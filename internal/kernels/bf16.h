@@ -157,8 +157,8 @@ static inline void put(float t[4][16][16], int transposed, float *c, long ldc, i
   }
 }
 
-// c[m][n] (+)= sum over k of x[m][k] w(k, n) for the columns n0 <= n < n1, at most GROUP panels; xp is x packed, wp room for the
-// panels
+// c[m][n] (+)= sum over k of x[m][k] w(k, n) for the columns n0 <= n < n1, at most GROUP panels; xp is x packed, wp room
+// for the panels
 void K(product)(const char *xp, int m, int k, int xparts, const void *w, int dtype, int wparts, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, char *wp) {
   begin();
   const long xblock = (long)steps(k) * xparts * 2 * TILE;

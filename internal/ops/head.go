@@ -119,8 +119,9 @@ func (h Head) loss(g *Graph, nll []float32, d, x Matrix, targets []int32) {
 		p.back(g, l, slopes)
 		if from > 0 {
 			g.Pool.Each(d.Rows, func(_, i int) {
-				for j := range d.Cols {
-					d.Row(i)[j] *= softmax[i].Fade
+				row := d.Row(i)
+				for j := range row {
+					row[j] *= softmax[i].Fade
 				}
 			})
 		}
@@ -158,11 +159,12 @@ func (h Head) loss(g *Graph, nll []float32, d, x Matrix, targets []int32) {
 // train adds up the gradients of the head's weights, now that each row's softmax is known.
 func (h Head) train(g *Graph, x Matrix, targets []int32, softmax []kernels.Softmax, goals []goal) {
 	h.parts(g, x, true, func(from int, p Head, l, slopes Matrix) {
-		for i, s := range softmax {
-			for j, v := range l.Row(i) {
-				l.Row(i)[j] = g.Layout.Scale * float32(math.Exp(float64(v-s.Max))/s.Sum)
+		g.Pool.Each(l.Rows, func(_, i int) {
+			row, s := l.Row(i), softmax[i]
+			for j, v := range row {
+				row[j] = g.Layout.Scale * float32(math.Exp(float64(v-s.Max))/s.Sum)
 			}
-		}
+		})
 		p.back(g, l, slopes)
 		for i, t := range targets {
 			if at := int(t) - from; at >= 0 && at < l.Cols {
