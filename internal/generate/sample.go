@@ -31,10 +31,10 @@ func newSampler(s Sampling, text int) *sampler {
 // next chooses a token: temperature first, then top-k, then top-p, in transformers' order.
 func (s *sampler) next(logits []float32) int32 {
 	if s.Temperature == 0 {
-		best := 0
+		best, most := 0, logits[0]
 		for i, v := range logits {
-			if v > logits[best] {
-				best = i
+			if v > most {
+				best, most = i, v
 			}
 		}
 		return int32(best)
