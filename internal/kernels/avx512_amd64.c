@@ -9,6 +9,8 @@
 
 #define K(name) ptune_avx512_##name
 #define VL 16
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #define MR 12
 #define half(p) ((V)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p))))
 #define sum(v) _mm512_reduce_add_ps((__m512)(v))

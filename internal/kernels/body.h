@@ -1,6 +1,6 @@
 // The kernels, written once with vector extensions. A file that includes this one has chosen an instruction set and defined
 // K(name) (the function's name for that set), VL (floats in a vector), MR (rows of a tile), half(p) (VL halfs as floats), half1(h)
-// (one), sum(v) (of a vector's floats) and transpose (of a block).
+// (one), sum(v) (of a vector's floats), transpose (of a block), and EVEN and ODD (the places of those numbers in two vectors).
 // Every function is the loop in its comment; its plain twin in Go is the oracle of the tests. No function allocates or fails.
 
 #include <math.h>
@@ -29,6 +29,23 @@ static inline V some(const float *p, int n) { // the first n floats, zeros behin
   V v = {};
   memcpy(&v, p, sizeof(float) * n);
   return v;
+}
+
+#ifdef __clang__
+#define take(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define take(a, b, ...) __builtin_shuffle(a, b, (I){__VA_ARGS__})
+#endif
+
+// the sum of each of VL vectors: sums of neighbours side by side, until one vector is left
+static inline V sums(const V *v) {
+  V s[VL];
+  for (int i = 0; i < VL; i++) s[i] = v[i];
+#pragma GCC unroll 4
+  for (int n = VL / 2; n > 0; n /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++) s[i] = take(s[2 * i], s[2 * i + 1], EVEN) + take(s[2 * i], s[2 * i + 1], ODD);
+  return s[0];
 }
 
 static inline void put(float *p, V v, int n) { // the first n floats of v
@@ -219,45 +236,56 @@ static inline __attribute__((always_inline)) void rows(const int m, const float 
   }
 }
 
-// four of the weights' rows at a time for up to six rows of x; weights come from memory for the first of these, and those that
-// follow are asked for little by little all the while
+// t[4i+r] = sum of x[i] w[r] over the whole vectors of k, for four rows each; meanwhile one or two more rows of weights are asked for,
+// at a pace that memory keeps. Returns where it ended. It is no part of what calls it: sums and weights want all registers.
+#define SIXTEEN(name, dtype) \
+  static __attribute__((noinline)) int name(const float *const x[4], int k, const void *const w[6], float t[16]) { \
+    int j = 0; \
+    V s[16] = {}; \
+    for (; j + VL <= k; j += VL) { \
+      __builtin_prefetch((const char *)w[4] + j * size(dtype), 0, 2); \
+      if (w[5]) __builtin_prefetch((const char *)w[5] + j * size(dtype), 0, 2); \
+      V b0 = vector(w[0], dtype, j), b1 = vector(w[1], dtype, j), b2 = vector(w[2], dtype, j), b3 = vector(w[3], dtype, j); \
+      _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) { \
+        V v = load(x[i] + j); \
+        s[4 * i] += v * b0; \
+        s[4 * i + 1] += v * b1; \
+        s[4 * i + 2] += v * b2; \
+        s[4 * i + 3] += v * b3; \
+      } \
+    } \
+    for (int i = 0; i < 16; i += VL) store(t + i, sums(s + i)); \
+    return j; \
+  }
+SIXTEEN(sixteen_f32, F32)
+SIXTEEN(sixteen_bf16, BF16)
+SIXTEEN(sixteen_f16, F16)
+#undef SIXTEEN
+
+// four of the weights' rows at a time for four rows of x after four; the weights come from memory for the first of these, who all
+// ask for a part of what follows
 static inline __attribute__((always_inline)) void fours(int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
-  enum { X = 6, W = 4 };
-  for (int n = n0; n < n1; n += W) {
-    long from[W];
-    for (int r = 0; r < W; r++) from[r] = (long)(n + r < n1 ? n + r : n1 - 1) * ld;
-    const char *next = (const char *)w + (n + W) * ld * size(dtype), *end = next + W * ld * size(dtype);
-    for (int i0 = 0; i0 < m; i0 += X) {
-      V s[X][W];
-      const float *at[X];
-      for (int i = 0; i < X; i++) {
-        at[i] = x + (i0 + i < m ? i0 + i : m - 1) * ldx;
-        for (int r = 0; r < W; r++) s[i][r] = (V){};
+  const int passes = (m + 3) / 4;
+  for (int n = n0; n < n1; n += 4)
+    for (int p = 0; p < passes; p++) {
+      const int m4 = m - 4 * p < 4 ? m - 4 * p : 4, n4 = n1 - n < 4 ? n1 - n : 4;
+      const void *from[6];
+      const float *at[4];
+      for (int r = 0; r < 4; r++) {
+        from[r] = (const char *)w + (n + (r < n4 ? r : 0)) * ld * size(dtype);
+        at[r] = x + (4 * p + (r < m4 ? r : 0)) * ldx;
       }
-      int j = 0;
-      for (; j + VL <= k; j += VL) {
-        for (int line = 0; line < 2 && next < end; line++, next += 64) __builtin_prefetch(next, 0, 2);
-        V b[W];
-#pragma GCC unroll 4
-        for (int r = 0; r < W; r++) b[r] = vector(w, dtype, from[r] + j);
-#pragma GCC unroll 6
-        for (int i = 0; i < X; i++) {
-          V v = load(at[i] + j);
-#pragma GCC unroll 4
-          for (int r = 0; r < W; r++) s[i][r] += v * b[r];
-        }
-      }
-#pragma GCC unroll 6
-      for (int i = 0; i < X; i++)
-#pragma GCC unroll 4
-        for (int r = 0; r < W; r++) {
-          if (i0 + i >= m || n + r >= n1) continue;
-          float v = sum(s[i][r]), *to = c + (i0 + i) * ldc + n + r;
-          for (int t = j; t < k; t++) v += at[i][t] * scalar(w, dtype, from[r] + t);
+      from[4] = (const char *)w + (n + 8 + p) * ld * size(dtype);
+      from[5] = p + passes < 4 ? (const char *)from[4] + passes * ld * size(dtype) : 0;
+      float t[16] __attribute__((aligned(64)));
+      const int j = (dtype == F32 ? sixteen_f32 : dtype == BF16 ? sixteen_bf16 : sixteen_f16)(at, k, from, t);
+      for (int i = 0; i < m4; i++)
+        for (int r = 0; r < n4; r++) {
+          float v = t[4 * i + r], *to = c + (4 * p + i) * ldc + n + r;
+          for (int q = j; q < k; q++) v += at[i][q] * scalar(from[r], dtype, q);
           *to = (add ? *to : 0) + v;
         }
     }
-  }
 }
 
 // wide vectors of columns from n on: m rows of x times weights stored [in, out]

@@ -61,6 +61,10 @@ func bf16Set(s set, tiles C.int, parts int) set {
 	if parts == 3 {
 		s.fewRows[F32] = 16
 	}
+	if tiles == 1 {
+		s.once = 16
+	}
+	once := s.once
 	s.block = func(k int) int { return (k + depth - 1) / depth * depth * side * parts / 2 }
 	s.group, s.panel = group, group*steps*depth*side*parts/2
 	s.pack = func(x Matrix, inOut bool, b0, b1 int, ap []float32) {
@@ -68,7 +72,7 @@ func bf16Set(s set, tiles C.int, parts int) set {
 	}
 	s.product = func(ap []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix, add bool, bp []float32) {
 		wparts := min(parts, [...]int{F32: 3, BF16: 1, F16: 2}[w.DType])
-		if tiles == 1 && !inOut && m <= 16 { // each weight is wanted once; f32 in parts never comes here (fewRows)
+		if m <= once && !inOut { // f32 in parts never comes here (fewRows)
 			C.ptune_amx_few(ptr(ap), C.int(m), C.int(k), C.int(parts), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.int(wparts), C.long(w.Stride),
 				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add))
 			return

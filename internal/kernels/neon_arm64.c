@@ -6,6 +6,8 @@
 
 #define K(name) ptune_neon_##name
 #define VL 4
+#define EVEN 0, 2, 4, 6
+#define ODD 1, 3, 5, 7
 #define MR 12
 #define half(p) ((V)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))))
 #define sum(v) vaddvq_f32((float32x4_t)(v))

@@ -24,6 +24,9 @@ func (p *Pool) ProductBack(out, d Matrix, w Weight, add bool) {
 	p.product([]Matrix{out}, d, []Weight{w}, !w.InOut, add)
 }
 
+// shareBytes is the weights of a share, about, where memory sets the pace: each share begins with a wait for it.
+const shareBytes = 1 << 20
+
 // share is a piece of a product's work: the columns n0 <= n < n1 of one weight's outputs.
 type share struct{ of, n0, n1 int }
 
@@ -49,15 +52,20 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	if inOut {
 		few = min(few, 4)
 	}
+	large := max(s.group, shareBytes/(s.nr*k*ws[0].DType.Size()))
 	if m <= few {
-		p.share(outs, 128/s.nr) // small shares: a thread whose memory answers late leaves more to the other
+		p.share(outs, large)
 		p.Each(len(p.shares), func(_, i int) {
 			c := p.shares[i]
 			s.few(x, ws[c.of], inOut, c.n0, c.n1, outs[c.of], add)
 		})
 		return
 	}
-	p.share(outs, s.group)
+	group := s.group
+	if m <= s.once && !inOut {
+		group = large
+	}
+	p.share(outs, group)
 	blocks := (m + s.mr - 1) / s.mr
 	packed := grow(&p.packed, blocks*s.block(k))
 	each := max(1, 32/s.mr)
