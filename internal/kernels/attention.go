@@ -116,7 +116,7 @@ func (u unit) seen() int {
 
 type attention struct {
 	Heads
-	q, kv, out Matrix // out is, on the way back, its gradient
+	q, kv, out Matrix // kv may be by head; out is, on the way back, its gradient
 	lse        Matrix // [rows of q, Q], the log of each softmax's denominator
 	dq, dkv    Matrix // the way back's results
 }
@@ -211,13 +211,27 @@ func split(list []unit, n int) [][]unit {
 	return parts
 }
 
+// head is the rows of keys and values of key head c, and the columns where its keys and its values begin.
+func (a *attention) head(c int) (kv Matrix, key, value int) {
+	if a.kv.Cols == a.KVCols() {
+		return a.kv, c * a.Dim, (a.KV + c) * a.Dim
+	}
+	return a.kv.OfHead(c, a.KV), 0, a.Dim
+}
+
+// OfHead is the part of key head c of so many in keys and values by head.
+func (m Matrix) OfHead(c, heads int) Matrix {
+	rows := m.Rows / heads
+	return Matrix{Rows: rows, Cols: m.Cols, Stride: m.Stride, Data: m.Data[c*rows*m.Stride:]}
+}
+
 // key and value are row j's key and value for query head h.
 func (a *attention) key(h, j int) []float32 {
-	c := h / a.share() * a.Dim
-	return a.kv.Row(j)[c : c+a.Dim]
+	kv, c, _ := a.head(h / a.share())
+	return kv.Row(j)[c : c+a.Dim]
 }
 
 func (a *attention) value(h, j int) []float32 {
-	c := (a.KV + h/a.share()) * a.Dim
-	return a.kv.Row(j)[c : c+a.Dim]
+	kv, _, c := a.head(h / a.share())
+	return kv.Row(j)[c : c+a.Dim]
 }

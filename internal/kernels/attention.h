@@ -144,25 +144,67 @@ static float shape(float *s, int seen, int from, float scale, float cap, const f
 // the first key that a row sees of those listed, if its own is the last one
 static int first_seen(int own, int window) { return window > 0 && own >= window ? own - window + 1 : 0; }
 
-// one query row: a key at a time, for all heads that share it
+static inline V products(const float *a, const float *b, int n) {
+  V s = {};
+  int i = 0;
+  for (; i + VL <= n; i += VL) s += load(a + i) * load(b + i);
+  if (i < n) s += some(a + i, n - i) * some(b + i, n - i);
+  return s;
+}
+
+// o[h] = the sum of the value rows in s[h]'s proportions for the columns that wide vectors hold, or the last n of them
+static inline __attribute__((always_inline)) void mix(const int heads, const int wide, int n, const float *s, int lds, const float *v, long ld, const int *list, int L, float *o, int hd) {
+  V sums[4][4] = {};
+  for (int j = 0; j < L; j++) {
+    const float *row = v + list[j] * ld;
+#pragma GCC unroll 4
+    for (int c = 0; c < wide; c++) {
+      V x = some(row + c * VL, wide > 1 ? VL : n);
+#pragma GCC unroll 4
+      for (int h = 0; h < heads; h++) sums[h][c] += s[h * lds + j] * x;
+    }
+  }
+  for (int h = 0; h < heads; h++)
+    for (int c = 0; c < wide; c++) put(o + h * hd + c * VL, sums[h][c], wide > 1 ? VL : n);
+}
+
+static void mixes(int heads, int wide, int n, const float *s, int lds, const float *v, long ld, const int *list, int L, float *o, int hd) {
+#define HEADS(h) \
+  case h: \
+    if (wide > 1) \
+      mix(h, 4, n, s, lds, v, ld, list, L, o, hd); \
+    else \
+      mix(h, 1, n, s, lds, v, ld, list, L, o, hd); \
+    break
+  switch (heads) {
+    HEADS(1);
+    HEADS(2);
+    HEADS(3);
+    HEADS(4);
+  }
+#undef HEADS
+}
+
+// one query row for all heads that share a key head. Keys and values that are read soon, and lie apart, are asked for.
 static void one(const float *q, const float *kv, long ldkv, int voff, int heads, int hd, float scale, float cap, const float *bias, long ldb, const int *list, int L, float *o, float *lse, float *s, int lds) {
-  for (int j = 0; j < L; j++)
-    for (int h = 0; h < heads; h++) s[h * lds + j] = dot(q + h * hd, kv + list[j] * ldkv, hd);
+  for (int j = 0; j < L; j += VL) {
+    for (int i = j + VL; i < j + 2 * VL && i < L; i++)
+      for (int d = 0; d < hd; d += 16) __builtin_prefetch(kv + list[i] * ldkv + d), __builtin_prefetch(kv + list[i] * ldkv + voff + d, 0, 2);
+    for (int h = 0; h < heads; h++) {
+      V by[VL];
+      for (int i = 0; i < VL; i++) by[i] = products(q + h * hd, kv + list[j + i < L ? j + i : L - 1] * ldkv, hd);
+      store(s + h * lds + j, sums(by));
+    }
+  }
   for (int h = 0; h < heads; h++) {
     float by = shape(s + h * lds, L, 0, scale, cap, bias ? bias + h * ldb : 0, 0);
     lse[h] = softmax(s + h * lds, L, by);
   }
-  for (int h = 0; h < heads; h++, s += lds, o += hd)
-    for (int d = 0; d < hd; d += 4 * VL) {
-      V sums[4] = {{}, {}, {}, {}};
-      for (int j = 0; j < L; j++) {
-        const float *v = kv + list[j] * ldkv + voff + d;
-        for (int c = 0; c < 4; c++)
-          if (d + c * VL < hd) sums[c] += s[j] * some(v + c * VL, hd - d - c * VL);
-      }
-      for (int c = 0; c < 4; c++)
-        if (d + c * VL < hd) put(o + d + c * VL, sums[c], hd - d - c * VL);
-    }
+  for (int h = 0; h < heads; h += 4) {
+    int some = heads - h < 4 ? heads - h : 4, d = 0;
+    for (; d + 4 * VL <= hd; d += 4 * VL) mixes(some, 4, 0, s + h * lds, lds, kv + voff + d, ldkv, list, L, o + h * hd + d, hd);
+    for (; d < hd; d += VL) mixes(some, 1, hd - d, s + h * lds, lds, kv + voff + d, ldkv, list, L, o + h * hd + d, hd);
+  }
 }
 
 // The rows first <= i < first+n of a group: o[i] = sum over j of softmax_j(scale q[i].k[j]) v[j], lse[i] = log of the softmax's

@@ -118,7 +118,7 @@ func each(t *testing.T, f func(t *testing.T, p, plain *Pool)) {
 func TestProductsEqualThePlainLoop(t *testing.T) {
 	each(t, func(t *testing.T, p, plain *Pool) {
 		s := newSource(1)
-		for _, m := range []int{1, 2, 4, 5, 12, 13, 40} {
+		for _, m := range []int{1, 2, 4, 5, 8, 11, 13, 16, 40} {
 			for _, n := range []int{1, 7, 16, 32, 33, 70, 129} {
 				k := []int{1, 8, 15, 17, 64, 530}[s.IntN(6)]
 				typ, inOut, add := DType(s.IntN(3)), s.IntN(2) == 0, s.IntN(2) == 0
@@ -318,6 +318,40 @@ func TestAttentionEqualsThePlainLoop(t *testing.T) {
 				closeTo(t, "dkv", dkv.values(), wkv.values(), 1e-5)
 				gaps(t, "dq", dq, edgeQ)
 				gaps(t, "dkv", dkv, edgeKV)
+			}
+		}
+	})
+}
+
+// A token that is generated is a group of its own, and its keys and values lie by head.
+func TestAttentionOfSingleRowsOverKeysByHeadEqualsThePlainLoop(t *testing.T) {
+	each(t, func(t *testing.T, p, plain *Pool) {
+		s := newSource(5)
+		for i, dim := range []int{1, 20, 33, 64, 80, 8, 64} {
+			h := Heads{Q: 10, KV: 2, Dim: dim, Scale: 0.3}
+			if i > 4 {
+				h.Window, h.Cap, h.Bias = 5, 1.5, NewALiBi(10)
+			}
+			groups := []Group{{Row: 0, N: 1, Own: 0}, {Row: 1, N: 1, Own: 90, Spans: []int32{0, 37, 40, 41}}, {Row: 2, N: 1, Own: 17, Spans: []int32{2, 17}}, {Row: 3, N: 2, Own: 60, Spans: []int32{5, 9}}}
+			q, kv := s.matrix(5, h.QCols()), s.matrix(100, h.KVCols())
+			byHead := NewMatrix(2*100, 2*dim)
+			for c := range 2 {
+				for r := range 100 {
+					n := copy(byHead.OfHead(c, 2).Row(r), kv.Row(r)[c*dim:(c+1)*dim])
+					copy(byHead.OfHead(c, 2).Row(r)[n:], kv.Row(r)[(2+c)*dim:(3+c)*dim])
+				}
+			}
+			want, lseWant := NewMatrix(5, h.QCols()), NewMatrix(5, 10)
+			plain.Attend(want, lseWant, q, kv, h, groups)
+			for _, keys := range []Matrix{kv, byHead} {
+				for _, p := range []*Pool{p, plain} {
+					got, lse := s.matrix(5, h.QCols()), s.matrix(5, 10)
+					edge := got.clone()
+					p.Attend(got, lse, q, keys, h, groups)
+					closeTo(t, "out", got.values(), want.values(), 1e-5)
+					closeTo(t, "lse", lse.values(), lseWant.values(), 1e-5)
+					gaps(t, "out", got, edge)
+				}
 			}
 		}
 	})

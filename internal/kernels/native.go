@@ -81,7 +81,8 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 		},
 		attend: func(a *attention, head int, u unit, room []float32) {
 			h := head * a.share()
-			C.attend(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, head*a.Dim), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.share()), C.int(a.Dim), C.float(a.Scale), C.int(a.Window), C.float(a.Cap), a.biases(h), a.ldb(),
+			kv, key, value := a.head(head)
+			C.attend(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(kv, 0, key), C.long(kv.Stride), C.int(value-key), C.int(a.share()), C.int(a.Dim), C.float(a.Scale), C.int(a.Window), C.float(a.Cap), a.biases(h), a.ldb(),
 				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride), ptr(room))
 		},
 		attendBack: func(a *attention, head int, u unit, dkv Matrix, room []float32) {

@@ -64,8 +64,11 @@ func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew i
 			pos:  int(l.Pos[t.Row]) + 1,
 		})
 	}
-	for range m.layers {
-		d.cache = append(d.cache, kernels.NewMatrix(f.Rows()+len(texts)*maxNew, m.heads.KVCols()))
+	keys := m.heads.KV * (f.Rows() + len(texts)*maxNew)
+	size := keys * 2 * m.heads.Dim
+	room := kernels.Floats(m.layers * size)
+	for layer := range m.layers {
+		d.cache = append(d.cache, kernels.View(room[layer*size:], keys, 2*m.heads.Dim))
 	}
 	l.CacheRows = make([]int32, f.Rows())
 	for i := range l.CacheRows {

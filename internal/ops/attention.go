@@ -297,10 +297,15 @@ func (g *Graph) attend(qkv *G.Node, a *Attention) *G.Node {
 			q, kv := a.split(in[0], nq, nk)
 			grown(&lse, nq, a.Heads.Q)
 			if g.Cache != nil {
-				for i, r := range g.Layout.CacheRows {
-					copy(g.Cache[a.Layer].Row(int(r)), kv.Row(i))
+				cache, half := g.Cache[a.Layer], a.Heads.KVCols()/2
+				for h := range a.Heads.KV {
+					key, of := h*a.Heads.Dim, cache.OfHead(h, a.Heads.KV)
+					for i, r := range g.Layout.CacheRows {
+						n := copy(of.Row(int(r)), kv.Row(i)[key:key+a.Heads.Dim])
+						copy(of.Row(int(r))[n:], kv.Row(i)[half+key:half+key+a.Heads.Dim])
+					}
 				}
-				kv = g.Cache[a.Layer]
+				kv = cache
 			}
 			g.Pool.Attend(out, lse, q, kv, a.Heads, groups())
 		},
