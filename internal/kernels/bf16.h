@@ -56,13 +56,16 @@ static inline int exact(int dtype, int parts) { return parts == 3 || dtype == BF
 
 // x[i][k] for i < n, k0 <= k < k1 of a matrix with rows along k, as the left factor: row by row, as they lie in memory
 static inline __attribute__((always_inline)) void along(const void *x, int dtype, int parts, long ld, int n, int k0, int k1, char *out) {
+  const int bytes = (k1 - k0) * size(dtype);
+  const long apart = (bytes < AHEAD ? AHEAD / bytes : 1) * ld; // in the order in which rows are read, AHEAD bytes
   for (int i = 0; i < n; i++) {
     char *to = out + i / 16 * TILE + i % 16 * 64;
     for (int k = k0; k < k1; k += DEPTH, to += parts * 2 * TILE) {
       __m512i p[3];
       long at = i * ld + k;
-      if (dtype == F32) _mm_prefetch((const float *)x + at + AHEAD / 4, _MM_HINT_T0), _mm_prefetch((const float *)x + at + AHEAD / 4 + 16, _MM_HINT_T0);
-      if (dtype != F32) _mm_prefetch((const uint16_t *)x + at + AHEAD / 2, _MM_HINT_T0);
+      const char *soon = (const char *)x + (at + apart) * size(dtype);
+      _mm_prefetch(soon, _MM_HINT_T0);
+      if (dtype == F32) _mm_prefetch(soon + 64, _MM_HINT_T0);
       if (dtype == BF16) { // is its own part
         _mm512_store_si512(to, _mm512_maskz_loadu_epi16(k1 - k >= DEPTH ? ~0u : (1u << (k1 - k)) - 1, (const uint16_t *)x + at));
         continue;
