@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	"ptune/internal/batch"
 	"ptune/internal/kernels"
@@ -16,21 +17,29 @@ type Text struct {
 
 // Decoder generates from several texts at once. Keys and values of all rows so far lie in a cache; soft prompts and shared
 // beginnings are in it once.
+//
+// The cache is a row of blocks: one for what the texts begin with, then one for every few tokens that all texts grow by. A block has
+// the rows of each layer, in that those of each key head. So a text's rows follow each other in memory, and what is not
+// reached is not touched.
 type Decoder struct {
 	m      *Model
 	gr     *graph
-	cache  []kernels.Matrix
+	cache  []kernels.Matrix // of each layer: its rows of the first block, and what lies behind
 	seqs   []sequence
 	maxNew int
+	step   int // tokens of a block
+	block  int // rows of a block
 }
 
 // sequence is one text's place in the cache.
 type sequence struct {
 	seen []int32 // spans of the text's rows
-	own  int     // the first of maxNew rows for what is generated
-	n    int     // rows of those in use
+	n    int     // tokens generated
 	pos  int     // the next row's position
 }
+
+// row is where keys and values of a text's n-th new token lie, counted from a layer's and a head's first row.
+func (d *Decoder) row(text, n int) int { return (1+n/d.step)*d.block + text*d.step + n%d.step }
 
 // NewDecoder runs the texts behind soft prompts of the given numbers of rows (prompts holds all of them, [ΣP, D]) and returns
 // the logits [texts, V] of what follows each. Up to maxNew tokens can be added to each text.
@@ -60,15 +69,17 @@ func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew i
 		g := l.TargetGroups[i]
 		d.seqs = append(d.seqs, sequence{
 			seen: addSpan(append([]int32(nil), g.Spans...), t.Row, t.Row+1),
-			own:  f.Rows() + i*maxNew,
 			pos:  int(l.Pos[t.Row]) + 1,
 		})
 	}
-	keys := m.heads.KV * (f.Rows() + len(texts)*maxNew)
-	size := keys * 2 * m.heads.Dim
-	room := kernels.Floats(m.layers * size)
+	d.step = min(32, max(1, maxNew))
+	head := max(f.Rows(), len(texts)*d.step) // rows of a head in a block
+	d.block = m.layers * m.heads.KV * head
+	wide := 2 * m.heads.Dim
+	room := kernels.Floats((1 + (maxNew+d.step-1)/d.step) * d.block * wide)
 	for layer := range m.layers {
-		d.cache = append(d.cache, kernels.View(room[layer*size:], keys, 2*m.heads.Dim))
+		rows := m.heads.KV * head
+		d.cache = append(d.cache, kernels.Matrix{Rows: rows, Cols: wide, Stride: wide, Data: room[layer*rows*wide:]})
 	}
 	l.CacheRows = make([]int32, f.Rows())
 	for i := range l.CacheRows {
@@ -90,11 +101,12 @@ func (d *Decoder) Next(texts []int, ids []int32) ([][]float32, error) {
 			return nil, fmt.Errorf("run %s: token id %d is not in the vocabulary of %d", d.m.Name, id, d.m.Vocab)
 		}
 		q := &d.seqs[texts[i]]
-		spans := addSpan(append([]int32(nil), q.seen...), q.own, q.own+q.n)
-		g := kernels.Group{Row: i, N: 1, Own: q.own + q.n, Spans: spans}
+		row := d.row(texts[i], q.n)
+		g := kernels.Group{Row: i, N: 1, Own: row, Spans: slices.Clone(q.seen)}
 		l.IDs, l.Pos = append(l.IDs, id), append(l.Pos, int32(q.pos))
 		l.Groups, l.TargetGroups = append(l.Groups, g), append(l.TargetGroups, g)
-		l.TargetRows, l.CacheRows = append(l.TargetRows, int32(i)), append(l.CacheRows, int32(q.own+q.n))
+		l.TargetRows, l.CacheRows = append(l.TargetRows, int32(i)), append(l.CacheRows, int32(row))
+		q.seen = addSpan(q.seen, row, row+1)
 		q.n++
 		q.pos++
 	}

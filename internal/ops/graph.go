@@ -42,7 +42,7 @@ type Layout struct {
 type Graph struct {
 	Pool   *kernels.Pool
 	Layout *Layout          // of the run to come
-	Cache  []kernels.Matrix // keys and values of each layer by head, [KV rows, 2 Dim]; nil outside generation
+	Cache  []kernels.Matrix // keys and values of each layer by head, as Attend takes them; nil outside generation
 	NLL    []float32        // after a run with a loss: −log p of each target
 
 	Recompute int                                                             // of so many values marked with Again one is computed twice rather than kept: 1 all, 0 none; set before the graph is built
