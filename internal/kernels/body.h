@@ -279,12 +279,17 @@ static inline __attribute__((always_inline)) void fours(int m, const float *x, l
       from[5] = p + passes < 4 ? (const char *)from[4] + passes * ld * size(dtype) : 0;
       float t[16] __attribute__((aligned(64)));
       const int j = (dtype == F32 ? sixteen_f32 : dtype == BF16 ? sixteen_bf16 : sixteen_f16)(at, k, from, t);
-      for (int i = 0; i < m4; i++)
-        for (int r = 0; r < n4; r++) {
-          float v = t[4 * i + r], *to = c + (4 * p + i) * ldc + n + r;
-          for (int q = j; q < k; q++) v += at[i][q] * scalar(from[r], dtype, q);
-          *to = (add ? *to : 0) + v;
-        }
+      for (int q = j; q < k; q++)
+        for (int i = 0; i < 16; i++) t[i] += at[i / 4][q] * scalar(from[i % 4], dtype, q);
+      for (int i = 0; i < m4; i++) {
+        float *to = c + (4 * p + i) * ldc + n;
+        if (add)
+          for (int r = 0; r < n4; r++) t[4 * i + r] += to[r];
+        if (n4 == 4) // of a known size: no call
+          memcpy(to, t + 4 * i, sizeof(float) * 4);
+        else
+          memcpy(to, t + 4 * i, sizeof(float) * n4);
+      }
     }
 }
 
