@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 
 	"ptune/internal/batch"
@@ -76,7 +77,16 @@ func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew i
 	head := max(f.Rows(), len(texts)*d.step) // rows of a head in a block
 	d.block = m.layers * m.heads.KV * head
 	wide := 2 * m.heads.Dim
-	room := kernels.Floats((1 + (maxNew+d.step-1)/d.step) * d.block * wide)
+	blocks := 2 + (maxNew-1)/d.step
+	if gb := float64(blocks) * float64(d.block) * float64(wide) * 4 / 1e9; gb > 1000 {
+		return nil, nil, fmt.Errorf("run %s: %d tokens more for each of %d texts want room for %.0f GB of keys and values, 1,000 at most: ask for fewer", m.Name, maxNew, len(texts), gb)
+	}
+	room, release := kernels.Reserve(blocks * d.block * wide)
+	if room == nil {
+		room = kernels.Floats(blocks * d.block * wide)
+	} else {
+		runtime.AddCleanup(d, func(release func()) { release() }, release)
+	}
 	for layer := range m.layers {
 		rows := m.heads.KV * head
 		d.cache = append(d.cache, kernels.Matrix{Rows: rows, Cols: wide, Stride: wide, Data: room[layer*rows*wide:]})

@@ -198,6 +198,22 @@ func TestKVCacheEqualsRecomputing(t *testing.T) {
 	}
 }
 
+// Room for a million tokens is taken as they come; room that no machine has is an error, not a crash.
+func TestRoomForTokensIsAskedForAndNotTaken(t *testing.T) {
+	m := load(t, bases[0], 1)
+	texts := []model.Text{{0, []int32{1, 20}}, {0, []int32{1, 21}}}
+	for _, most := range []int{1, 1 << 20} {
+		if _, _, err := m.NewDecoder(prompt(m, 3), []int{3}, texts, most); err != nil {
+			t.Errorf("%d tokens: %v", most, err)
+		}
+	}
+	for _, most := range []int{1 << 40, math.MaxInt} {
+		if _, _, err := m.NewDecoder(prompt(m, 3), []int{3}, texts, most); err == nil || !strings.Contains(err.Error(), "ask for fewer") {
+			t.Errorf("%d tokens: error %v, want one that says to ask for fewer", most, err)
+		}
+	}
+}
+
 func TestThePromptChangesTheLogits(t *testing.T) {
 	m := load(t, bases[0], 1)
 	with, err := m.Logits(prompt(m, 4), batch.Pack([]int{4}, ragged()[:1]))
