@@ -144,15 +144,7 @@ static float shape(float *s, int seen, int from, float scale, float cap, const f
 // the first key that a row sees of those listed, if its own is the last one
 static int first_seen(int own, int window) { return window > 0 && own >= window ? own - window + 1 : 0; }
 
-static inline V products(const float *a, const float *b, int n) {
-  V s = {};
-  int i = 0;
-  for (; i + VL <= n; i += VL) s += load(a + i) * load(b + i);
-  if (i < n) s += some(a + i, n - i) * some(b + i, n - i);
-  return s;
-}
-
-// o[h] = the sum of the value rows in s[h]'s proportions for the columns that wide vectors hold, or the last n of them
+// o[h] = the sum of the value rows in s[h]'s proportions for the columns of four vectors, or for the first n of one
 static inline __attribute__((always_inline)) void mix(const int heads, const int wide, int n, const float *s, int lds, const float *v, long ld, const int *list, int L, float *o, int hd) {
   V sums[4][4] = {};
   for (int j = 0; j < L; j++) {
@@ -201,9 +193,11 @@ static void one(const float *q, const float *kv, long ldkv, int voff, int heads,
     lse[h] = softmax(s + h * lds, L, by);
   }
   for (int h = 0; h < heads; h += 4) {
-    int some = heads - h < 4 ? heads - h : 4, d = 0;
-    for (; d + 4 * VL <= hd; d += 4 * VL) mixes(some, 4, 0, s + h * lds, lds, kv + voff + d, ldkv, list, L, o + h * hd + d, hd);
-    for (; d < hd; d += VL) mixes(some, 1, hd - d, s + h * lds, lds, kv + voff + d, ldkv, list, L, o + h * hd + d, hd);
+    const int four = heads - h < 4 ? heads - h : 4;
+    for (int d = 0, wide; d < hd; d += wide * VL) {
+      wide = hd - d < 4 * VL ? 1 : 4;
+      mixes(four, wide, hd - d, s + h * lds, lds, kv + voff + d, ldkv, list, L, o + h * hd + d, hd);
+    }
   }
 }
 

@@ -76,14 +76,16 @@ static inline V vexp(V x) {
 // tanh(y) = 1 - 2 / (e^2y + 1)
 static inline V vtanh(V y) { return 1.f - 2.f / (vexp(2.f * y) + 1.f); }
 
-static inline float dot(const float *a, const float *b, int n) {
+// the products of a and b, added up in as many sums as a vector has floats
+static inline V products(const float *a, const float *b, int n) {
   V s = {};
   int i = 0;
   for (; i + VL <= n; i += VL) s += load(a + i) * load(b + i);
-  float r = sum(s);
-  for (; i < n; i++) r += a[i] * b[i];
-  return r;
+  if (i < n) s += some(a + i, n - i) * some(b + i, n - i);
+  return s;
 }
+
+static inline float dot(const float *a, const float *b, int n) { return sum(products(a, b, n)); }
 
 static inline float scalar(const void *w, int dtype, long i) {
   if (dtype == F32) return ((const float *)w)[i];

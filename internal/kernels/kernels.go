@@ -94,9 +94,9 @@ type set struct {
 	panel         int             // floats of the room for panels of weights
 	pack          func(x Matrix, inOut bool, b0, b1 int, ap []float32)
 	product       func(ap []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix, add bool, bp []float32) // nil: the plain loop
-	once          int                                                                                                // up to so many rows product takes a weight stored [Out, In] from memory as it comes, in shares of any size
 	few           func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool)
 	fewRows       [3]int // up to how many rows few is used for each type of weight, four if stored [In, Out]: making panels would cost more
+	once          int    // up to so many rows product takes a weight stored [Out, In] from memory as it comes, in shares of any size
 	attend        func(a *attention, head int, u unit, room []float32)
 	attendBack    func(a *attention, head int, u unit, dkv Matrix, room []float32)
 	gated         func(act Activation, gate, up, out []float32)

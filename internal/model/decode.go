@@ -81,9 +81,10 @@ func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew i
 	if gb := float64(blocks) * float64(d.block) * float64(wide) * 4 / 1e9; gb > 1000 {
 		return nil, nil, fmt.Errorf("run %s: %d tokens more for each of %d texts want room for %.0f GB of keys and values, 1,000 at most: ask for fewer", m.Name, maxNew, len(texts), gb)
 	}
-	room, release := kernels.Reserve(blocks * d.block * wide)
+	values := blocks * d.block * wide
+	room, release := kernels.Reserve(values)
 	if room == nil {
-		room = kernels.Floats(blocks * d.block * wide)
+		room = kernels.Floats(values)
 	} else {
 		runtime.AddCleanup(d, func(release func()) { release() }, release)
 	}
