@@ -135,6 +135,7 @@ CASES = {
     "recompute": ("SmolLM2-135M, f32, phrases, `train.recompute: on`", training("smollm2-135m", "float32", "train", again="on")),
     "kept": ("SmolLM2-135M, f32, phrases, `train.recompute: off`", training("smollm2-135m", "float32", "train", again="off")),
     "64": ("SmolLM2-135M, f32, 8 rows of exactly 64 tokens", training("smollm2-135m", "float32", "of 64", batch=8)),
+    "64-recompute": ("the same, `train.recompute: on`", training("smollm2-135m", "float32", "of 64", batch=8, again="on")),
     "instruction": ("SmolLM2-135M, f32, phrases behind a 40-token instruction", training("smollm2-135m", "float32", "instruction")),
     "gpt2": ("gpt2, f32, phrases in 16s", training("gpt2", "float32", "train")),
     "process": ("SmolLM2-135M, f32, phrases: whole process, 10 steps and save", training("smollm2-135m", "float32", "train", steps=10)),

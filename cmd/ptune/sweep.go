@@ -314,9 +314,9 @@ func planSweep(task *config.Task, b *base, jobs []train.Job) error {
 		if err != nil {
 			return err
 		}
-		most = max(most, p.Bytes)
+		most = max(most, programBytes(p.Bytes, p.Packed))
 	}
-	if task.Train.Recompute == config.Auto && float64(b.WeightBytes()+programBytes(most)) > 0.9*availableMemory() {
+	if task.Train.Recompute == config.Auto && float64(b.WeightBytes()+most) > 0.9*availableMemory() {
 		b.Recompute = everyLayer
 	}
 	return nil

@@ -67,7 +67,7 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	}
 	p.share(outs, group)
 	blocks := (m + s.mr - 1) / s.mr
-	packed := grow(&p.packed, blocks*s.block(k))
+	packed := grow(&p.packed, int(p.Packed(m, k)/4))
 	each := max(1, 32/s.mr)
 	p.Each((blocks+each-1)/each, func(_, i int) { s.pack(x, inOut, i*each, min(blocks, (i+1)*each), packed) })
 	p.rooms(s.panel)
@@ -75,6 +75,14 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 		c := p.shares[i]
 		s.product(packed, m, k, ws[c.of], inOut, c.n0, c.n1, outs[c.of], add, p.scratch[thread])
 	})
+}
+
+// Packed is the bytes in which a product with that many rows and columns on its left keeps these.
+func (p *Pool) Packed(rows, cols int) int64 {
+	if p.set.block == nil {
+		return 0
+	}
+	return 4 * int64((rows+p.set.mr-1)/p.set.mr) * int64(p.set.block(cols))
 }
 
 // share cuts the columns of the outputs into groups of at most so many panels, of each output as many for every thread.

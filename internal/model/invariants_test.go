@@ -371,6 +371,34 @@ func TestValuesComputedTwiceGiveTheSameBitsInLessMemory(t *testing.T) {
 	}
 }
 
+// By hand, for a Llama of which everything is dropped that can be: gate and up, and queries, keys and values, are made twice.
+func TestWhatIsComputedTwiceIsTheMLPsAndAttentionsInputs(t *testing.T) {
+	m := load(t, "llama-gqa-tied-f32", 1)
+	const d, inner, q, kv, layers = 48, 56, 48, 16, 3 // config.json
+	f := batch.Pack([]int{4}, []batch.Example{{IDs: make([]int32, 9), From: 7}})
+	const rows, targets = 4 + 9 - 1, 2
+	kept, err := m.Plan(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Recompute = 1
+	again, err := m.Plan(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 0.0
+	for layer := range layers {
+		asking := float64(rows)
+		if layer == layers-1 {
+			asking = targets
+		}
+		want += 2*d*(asking*q+rows*2*kv) + 2*d*2*inner*asking
+	}
+	if got := again.FLOPs - kept.FLOPs; got != want {
+		t.Errorf("%g FLOPs are done again, by hand %g", got, want)
+	}
+}
+
 // A plan counts what DESIGN's rules leave of a step: here by hand.
 func TestAPlanCountsTheWorkOfAStep(t *testing.T) {
 	m := load(t, "llama-gqa-tied-f32", 1)

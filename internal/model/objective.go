@@ -135,6 +135,9 @@ func (m *Model) Plan(f *batch.Forest) (ops.Plan, error) {
 	if err != nil {
 		return ops.Plan{}, fmt.Errorf("plan a run of %s: %w", m.Name, err)
 	}
+	for _, b := range m.arch.Blocks {
+		plan.Packed = max(plan.Packed, m.pool.Packed(f.Rows(), b.MLP.Down.Weight.In))
+	}
 	return plan, nil
 }
 

@@ -45,7 +45,7 @@ type Graph struct {
 	Cache  []kernels.Matrix // keys and values of each layer by head, as Attend takes them; nil outside generation
 	NLL    []float32        // after a run with a loss: −log p of each target
 
-	Recompute int                                                             // of so many values marked with Again one is computed twice rather than kept: 1 all, 0 none; set before the graph is built
+	Recompute int                                                             // of so many values marked with Again one is computed twice rather than kept: 1 all, and what attention reads, 0 none; set before the graph is built
 	Observe   func(operator string, flops, bytes float64, took time.Duration) // told of each operator after it has run: what it multiplied, the values it read and wrote; nil: nobody
 
 	g       *G.ExprGraph
@@ -59,8 +59,9 @@ type Graph struct {
 
 // Plan is what a run will take.
 type Plan struct {
-	FLOPs float64 // of products and attention, a multiplication with its addition as two
-	Bytes int64   // of the values at the fullest moment
+	FLOPs  float64 // of products and attention, a multiplication with its addition as two
+	Bytes  int64   // of the values at the fullest moment
+	Packed int64   // of the kernels' own copy of what is multiplied
 }
 
 // NewGraph is an empty graph whose operators run on pool and keep their values in arena, which graphs that do not run at
@@ -252,7 +253,9 @@ func (o *operator) rerun() {
 	for i, p := range o.args {
 		if p.out.Data == nil {
 			p.rerun()
-			defer p.recycle()
+			left := p.left
+			p.left = 1 // o alone reads it this time, and may take it over
+			defer func() { p.recycle(); p.left = left }()
 		}
 		o.in[i] = p.out
 	}
