@@ -53,6 +53,11 @@ func recomputed(task *config.Task) int {
 	return everySecondLayer
 }
 
+// tight tells whether train.recompute leaves it to memory, and there is too little for so many bytes.
+func tight(task *config.Task, bytes int64) bool {
+	return task.Train.Recompute == config.Auto && float64(bytes) > 0.9*availableMemory()
+}
+
 // planRun says what memory a run takes, decides whether values are computed twice and, if asked to, counts the work of its steps.
 func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bool) (plan, error) {
 	p := plan{Steps: c.Steps, WeightBytes: b.WeightBytes()}
@@ -75,7 +80,7 @@ func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bo
 	if err := count(recomputed(task)); err != nil {
 		return p, err
 	}
-	if available := availableMemory(); task.Train.Recompute == config.Auto && float64(p.MemoryBytes) > 0.9*available {
+	if tight(task, p.MemoryBytes) {
 		if err := count(everyLayer); err != nil {
 			return p, err
 		}

@@ -316,7 +316,7 @@ func planSweep(task *config.Task, b *base, jobs []train.Job) error {
 		}
 		most = max(most, programBytes(p.Bytes, p.Packed))
 	}
-	if task.Train.Recompute == config.Auto && float64(b.WeightBytes()+most) > 0.9*availableMemory() {
+	if tight(task, b.WeightBytes()+most) {
 		b.Recompute = everyLayer
 	}
 	return nil
