@@ -21,10 +21,11 @@ import (
 // base is a loaded model with its tokenizer and the threads it runs on.
 type base struct {
 	*model.Model
-	tok   *tokenize.Tokenizer
-	pool  *kernels.Pool
-	files fs.FS          // of the model
-	talks *chat.Template // once it has been asked for
+	tok    *tokenize.Tokenizer
+	pool   *kernels.Pool
+	files  fs.FS          // of the model
+	talks  *chat.Template // once it has been asked for
+	memory func() float64 // bytes that can be had
 }
 
 // chat is the base's chat template.
@@ -83,7 +84,7 @@ func openBase(path string, o computeOptions) (*base, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &base{pool: pool, files: os.DirFS(dir)}
+	b := &base{pool: pool, files: os.DirFS(dir), memory: availableMemory}
 	if path == demo.Name {
 		b.files = demo.Base()
 		if b.Model, err = model.LoadFS(demo.Name, demo.Base(), pool); err == nil {

@@ -54,8 +54,8 @@ func recomputed(task *config.Task) int {
 }
 
 // tight tells whether train.recompute leaves it to memory, and there is too little for so many bytes.
-func tight(task *config.Task, bytes int64) bool {
-	return task.Train.Recompute == config.Auto && float64(bytes) > 0.9*availableMemory()
+func (b *base) tight(task *config.Task, bytes int64) bool {
+	return task.Train.Recompute == config.Auto && float64(bytes) > 0.9*b.memory()
 }
 
 // planRun says what memory a run takes, decides whether values are computed twice and, if asked to, counts the work of its steps.
@@ -80,14 +80,14 @@ func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bo
 	if err := count(recomputed(task)); err != nil {
 		return p, err
 	}
-	if tight(task, p.MemoryBytes) {
+	if b.tight(task, p.MemoryBytes) {
 		if err := count(everyLayer); err != nil {
 			return p, err
 		}
 	}
-	if needed, available := p.MemoryBytes-p.WeightBytes, availableMemory(); float64(needed) > available { // weights are mapped, and can be read again
+	if needed, available := p.MemoryBytes-p.WeightBytes, b.memory(); float64(needed) > available { // weights are mapped, and can be read again
 		return p, wrong{withHint(fmt.Errorf("the run takes about %d MB beside the model's files, and %d MB can be had", needed>>20, int64(available)>>20),
-			"train.micro_batch_tokens: %d would take about half, and give the same result to rounding", max(1, task.Train.MicroBatchTokens/2))}
+			"train.micro_batch_tokens: %d would take about half, and give the same result to rounding", max(1, min(task.Train.MicroBatchTokens, p.Rows)/2))}
 	}
 	if !work {
 		return p, nil

@@ -316,7 +316,7 @@ func planSweep(task *config.Task, b *base, jobs []train.Job) error {
 		}
 		most = max(most, programBytes(p.Bytes, p.Packed))
 	}
-	if tight(task, b.WeightBytes()+most) {
+	if b.tight(task, b.WeightBytes()+most) {
 		b.Recompute = everyLayer
 	}
 	return nil

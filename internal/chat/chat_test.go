@@ -118,6 +118,9 @@ func TestATemplateIsFoundWhereTransformersFindsIt(t *testing.T) {
 			t.Errorf("%s: it renders to %q, %v, want %q", name, got, err, c.want)
 		}
 	}
+	if _, err := chat.Open("m", fstest.MapFS{"tokenizer_config.json": file("{" + strings.Repeat(" ", 16<<20) + "}")}); err == nil || !strings.Contains(err.Error(), "tokenizer_config.json is larger than 16 MB") {
+		t.Errorf("a file of more than 16 MB: %v", err)
+	}
 	if _, err := chat.Open("m", fstest.MapFS{"tokenizer_config.json": file("{}")}); !errors.Is(err, chat.ErrNone) {
 		t.Errorf("a model without one: %v, want ErrNone", err)
 	}

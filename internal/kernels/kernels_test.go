@@ -548,3 +548,26 @@ func TestEveryShareIsDoneOnceWhetherThreadsSleepOrNot(t *testing.T) {
 		p.Close()
 	}
 }
+
+// By hand: sets take rows in their own number, and values in four bytes, or as bf16 in three parts and 32 at a time.
+func TestAProductSaysWhatItPacks(t *testing.T) {
+	for _, s := range sets(F32) {
+		rows, cols, bytes := s.mr, 100, 4
+		switch s.name {
+		case "plain":
+			rows, bytes = 0, 0
+		case "amx":
+			rows, cols, bytes = 32, 128, 6
+		}
+		p := &Pool{set: s}
+		for _, m := range []int{1, 32, 33} {
+			want := 0
+			if rows > 0 {
+				want = (m + rows - 1) / rows * rows * cols * bytes
+			}
+			if got := p.Packed(m, 100); got != int64(want) {
+				t.Errorf("%s: %d rows of 100 are packed in %d bytes, by hand %d", s.name, m, got, want)
+			}
+		}
+	}
+}

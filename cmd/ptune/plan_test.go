@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ptune/internal/config"
+)
+
+func TestARunMakesValuesTwiceWhereMemoryIsShortAndIsRefusedWhereThereIsTooLittle(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	rows := write("rows.jsonl", strings.Repeat(`{"text": "`+strings.Repeat("It was worth every minute. ", 20)+`", "mood": "good"}`+"\n", 8))
+	path := write("task.yaml", "model: ptune:demo\nprompt: {tokens: 4, init: vocab}\ndata: {train: "+rows+", input: \"{text}\", target: \" {mood}\"}\ntrain: {steps: 2, batch_size: 8}\noutput: {prompt: p.st}\n")
+	b, err := openBase("ptune:demo", computeOptions{compute: "f32"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	plan := func(recompute string, memory float64) (plan, error) {
+		task, err := config.Load(path, []string{"train.recompute=" + recompute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, err := loadRows(task, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start, err := startPrompt(task, b, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := runConfig(task, b, set, start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.memory = func() float64 { return memory }
+		return planRun(task, b, c, set, false)
+	}
+	usual, err := plan(config.Auto, 1e12)
+	if err != nil || usual.Recompute != everySecondLayer {
+		t.Fatalf("with memory for all: recompute %d, %v; want every second layer", usual.Recompute, err)
+	}
+	enough := float64(usual.MemoryBytes) / 0.9
+	if p, err := plan(config.Auto, enough+1); err != nil || p.Recompute != everySecondLayer {
+		t.Errorf("with just enough memory: recompute %d, %v; want every second layer", p.Recompute, err)
+	}
+	lean, err := plan(config.Auto, enough-1e3)
+	if err != nil || lean.Recompute != everyLayer || lean.MemoryBytes >= usual.MemoryBytes {
+		t.Errorf("with a little less: recompute %d, %d bytes, %v; want every layer and less than %d bytes", lean.Recompute, lean.MemoryBytes, err, usual.MemoryBytes)
+	}
+	if p, err := plan(config.Off, enough-1e3); err != nil || p.Recompute != noLayer {
+		t.Errorf("with a little less, and train.recompute off: recompute %d, %v; want none", p.Recompute, err)
+	}
+	beside := float64(lean.MemoryBytes - lean.WeightBytes)
+	if _, err := plan(config.Auto, beside); err != nil {
+		t.Errorf("with memory for all but the mapped file: %v", err)
+	}
+	short := &hinted{}
+	half := fmt.Sprintf("train.micro_batch_tokens: %d would take about half", usual.Rows/2)
+	if _, err := plan(config.Auto, beside-1); !errors.As(err, &short) || !strings.Contains(short.hint, half) {
+		t.Errorf("with one byte less: %v, hint %q; want a refusal that says what to set", err, short.hint)
+	}
+}
