@@ -6,9 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reserve is room for n values that takes no memory until it is touched, page by page, with a function that gives it back; nil where the
-// system does not lend so much.
-func Reserve(n int) (room []float32, release func()) {
+// reserve is Reserve's room, with a function that gives it back.
+func reserve(n int) (room []float32, unmap func()) {
 	b, err := unix.Mmap(-1, 0, 4*n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, nil

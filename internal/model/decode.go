@@ -2,7 +2,6 @@ package model
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 
 	"ptune/internal/batch"
@@ -74,23 +73,20 @@ func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew i
 		})
 	}
 	d.step = min(32, max(1, maxNew))
-	head := max(f.Rows(), len(texts)*d.step) // rows of a head in a block
-	d.block = m.layers * m.heads.KV * head
+	keys := m.heads.KV * max(f.Rows(), len(texts)*d.step) // rows of a layer in a block
+	d.block = m.layers * keys
 	wide := 2 * m.heads.Dim
 	blocks := 2 + (maxNew-1)/d.step
 	if gb := float64(blocks) * float64(d.block) * float64(wide) * 4 / 1e9; gb > 1000 {
 		return nil, nil, fmt.Errorf("run %s: %d tokens more for each of %d texts want room for %.0f GB of keys and values, 1,000 at most: ask for fewer", m.Name, maxNew, len(texts), gb)
 	}
 	values := blocks * d.block * wide
-	room, release := kernels.Reserve(values)
+	room, _ := kernels.Reserve(d, values)
 	if room == nil {
 		room = kernels.Floats(values)
-	} else {
-		runtime.AddCleanup(d, func(release func()) { release() }, release)
 	}
 	for layer := range m.layers {
-		rows := m.heads.KV * head
-		d.cache = append(d.cache, kernels.Matrix{Rows: rows, Cols: wide, Stride: wide, Data: room[layer*rows*wide:]})
+		d.cache = append(d.cache, kernels.Matrix{Rows: keys, Cols: wide, Stride: wide, Data: room[layer*keys*wide:]})
 	}
 	l.CacheRows = make([]int32, f.Rows())
 	for i := range l.CacheRows {

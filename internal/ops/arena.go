@@ -1,7 +1,6 @@
 package ops
 
 import (
-	"runtime"
 	"slices"
 	"unsafe"
 
@@ -59,10 +58,8 @@ func (a *Arena) Close() {
 // grow adds a slab with room for need values.
 func (a *Arena) grow(need int) {
 	if len(a.slabs) == 0 && need <= reserved {
-		if room, release := kernels.Reserve(reserved); room != nil {
-			a.slabs = append(a.slabs, slab{data: room, free: []piece{{0, len(room)}}})
-			forgotten := runtime.AddCleanup(a, func(release func()) { release() }, release)
-			a.close = func() { forgotten.Stop(); release() }
+		if room, release := kernels.Reserve(a, reserved); room != nil {
+			a.slabs, a.close = append(a.slabs, slab{data: room, free: []piece{{0, len(room)}}}), release
 			return
 		}
 	}

@@ -69,8 +69,7 @@ func (g *Graph) Attend(h *G.Node, a *Attention) *G.Node {
 	if a.Rotary != nil {
 		qkv = g.rotate(qkv, a, false)
 	}
-	qkv.Op().(*operator).again = g.Recompute == 1 // takes longer for each byte than what is marked with Again
-	return g.attend(qkv, a)
+	return g.attend(g.againWithAll(qkv), a)
 }
 
 // project is the flat queries, keys and values of h.

@@ -83,6 +83,12 @@ func (g *Graph) Again(n *G.Node) *G.Node {
 	return n
 }
 
+// againWithAll marks a value that takes longer for each byte than those of Again: it is dropped where all of them are.
+func (g *Graph) againWithAll(n *G.Node) *G.Node {
+	n.Op().(*operator).again = g.Recompute == 1
+	return n
+}
+
 // Grad is the node of d loss / d input.
 func (g *Graph) Grad(loss, input *G.Node) (*G.Node, error) {
 	for _, o := range g.all {
