@@ -95,7 +95,7 @@ def generating(dtype, batch, n, compute="f32"):
         x = argparse.Namespace(ptune=a.ptune, model=path, rows=rows("train", path), steps=1, batch=2, adapter=os.path.join(WORK, "adapter-smollm2-135m"))
         if not os.path.exists(x.adapter):
             subprocess.run([sys.executable, os.path.join(HERE, "peer.py"), a.ptune, "--model", path, "--rows", x.rows, "--start", x.adapter], **PEER)
-        peer.ptune(x, WORK)  # a prompt
+        peer.ptune(x, WORK, "--set", "train.learning_rate=1e-12")  # the adapter's prompt as ptune's: a trained one may end its texts
         def ours(n):
             t = time.perf_counter()
             out = subprocess.run([a.ptune, "generate", "--prompt", WORK + "/x.st", "--model", path, "--max-tokens", str(n), "--threads", "2", "--json", "--compute", compute] + texts, **PEER).stdout

@@ -6,16 +6,19 @@ package kernels
 int ptune_amx_allowed(void);
 #define DECLARE_BF16(P) \
   void P##pack(const float*, long, int, int, int, int, int, int, float*); \
-  void P##product(const float*, int, int, int, const void*, int, int, int, long, int, int, float*, long, int, float*);
+  void P##product(const float*, int, int, int, const void*, int, int, int, long, int, int, float*, long, int, float*); \
+  void P##few(const float*, int, int, int, const void*, int, int, long, int, int, float*, long, int);
 DECLARE_BF16(ptune_bf16_)
 DECLARE_BF16(ptune_amx_)
-void ptune_amx_few(const float*, int, int, int, const void*, int, int, long, int, int, float*, long, int);
 
 static void bf16_pack(int tiles, const float *x, long ldx, int m, int k, int parts, int left, int b0, int b1, float *xp) {
   (tiles ? ptune_amx_pack : ptune_bf16_pack)(x, ldx, m, k, parts, left, b0, b1, xp);
 }
 static void bf16_product(int tiles, const float *xp, int m, int k, int xparts, const void *w, int dtype, int wparts, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, float *wp) {
   (tiles ? ptune_amx_product : ptune_bf16_product)(xp, m, k, xparts, w, dtype, wparts, in_out, ld, n0, n1, c, ldc, add, wp);
+}
+static void bf16_few(int tiles, const float *xp, int m, int k, int xparts, const void *w, int dtype, int wparts, long ld, int n0, int n1, float *c, long ldc, int add) {
+  (tiles ? ptune_amx_few : ptune_bf16_few)(xp, m, k, xparts, w, dtype, wparts, ld, n0, n1, c, ldc, add);
 }
 */
 import "C"
@@ -61,10 +64,8 @@ func bf16Set(s set, tiles C.int, parts int) set {
 	if parts == 3 {
 		s.fewRows[F32] = 16
 	}
-	if tiles == 1 {
-		s.once = 16
-	}
-	once := s.once
+	const once = 16
+	s.once = once
 	s.block = func(k int) int { return (k + depth - 1) / depth * depth * side * parts / 2 }
 	s.group, s.panel = group, group*steps*depth*side*parts/2
 	s.pack = func(x Matrix, inOut bool, b0, b1 int, ap []float32) {
@@ -73,7 +74,7 @@ func bf16Set(s set, tiles C.int, parts int) set {
 	s.product = func(ap []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix, add bool, bp []float32) {
 		wparts := min(parts, [...]int{F32: 3, BF16: 1, F16: 2}[w.DType])
 		if m <= once && !inOut { // f32 in parts never comes here (fewRows)
-			C.ptune_amx_few(ptr(ap), C.int(m), C.int(k), C.int(parts), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.int(wparts), C.long(w.Stride),
+			C.bf16_few(tiles, ptr(ap), C.int(m), C.int(k), C.int(parts), unsafe.Pointer(&w.Data[0]), C.int(w.DType), C.int(wparts), C.long(w.Stride),
 				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add))
 			return
 		}
