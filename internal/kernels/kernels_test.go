@@ -178,7 +178,7 @@ func TestProductsInBF16RoundTheirInputsAndNothingElse(t *testing.T) {
 		}
 		defer p.Close()
 		s := newSource(8)
-		for _, c := range []struct{ m, n, k int }{{5, 7, 9}, {17, 33, 64}, {40, 129, 700}, {70, 300, 31}} {
+		for _, c := range []struct{ m, n, k int }{{5, 7, 9}, {13, 40, 192}, {17, 33, 64}, {40, 129, 700}, {70, 300, 31}} {
 			for _, typ := range []DType{F32, BF16, F16} {
 				for _, inOut := range []bool{false, true} {
 					w, x, got, want := s.weight(c.n, c.k, typ, inOut), s.matrix(c.m, c.k), s.matrix(c.m, c.n), NewMatrix(c.m, c.n)
