@@ -3,7 +3,7 @@
     python testdata/bench.py bin/ptune [CASE...] [--rounds 5] [--results docs/performance.json]
 
 Each case is run in turn, peer then ptune, --rounds times, each run in a process of its own on two threads; what is kept is the
-median and the range of each round's ratio. The results are merged into --results. Models have the real shapes and random
+median and the range of each round's ratio. The results are merged into those of this machine in --results. Models have the real shapes and random
 weights; they are made in .bench/ once. Tokenizers and SST-2 are read from the folder that PTUNE_SHARED names (../shared).
 """
 import argparse, datetime, json, os, platform, shutil, statistics, subprocess, sys, time
@@ -172,6 +172,8 @@ def main():
     results = json.load(open(a.results)) if os.path.exists(a.results) else {}
     cpu = [x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")]
     flags = next(x for x in open("/proc/cpuinfo") if x.startswith("flags")).split()
+    machine = "%d × %s (%s)" % (len(cpu), cpu[0], ", ".join(x for x in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if x in flags))
+    here = results.setdefault(machine, {}).setdefault("cases", {})
     for name in a.cases or CASES:
         title, case = CASES[name]
         got = list(case(a))
@@ -182,11 +184,10 @@ def main():
                 ratios = sorted(o[what] / t[what] if what in BETTER_IF_MORE else t[what] / o[what] for t, o in got)
                 r[what].update(peer=statistics.median(t[what] for t, _ in got), ratio=[statistics.median(ratios), ratios[0], ratios[-1]])
         import torch, transformers, peft
-        r["machine"] = "%d × %s (%s)" % (len(cpu), cpu[0], ", ".join(x for x in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if x in flags))
         r["versions"] = "ptune %s, torch %s, transformers %s, peft %s, Linux %s" % (subprocess.run(["git", "-C", HERE, "describe", "--always"], **PEER).stdout.decode().strip(),
             torch.__version__.split("+")[0], transformers.__version__, peft.__version__, platform.release().split("-")[0])
         r["date"] = datetime.date.today().isoformat()
-        results[name] = r
+        here[name] = r
         print(name, json.dumps({k: v for k, v in r.items() if isinstance(v, dict)}), flush=True)
         with open(a.results, "w") as f:
             json.dump(results, f, indent=1, ensure_ascii=False)
