@@ -124,47 +124,52 @@ void K(pack)(const float *x, long ldx, int m, int k, int b0, int b1, float *ap) 
   }
 }
 
-// bp[k][j] = w[n+j][k0+k] (weights stored [out, in]); columns beyond nb are zero
-static __attribute__((noinline)) void panel_out_in(const void *w, int dtype, long ld, int n, int nb, int k0, int kb, float *bp) {
+// bp[k][j] = w[j][k] for j < nb, k < kb (weights stored [out, in]); columns beyond nb are zero
+static inline __attribute__((always_inline)) void turned(const void *w, const int dtype, long ld, int nb, int kb, float *bp) {
   if (nb < NR) memset(bp, 0, sizeof(float) * NR * kb);
-  for (int j = 0; j < nb; j += VL) {
-    int jn = nb - j < VL ? nb - j : VL;
+  int j = 0;
+  for (; j + VL <= nb; j += VL) {
     int k = 0;
     for (; k + VL <= kb; k += VL) { // a VL x VL block: convert its rows, then write its columns
       float t[VL][VL] __attribute__((aligned(64)));
-      for (int i = 0; i < jn; i++) *(V *)t[i] = vector(w, dtype, (long)(n + j + i) * ld + k0 + k);
-      if (jn == VL)
-        transpose(t, bp + (long)k * NR + j, NR);
-      else
-        for (int i = 0; i < jn; i++)
-          for (int c = 0; c < VL; c++) bp[(long)(k + c) * NR + j + i] = t[i][c];
+#pragma GCC unroll 16
+      for (int i = 0; i < VL; i++) *(V *)t[i] = vector(w, dtype, (j + i) * ld + k);
+      transpose(t, bp + (long)k * NR + j, NR);
     }
     for (; k < kb; k++)
-      for (int i = 0; i < jn; i++) bp[(long)k * NR + j + i] = scalar(w, dtype, (long)(n + j + i) * ld + k0 + k);
+      for (int i = 0; i < VL; i++) bp[(long)k * NR + j + i] = scalar(w, dtype, (j + i) * ld + k);
   }
+  for (; j < nb; j++)
+    for (int k = 0; k < kb; k++) bp[(long)k * NR + j] = scalar(w, dtype, j * ld + k);
 }
 
-// bp[k][j] = w[k0+k][n+j] (weights stored [in, out]); columns beyond nb are zero
-static __attribute__((noinline)) void panel_in_out(const void *w, int dtype, long ld, int n, int nb, int k0, int kb, float *bp) {
-  for (int k = 0; k < kb; k++, bp += NR) {
-    long row = (long)(k0 + k) * ld + n;
-    if (nb == NR) {
-      store(bp, vector(w, dtype, row));
-      store(bp + VL, vector(w, dtype, row + VL));
-    } else
-      for (int j = 0; j < NR; j++) bp[j] = j < nb ? scalar(w, dtype, row + j) : 0;
-  }
+// bp[k][j] = w[k][j] (weights stored [in, out]); columns beyond nb are zero
+static inline __attribute__((always_inline)) void straight(const void *w, const int dtype, long ld, int nb, int kb, float *bp) {
+  for (int k = 0; k < kb; k++, bp += NR)
+    for (int j = 0; j < NR; j++) bp[j] = j < nb ? scalar(w, dtype, k * ld + j) : 0;
 }
 
-// c[i][j] (+)= sum over k of ap[k][i] bp[k][j], for i < mb, j < nb
-static __attribute__((noinline)) void tile(int kb, const float *ap, const float *bp, float *c, long ldc, int mb, int nb, int add) {
+static __attribute__((noinline)) void panel(const void *w, int dtype, int in_out, long ld, int nb, int kb, float *bp) {
+#define PANEL(dtype) in_out ? straight(w, dtype, ld, nb, kb, bp) : turned(w, dtype, ld, nb, kb, bp)
+  dtype == F32 ? (PANEL(F32)) : dtype == BF16 ? (PANEL(BF16)) : (PANEL(F16));
+#undef PANEL
+}
+
+// c[i][j] (+)= sum over k of ap[k][i] bp[k][j], for i < mb, j < nb; with make, bp becomes w (stored [in, out]) on the way, which the
+// multiply-adds hide
+static inline __attribute__((always_inline)) void tile(const int make, const void *w, const int dtype, long ld, int kb, const float *ap, float *bp, float *c, long ldc, int mb, int nb, int add) {
   V r[MR][2];
+#pragma GCC unroll 16
   for (int i = 0; i < MR; i++) r[i][0] = r[i][1] = (V){};
   for (int i = 0; i < MR && i < mb; i++) {
     __builtin_prefetch(c + i * ldc, 1);
     __builtin_prefetch(c + i * ldc + nb - 1, 1);
   }
   for (int k = 0; k < kb; k++, ap += MR, bp += NR) {
+    if (make) {
+      store(bp, vector(w, dtype, k * ld));
+      store(bp + VL, vector(w, dtype, k * ld + VL));
+    }
     V b0 = load(bp), b1 = load(bp + VL);
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
@@ -173,22 +178,48 @@ static __attribute__((noinline)) void tile(int kb, const float *ap, const float 
       r[i][1] += a * b1;
     }
   }
-  for (int i = 0; i < MR && i < mb; i++, c += ldc) {
-    if (nb == NR) {
-      store(c, r[i][0] + (add ? load(c) : (V){}));
-      store(c + VL, r[i][1] + (add ? load(c + VL) : (V){}));
-    } else
-      for (int j = 0; j < nb; j++) c[j] = (add ? c[j] : 0) + r[i][j / VL][j % VL];
+  if (mb >= MR && nb == NR) { // from the registers to where it belongs
+    if (add)
+#pragma GCC unroll 16
+      for (int i = 0; i < MR; i++) r[i][0] += load(c + i * ldc), r[i][1] += load(c + i * ldc + VL);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) store(c + i * ldc, r[i][0]), store(c + i * ldc + VL, r[i][1]);
+    return;
   }
+  float t[MR][NR];
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; i++) store(t[i], r[i][0]), store(t[i] + VL, r[i][1]);
+  for (int i = 0; i < MR && i < mb; i++, c += ldc)
+    if (nb == NR) {
+      store(c, load(t[i]) + (add ? load(c) : (V){}));
+      store(c + VL, load(t[i] + VL) + (add ? load(c + VL) : (V){}));
+    } else
+      for (int j = 0; j < nb; j++) c[j] = t[i][j] + (add ? c[j] : 0);
 }
 
-// asks for share i of n of a panel's weights: the outputs n to n+nb of the inputs k0 to k0+kb
-static inline void fetch(const void *w, int dtype, int in_out, long ld, int n, int nb, int k0, int kb, int i, int of) {
+static __attribute__((noinline)) void tile_of_panel(int kb, const float *ap, float *bp, float *c, long ldc, int mb, int nb, int add) {
+  tile(0, 0, F32, 0, kb, ap, bp, c, ldc, mb, nb, add);
+}
+
+static __attribute__((noinline)) void tile_and_panel(const void *w, int dtype, long ld, int kb, const float *ap, float *bp, float *c, long ldc, int mb, int add) {
+  if (dtype == F32)
+    tile(1, w, F32, ld, kb, ap, bp, c, ldc, mb, NR, add);
+  else if (dtype == BF16)
+    tile(1, w, BF16, ld, kb, ap, bp, c, ldc, mb, NR, add);
+  else
+    tile(1, w, F16, ld, kb, ap, bp, c, ldc, mb, NR, add);
+}
+
+// Asks for share i of a panel's weights: the outputs n to n+nb of the inputs k0 to k0+kb. Of each row it reads what lies before,
+// where that has been multiplied just now: some CPUs ask for nothing on a page that they have to look up first.
+static inline void fetch(const void *w, int dtype, int in_out, long ld, int n, int nb, int k0, int kb, int before, int i, int of) {
   int rows = in_out ? kb : nb;
   long bytes = (long)(in_out ? nb : kb) * size(dtype);
   const char *from = (const char *)w + size(dtype) * (in_out ? k0 * ld + n : n * ld + k0);
-  for (long r = (long)rows * i / of; r < (long)rows * (i + 1) / of; r++)
-    for (long at = 0; at < bytes; at += 64) __builtin_prefetch(from + r * ld * size(dtype) + at, 0, 2);
+  for (long r = (long)rows * i / of; r < (long)rows * (i + 1) / of; r++) {
+    if (before) (void)*(volatile const char *)(from + r * ld * size(dtype) - 1);
+    for (long at = 0; at < bytes; at += 64) __builtin_prefetch(from + r * ld * size(dtype) + at, 0, 3);
+  }
 }
 
 // c[m][n] (+)= sum over k of x[m][k] w(k, n) for the columns n0 <= n < n1; ap is x packed, bp room for one panel
@@ -198,13 +229,20 @@ void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_
     int kb = k - k0 < depth ? k - k0 : depth;
     for (int n = n0; n < n1; n += NR) {
       int nb = n1 - n < NR ? n1 - n : NR;
-      (in_out ? panel_in_out : panel_out_in)(w, dtype, ld, n, nb, k0, kb, bp);
+      const void *from = (const char *)w + size(dtype) * (in_out ? k0 * ld + n : n * ld + k0);
+      const int on_the_way = in_out && nb == NR;
+      if (!on_the_way) panel(from, dtype, in_out, ld, nb, kb, bp);
       for (int b = 0; b < blocks; b++) { // the next panel's weights arrive meanwhile
         if (n + NR < n1)
-          fetch(w, dtype, in_out, ld, n + NR, n1 - n - NR < NR ? n1 - n - NR : NR, k0, kb, b, blocks);
+          fetch(w, dtype, in_out, ld, n + NR, n1 - n - NR < NR ? n1 - n - NR : NR, k0, kb, in_out || k0 > 0, b, blocks);
         else if (k0 + kb < k)
-          fetch(w, dtype, in_out, ld, n0, n1 - n0 < NR ? n1 - n0 : NR, k0 + kb, k - k0 - kb < depth ? k - k0 - kb : depth, b, blocks);
-        tile(kb, ap + (long)b * MR * k + (long)k0 * MR, bp, c + (long)b * MR * ldc + n, ldc, m - b * MR, nb, add || k0 > 0);
+          fetch(w, dtype, in_out, ld, n0, n1 - n0 < NR ? n1 - n0 : NR, k0 + kb, k - k0 - kb < depth ? k - k0 - kb : depth, !in_out, b, blocks);
+        const float *a = ap + (long)b * MR * k + (long)k0 * MR;
+        float *to = c + (long)b * MR * ldc + n;
+        if (on_the_way && b == 0)
+          tile_and_panel(from, dtype, ld, kb, a, bp, to, ldc, m, add || k0 > 0);
+        else
+          tile_of_panel(kb, a, bp, to, ldc, m - b * MR, nb, add || k0 > 0);
       }
     }
   }
