@@ -16,6 +16,7 @@ type Pool struct {
 	packed  []float32   // x in tiles, of the product that runs
 	shares  []share     // of the product that runs
 	scratch [][]float32 // one for each thread
+	rested  []time.Time // of each thread
 	sums    [][]float32 // of gradients of keys, for the parts of an attention's way back
 }
 
@@ -44,8 +45,7 @@ func (w *worker) loop() {
 		}
 		if idle < patience {
 			if looks++; looks%1024 == 0 {
-				runtime.Gosched() // others may have more to do on this processor, of this program
-				yield()           // or of another
+				yield() // another may have more to do on this CPU
 			}
 			continue
 		}
@@ -73,12 +73,15 @@ func (w *worker) do(f *func()) {
 
 // Options say how a pool works.
 type Options struct {
-	Threads int    // 0: one for each CPU that the scheduler may use
+	Threads int    // 0: one for each CPU that Go may use
 	Kernels string // a set of Names; empty: the fastest here
 	Compute DType  // of products: F32, or BF16 to round their inputs to it
 }
 
 // New makes a pool. Close ends its threads.
+//
+// Go's scheduler gets a processor more than the pool has threads, if it has fewer: it takes the processors of threads that have been in C
+// for some microseconds and looks for other work for them, over and over and on the CPUs that the threads are on, unless one is idle.
 func New(o Options) (*Pool, error) {
 	s, err := choose(o.Kernels, o.Compute)
 	if err != nil {
@@ -86,9 +89,12 @@ func New(o Options) (*Pool, error) {
 	}
 	threads := o.Threads
 	if threads <= 0 {
-		threads = runtime.GOMAXPROCS(0)
+		threads = min(runtime.GOMAXPROCS(0), runtime.NumCPU()) // the first is raised by every New
 	}
-	p := &Pool{set: s, scratch: make([][]float32, threads)}
+	if runtime.GOMAXPROCS(0) <= threads {
+		runtime.GOMAXPROCS(threads + 1)
+	}
+	p := &Pool{set: s, scratch: make([][]float32, threads), rested: make([]time.Time, threads)}
 	for range threads - 1 { // the caller is the last thread
 		w := &worker{pool: p, wake: make(chan struct{}, 1)}
 		p.workers = append(p.workers, w)
@@ -127,6 +133,7 @@ func (p *Pool) Each(n int, f func(thread, i int)) {
 		}()
 		for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 			f(thread, int(i))
+			p.rest(thread)
 		}
 	}
 	p.running.Store(true)
@@ -139,15 +146,21 @@ func (p *Pool) Each(n int, f func(thread, i int)) {
 	loop(0)
 	for _, w := range helpers {
 		for look := 1; w.work.Load() != nil; look++ {
-			if look > 1<<12 { // it has been taken off its processor: another program may want this one as well
+			if look > 1<<12 { // it has been taken off its CPU: another program may want this one as well
 				yield()
-			} else if look%1024 == 0 {
-				runtime.Gosched()
 			}
 		}
 	}
 	if r := broken.Load(); r != nil {
 		panic(*r)
+	}
+}
+
+// rest passes by Go's scheduler at times, which otherwise thinks that a goroutine has not let others run.
+func (p *Pool) rest(thread int) {
+	if now := time.Now(); now.Sub(p.rested[thread]) > 4*time.Millisecond {
+		runtime.Gosched()
+		p.rested[thread] = now
 	}
 }
 
