@@ -13,6 +13,7 @@
 #define ODD 1, 3, 5, 7, 9, 11, 13, 15
 #define MR 6
 #define half(p) ((V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
+#define widen(p) ((U)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p)))) // gcc 12 would make it of two halves
 #define half1(h) _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)))
 
 static inline float sum8(__m256 v) {

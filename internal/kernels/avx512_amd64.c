@@ -13,6 +13,7 @@
 #define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #define MR 12
 #define half(p) ((V)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p))))
+#define widen(p) ((U)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(p)))) // gcc 12 would make it of two halves
 #define sum(v) _mm512_reduce_add_ps((__m512)(v))
 #define half1(h) _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)))
 

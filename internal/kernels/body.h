@@ -1,6 +1,7 @@
 // The kernels, written once with vector extensions. A file that includes this one has chosen an instruction set and defined
 // K(name) (the function's name for that set), VL (floats in a vector), MR (rows of a tile), half(p) (VL halfs as floats), half1(h)
-// (one), sum(v) (of a vector's floats), transpose (of a block), and EVEN and ODD (the places of those numbers in two vectors).
+// (one), sum(v) (of a vector's floats), transpose (of a block), perhaps widen(p) (VL
+// uint16_t as U), and EVEN and ODD (the places of those numbers in two vectors).
 // Every function is the loop in its comment; its plain twin in Go is the oracle of the tests. No function allocates or fails.
 
 #include <math.h>
@@ -20,7 +21,10 @@ typedef uint16_t H __attribute__((vector_size(VL * 2), aligned(2), may_alias));
 static inline V load(const float *p) { return *(const V *)p; }
 static inline void store(float *p, V v) { *(V *)p = v; }
 static inline V splat(float x) { return x - (V){}; }
-static inline V bfloat(const uint16_t *p) { return (V)(__builtin_convertvector(*(const H *)p, U) << 16); }
+#ifndef widen
+#define widen(p) __builtin_convertvector(*(const H *)(p), U)
+#endif
+static inline V bfloat(const uint16_t *p) { return (V)(widen(p) << 16); }
 
 static inline V pick(I where, V yes, V no) { return (V)((where & (I)yes) | (~where & (I)no)); }
 
@@ -250,11 +254,11 @@ void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_
 
 // one pass over the weights' rows for m rows of x; each row of weights is read front to back, and asked for well before
 static inline __attribute__((always_inline)) void rows(const int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
-  enum { APART = 4, AHEAD = 8192 }; // sums kept apart, for one would wait for itself; bytes
+  const int APART = VL == 8 && m == 4 ? 2 : 4, AHEAD = 8192; // sums kept apart, for one would wait for itself; bytes
   for (int n = n0; n < n1; n++) {
-    V s[4][APART];
+    V s[4][4];
     for (int i = 0; i < m; i++)
-      for (int a = 0; a < APART; a++) s[i][a] = (V){};
+      for (int a = 0; a < 4; a++) s[i][a] = (V){};
     long at = (long)n * ld;
     const char *next = (const char *)w + at * size(dtype) + AHEAD;
     int j = 0;
@@ -276,59 +280,60 @@ static inline __attribute__((always_inline)) void rows(const int m, const float 
   }
 }
 
-// t[4i+r] = sum of x[i] w[r] over the whole vectors of k, for four rows each; meanwhile one or two more rows of weights are asked for,
-// at a pace that memory keeps. Returns where it ended. It is no part of what calls it: sums and weights want all registers.
-#define SIXTEEN(name, dtype) \
-  static __attribute__((noinline)) int name(const float *const x[4], int k, const void *const w[6], float t[16]) { \
+enum { WR = VL == 8 ? 3 : 4 }; // rows of weights at a time: with four rows of x their sums are in registers, of which AVX2 has sixteen
+
+// t[4i+r] = sum of x[i] w[r] over the whole vectors of k, for four rows of x and WR of weights; meanwhile up to two more rows of weights
+// are asked for, at a pace that memory keeps. Returns where it ended. It is no part of what calls it: sums and weights want all registers.
+#define SUMS(name, dtype) \
+  static __attribute__((noinline)) int name(const float *const x[4], int k, const void *const w[WR], const void *const next[2], float t[16]) { \
     int j = 0; \
     V s[16] = {}; \
     for (; j + VL <= k; j += VL) { \
-      __builtin_prefetch((const char *)w[4] + j * size(dtype), 0, 2); \
-      if (w[5]) __builtin_prefetch((const char *)w[5] + j * size(dtype), 0, 2); \
-      V b0 = vector(w[0], dtype, j), b1 = vector(w[1], dtype, j), b2 = vector(w[2], dtype, j), b3 = vector(w[3], dtype, j); \
+      if (next[0]) __builtin_prefetch((const char *)next[0] + j * size(dtype), 0, 2); \
+      if (next[1]) __builtin_prefetch((const char *)next[1] + j * size(dtype), 0, 2); \
+      V b[WR]; \
+      _Pragma("GCC unroll 4") for (int r = 0; r < WR; r++) b[r] = vector(w[r], dtype, j); \
       _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) { \
         V v = load(x[i] + j); \
-        s[4 * i] += v * b0; \
-        s[4 * i + 1] += v * b1; \
-        s[4 * i + 2] += v * b2; \
-        s[4 * i + 3] += v * b3; \
+        _Pragma("GCC unroll 4") for (int r = 0; r < WR; r++) s[4 * i + r] += v * b[r]; \
       } \
     } \
     for (int i = 0; i < 16; i += VL) store(t + i, sums(s + i)); \
     return j; \
   }
-SIXTEEN(sixteen_f32, F32)
-SIXTEEN(sixteen_bf16, BF16)
-SIXTEEN(sixteen_f16, F16)
-#undef SIXTEEN
+SUMS(sums_f32, F32)
+SUMS(sums_bf16, BF16)
+SUMS(sums_f16, F16)
+#undef SUMS
 
-// four of the weights' rows at a time for four rows of x after four; the weights come from memory for the first of these, who all
+// WR of the weights' rows at a time for four rows of x after four; the weights come from memory for the first of these, who all
 // ask for a part of what follows
 static inline __attribute__((always_inline)) void fours(int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
   const int passes = (m + 3) / 4;
-  for (int n = n0; n < n1; n += 4)
+  for (int n = n0; n < n1; n += WR)
     for (int p = 0; p < passes; p++) {
-      const int m4 = m - 4 * p < 4 ? m - 4 * p : 4, n4 = n1 - n < 4 ? n1 - n : 4;
-      const void *from[6];
+      const int m4 = m - 4 * p < 4 ? m - 4 * p : 4, wr = n1 - n < WR ? n1 - n : WR;
+      const void *from[WR], *next[2];
       const float *at[4];
-      for (int r = 0; r < 4; r++) {
-        from[r] = (const char *)w + (n + (r < n4 ? r : 0)) * ld * size(dtype);
-        at[r] = x + (4 * p + (r < m4 ? r : 0)) * ldx;
+      for (int r = 0; r < WR; r++) from[r] = (const char *)w + (n + (r < wr ? r : 0)) * ld * size(dtype);
+      for (int i = 0; i < 4; i++) at[i] = x + (4 * p + (i < m4 ? i : 0)) * ldx;
+      for (int i = 0; i < 2; i++) {
+        const int r = p + i * passes;
+        next[i] = r < WR ? (const char *)w + (n + 2 * WR + r) * ld * size(dtype) : 0;
       }
-      from[4] = (const char *)w + (n + 8 + p) * ld * size(dtype);
-      from[5] = p + passes < 4 ? (const char *)from[4] + passes * ld * size(dtype) : 0;
       float t[16] __attribute__((aligned(64)));
-      const int j = (dtype == F32 ? sixteen_f32 : dtype == BF16 ? sixteen_bf16 : sixteen_f16)(at, k, from, t);
+      const int j = (dtype == F32 ? sums_f32 : dtype == BF16 ? sums_bf16 : sums_f16)(at, k, from, next, t);
       for (int q = j; q < k; q++)
-        for (int i = 0; i < 16; i++) t[i] += at[i / 4][q] * scalar(from[i % 4], dtype, q);
+        for (int i = 0; i < 4; i++)
+          for (int r = 0; r < WR; r++) t[4 * i + r] += at[i][q] * scalar(from[r], dtype, q);
       for (int i = 0; i < m4; i++) {
         float *to = c + (4 * p + i) * ldc + n;
         if (add)
-          for (int r = 0; r < n4; r++) t[4 * i + r] += to[r];
-        if (n4 == 4) // of a known size: no call
-          memcpy(to, t + 4 * i, sizeof(float) * 4);
+          for (int r = 0; r < wr; r++) t[4 * i + r] += to[r];
+        if (wr == WR) // of a known size: no call
+          memcpy(to, t + 4 * i, sizeof(float) * WR);
         else
-          memcpy(to, t + 4 * i, sizeof(float) * n4);
+          memcpy(to, t + 4 * i, sizeof(float) * wr);
       }
     }
 }

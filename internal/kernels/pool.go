@@ -17,6 +17,7 @@ type Pool struct {
 	shares  []share     // of the product that runs
 	scratch [][]float32 // one for each thread
 	rested  []time.Time // of each thread
+	crowded bool        // there are more threads than CPUs: those that wait let Go's scheduler run others in their place
 	sums    [][]float32 // of gradients of keys, for the parts of an attention's way back
 }
 
@@ -45,7 +46,7 @@ func (w *worker) loop() {
 		}
 		if idle < patience {
 			if looks++; looks%1024 == 0 {
-				yield() // another may have more to do on this CPU
+				w.pool.pass()
 			}
 			continue
 		}
@@ -80,21 +81,21 @@ type Options struct {
 
 // New makes a pool. Close ends its threads.
 //
-// Go's scheduler gets a processor more than the pool has threads, if it has fewer: it takes the processors of threads that have been in C
-// for some microseconds and looks for other work for them, over and over and on the CPUs that the threads are on, unless one is idle.
+// Go's scheduler takes the processor of a thread that is in C for some microseconds and wakes another thread to look for work for it, over
+// and over and on the CPUs that the pool computes on, unless a processor is idle. So it gets one more than the pool has threads.
 func New(o Options) (*Pool, error) {
 	s, err := choose(o.Kernels, o.Compute)
 	if err != nil {
 		return nil, err
 	}
-	threads := o.Threads
+	threads, cpus := o.Threads, min(runtime.GOMAXPROCS(0), runtime.NumCPU()) // the first may have been raised here before
 	if threads <= 0 {
-		threads = min(runtime.GOMAXPROCS(0), runtime.NumCPU()) // the first is raised by every New
+		threads = cpus
 	}
-	if runtime.GOMAXPROCS(0) <= threads {
+	p := &Pool{set: s, scratch: make([][]float32, threads), rested: make([]time.Time, threads), crowded: threads > cpus}
+	if !p.crowded && runtime.GOMAXPROCS(0) <= threads {
 		runtime.GOMAXPROCS(threads + 1)
 	}
-	p := &Pool{set: s, scratch: make([][]float32, threads), rested: make([]time.Time, threads)}
 	for range threads - 1 { // the caller is the last thread
 		w := &worker{pool: p, wake: make(chan struct{}, 1)}
 		p.workers = append(p.workers, w)
@@ -146,8 +147,8 @@ func (p *Pool) Each(n int, f func(thread, i int)) {
 	loop(0)
 	for _, w := range helpers {
 		for look := 1; w.work.Load() != nil; look++ {
-			if look > 1<<12 { // it has been taken off its CPU: another program may want this one as well
-				yield()
+			if look > 1<<12 || look%1024 == 0 { // it has been taken off its CPU: another program may want this one as well
+				p.pass()
 			}
 		}
 	}
@@ -156,7 +157,16 @@ func (p *Pool) Each(n int, f func(thread, i int)) {
 	}
 }
 
-// rest passes by Go's scheduler at times, which otherwise thinks that a goroutine has not let others run.
+// pass lets another thread have this one's CPU.
+func (p *Pool) pass() {
+	if p.crowded {
+		runtime.Gosched()
+	}
+	yield()
+}
+
+// rest passes by Go's scheduler, which otherwise, after 10 ms, takes the processor of a goroutine each time it finds it in C (retake in
+// Go 1.26's runtime/proc.go).
 func (p *Pool) rest(thread int) {
 	if now := time.Now(); now.Sub(p.rested[thread]) > 4*time.Millisecond {
 		runtime.Gosched()
