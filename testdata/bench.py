@@ -152,6 +152,13 @@ CASES = {
 BETTER_IF_MORE = {"rate"}
 
 
+def machine():
+    """How this machine is called in the results."""
+    cpu = [x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")]
+    flags = next(x for x in open("/proc/cpuinfo") if x.startswith("flags")).split()
+    return "%d × %s (%s)" % (len(cpu), cpu[0], ", ".join(x for x in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if x in flags))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("ptune")
@@ -170,10 +177,7 @@ def main():
         sys.exit("bench: no case %s; there are %s" % (", ".join(unknown), ", ".join(CASES)))
     os.makedirs(WORK, exist_ok=True)
     results = json.load(open(a.results)) if os.path.exists(a.results) else {}
-    cpu = [x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")]
-    flags = next(x for x in open("/proc/cpuinfo") if x.startswith("flags")).split()
-    machine = "%d × %s (%s)" % (len(cpu), cpu[0], ", ".join(x for x in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if x in flags))
-    here = results.setdefault(machine, {}).setdefault("cases", {})
+    here = results.setdefault(machine(), {}).setdefault("cases", {})
     for name in a.cases or CASES:
         title, case = CASES[name]
         got = list(case(a))

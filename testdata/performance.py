@@ -5,6 +5,7 @@
 The tables stand between <!-- figures --> and <!-- end --> of docs/performance.md, the rest of that file is written by hand.
 """
 import json, os, re, sys
+import bench
 
 DOCS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../docs")
 ASKED = {"phrases": ("5", "5"), "sentences": ("4", "5"), "bf16": ("4.2", "4"), "64": ("2.8", "4"), "instruction": ("8", "5"), "gpt2": ("4", "4"), "process": ("6", ""),
@@ -74,9 +75,8 @@ def picture(machine, kinds, peak, bandwidth):
 def main():
     path = DOCS + "/performance.json"
     results = json.load(open(path))
-    cpu = [x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")]
-    here = next((m for m in results if m.startswith("%d × %s (" % (len(cpu), cpu[0]))), None)
-    if here is None:
+    here = bench.machine()
+    if here not in results:
         sys.exit("performance: %s has nothing of this machine: run testdata/bench.py first" % path)
     results[here]["step"] = step(open(sys.argv[1]).read())
     with open(path, "w") as f:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -569,5 +570,50 @@ func TestAProductSaysWhatItPacks(t *testing.T) {
 				t.Errorf("%s: %d rows of 100 are packed in %d bytes, by hand %d", s.name, m, got, want)
 			}
 		}
+	}
+}
+
+func TestSharesTakeEveryColumnOnceAndBecomeSmaller(t *testing.T) {
+	for _, threads := range []int{1, 2, 7} {
+		for _, cols := range []int{1, 16, 33, 960, 3072} {
+			p := &Pool{set: set{nr: 16}, scratch: make([][]float32, threads)}
+			p.share([]Matrix{{Cols: cols}, {Cols: 100}}, 8, 1)
+			next, last := share{}, 0
+			for _, s := range p.shares {
+				if s.of != next.of {
+					if next.n1 != cols {
+						t.Fatalf("%d threads: the first output's %d columns end at %d", threads, cols, next.n1)
+					}
+					next = share{of: s.of}
+				}
+				if s.n0 != next.n1 || s.n1 <= s.n0 || s.n1-s.n0 > 8*16 {
+					t.Fatalf("%d threads, %d columns: a share of columns %d to %d after one that ends at %d", threads, cols, s.n0, s.n1, next.n1)
+				}
+				next, last = s, s.n1-s.n0
+			}
+			if next != (share{1, next.n0, 100}) || last > 16 {
+				t.Errorf("%d threads, %d columns: the last share is %+v", threads, cols, next)
+			}
+		}
+	}
+}
+
+// Without it Go's scheduler wakes threads again and again on the CPUs that compute (New).
+func TestGoHasAnIdleProcessorBesideThePools(t *testing.T) {
+	p, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if got := runtime.GOMAXPROCS(0); got <= p.Threads() {
+		t.Errorf("%d processors for %d threads", got, p.Threads())
+	}
+	q, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	if q.Threads() != p.Threads() {
+		t.Errorf("the second pool has %d threads, the first has %d", q.Threads(), p.Threads())
 	}
 }
