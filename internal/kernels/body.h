@@ -1,7 +1,7 @@
 // The kernels, written once with vector extensions. A file that includes this one has chosen an instruction set and defined
 // K(name) (the function's name for that set), VL (floats in a vector), MR (rows of a tile), half(p) (VL halfs as floats), half1(h)
-// (one), sum(v) (of a vector's floats), transpose (of a block), perhaps widen(p) (VL
-// uint16_t as U), and EVEN and ODD (the places of those numbers in two vectors).
+// (one), sum(v) (of a vector's floats), transpose (of a block), perhaps widen(p) (VL uint16_t as U), and EVEN
+// and ODD (the places of those numbers in two vectors).
 // Every function is the loop in its comment; its plain twin in Go is the oracle of the tests. No function allocates or fails.
 
 #include <math.h>

@@ -577,7 +577,7 @@ func TestSharesTakeEveryColumnOnceAndBecomeSmaller(t *testing.T) {
 	for _, threads := range []int{1, 2, 7} {
 		for _, cols := range []int{1, 16, 33, 960, 3072} {
 			p := &Pool{set: set{nr: 16}, scratch: make([][]float32, threads)}
-			p.share([]Matrix{{Cols: cols}, {Cols: 100}}, 8, 1)
+			p.share([]Matrix{{Cols: cols}, {Cols: 100}}, 8, true)
 			next, last := share{}, 0
 			for _, s := range p.shares {
 				if s.of != next.of {

@@ -65,7 +65,7 @@ import "unsafe"
 
 func nativeSet(name string, wide C.int, mr, lanes int) set {
 	return set{
-		name: name, mr: mr, nr: 2 * lanes, group: 64 / lanes, least: 64 / lanes, panel: 8192, // as in body.h
+		name: name, mr: mr, nr: 2 * lanes, group: 64 / lanes, panel: 8192, // as in body.h
 		block: func(k int) int { return mr * k },
 		pack: func(x Matrix, _ bool, b0, b1 int, ap []float32) {
 			C.pack(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), C.int(b0), C.int(b1), ptr(ap))

@@ -34,7 +34,7 @@ func nativeSets(compute DType) []set {
 	var sets []set
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && compute == F32 {
 		s := nativeSet("avx2", 0, 6, 8)
-		s.least = 1
+		s.taper = true // measured with this set alone
 		sets = append(sets, s)
 	}
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL {
@@ -69,7 +69,7 @@ func bf16Set(s set, tiles C.int, parts int) set {
 	const once = 16
 	s.once = once
 	s.block = func(k int) int { return (k + depth - 1) / depth * depth * side * parts / 2 }
-	s.group, s.least, s.panel = group, group, group*steps*depth*side*parts/2
+	s.group, s.panel = group, group*steps*depth*side*parts/2
 	s.pack = func(x Matrix, inOut bool, b0, b1 int, ap []float32) {
 		C.bf16_pack(tiles, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), C.int(parts), flag(inOut), C.int(b0), C.int(b1), ptr(ap))
 	}

@@ -54,7 +54,7 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	}
 	large := max(s.group, shareBytes/(s.nr*k*ws[0].DType.Size()))
 	if m <= few {
-		p.share(outs, large, large)
+		p.share(outs, large, false)
 		p.Each(len(p.shares), func(_, i int) {
 			c := p.shares[i]
 			s.few(x, ws[c.of], inOut, c.n0, c.n1, outs[c.of], add)
@@ -62,9 +62,9 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 		return
 	}
 	if m <= s.once && !inOut {
-		p.share(outs, large, large)
+		p.share(outs, large, false)
 	} else {
-		p.share(outs, s.group, s.least)
+		p.share(outs, s.group, s.taper)
 	}
 	blocks := (m + s.mr - 1) / s.mr
 	packed := grow(&p.packed, int(p.Packed(m, k)/4))
@@ -85,9 +85,9 @@ func (p *Pool) Packed(rows, cols int) int64 {
 	return 4 * int64((rows+p.set.mr-1)/p.set.mr) * int64(p.set.block(cols))
 }
 
-// share cuts the columns of the outputs into groups of at most so many panels, of each output as many for every thread. With a lower least
-// groups become smaller towards the end, for the last one is what the other threads wait for.
-func (p *Pool) share(outs []Matrix, group, least int) {
+// share cuts the columns of the outputs into groups of at most so many panels, of each output as many for every thread. With taper
+// they become smaller towards the end, down to one panel, for the last one is what the other threads wait for.
+func (p *Pool) share(outs []Matrix, group int, taper bool) {
 	p.shares = p.shares[:0]
 	panels := func(cols int) int { return (cols + p.set.nr - 1) / p.set.nr }
 	left := 0
@@ -99,7 +99,10 @@ func (p *Pool) share(outs []Matrix, group, least int) {
 		pieces := (n + group*p.Threads() - 1) / (group * p.Threads()) * p.Threads()
 		most := (n + pieces - 1) / pieces
 		for n0 := 0; n0 < out.Cols; {
-			step := min(most, max(least, left/(4*p.Threads())))
+			step := most
+			if taper {
+				step = min(most, max(1, left/(4*p.Threads())))
+			}
 			n1 := min(out.Cols, n0+step*p.set.nr)
 			p.shares = append(p.shares, share{of, n0, n1})
 			left -= panels(n1 - n0)
