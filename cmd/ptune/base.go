@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -88,18 +89,19 @@ func openBase(path string, o computeOptions) (*base, error) {
 	if path == demo.Name {
 		b.files = demo.Base()
 		if b.Model, err = model.LoadFS(demo.Name, demo.Base(), pool); err == nil {
-			b.tok, err = tokenize.OpenFS(demo.Name, demo.Base())
+			b.tok, err = tokenize.OpenFS(demo.Name, demo.Base(), true)
 		}
 	} else {
 		var tokErr error
 		read := make(chan struct{})
 		go func() { // half of the time it takes to begin
 			defer close(read)
-			if !o.trusted {
-				tokErr = probeTokenizer(dir)
+			known := o.trusted
+			if !known {
+				known, tokErr = probeTokenizer(dir)
 			}
 			if tokErr == nil {
-				b.tok, tokErr = tokenize.Open(dir)
+				b.tok, tokErr = tokenize.Open(dir, known)
 			}
 		}()
 		load := model.Load
@@ -120,6 +122,9 @@ func openBase(path string, o computeOptions) (*base, error) {
 		}
 		return nil, err
 	}
+	// From here on the heap is a few large buffers that a step uses again and again, with hardly a pointer in them: collecting often
+	// costs next to nothing, and waiting until garbage equals them would double the memory. Opening is many small pieces.
+	debug.SetGCPercent(20)
 	return b, nil
 }
 

@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -55,9 +54,7 @@ func (s streams) tell(format string, args ...any) {
 }
 
 func main() {
-	// The heap is a few large buffers that a step uses again and again, with hardly a pointer in them: collecting often costs
-	// next to nothing, and waiting until garbage equals them would double the memory.
-	debug.SetGCPercent(20)
+	kernels.OneArena()
 	kernels.ExitOnBusError("ptune: error: a part of a model's file is gone that was there when it was opened: the file was changed while it was in use\n" +
 		"ptune: hint: put the file back; train --resume goes on with a run; --no-mmap reads files whole before it begins\n")
 	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))

@@ -26,19 +26,20 @@ const (
 )
 
 // probeTokenizer loads the tokenizer of a directory in a process of its own, with limits, unless that has been done with the same file: the
-// tokenizer library ends its process for some files that it cannot read, and takes all the time there is for some patterns.
-func probeTokenizer(dir string) error {
+// tokenizer library ends its process for some files that it cannot read, and takes all the time there is for some patterns. It returns
+// whether the tokenizer is known to load.
+func probeTokenizer(dir string) (bool, error) {
 	data, err := os.ReadFile(filepath.Join(dir, "tokenizer.json"))
 	if err != nil {
-		return nil // who opens it says so
+		return false, nil // who opens it says so
 	}
 	known := knownTokenizer(data)
 	if _, err := os.Stat(known); known != "" && err == nil {
-		return nil
+		return true, nil
 	}
 	exe, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
+		return false, fmt.Errorf("find this program: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
 	defer cancel()
@@ -50,16 +51,16 @@ func probeTokenizer(dir string) error {
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return wrong{fmt.Errorf("read tokenizer of %q: the tokenizer library does not load its tokenizer.json within %v", dir, probeTime)}
+		return false, wrong{fmt.Errorf("read tokenizer of %q: the tokenizer library does not load its tokenizer.json within %v", dir, probeTime)}
 	case errors.As(err, &exit) && exit.ExitCode() == exitFailed:
-		return nil // an error like others, of whoever opens it next
+		return false, nil // an error like others, of whoever opens it next
 	case err != nil:
-		return wrong{fmt.Errorf("read tokenizer of %q: the tokenizer library ends its process on its tokenizer.json (%w): %s", dir, err, panicked(said.String()))}
+		return false, wrong{fmt.Errorf("read tokenizer of %q: the tokenizer library ends its process on its tokenizer.json (%w): %s", dir, err, panicked(said.String()))}
 	}
 	if known != "" && os.MkdirAll(filepath.Dir(known), 0o755) == nil {
 		os.WriteFile(known, nil, 0o644) // it is looked at again next time if this fails
 	}
-	return nil
+	return true, nil
 }
 
 // knownTokenizer is the empty file that stands for a tokenizer.json that has been loaded before; empty where there is no cache.
@@ -92,7 +93,7 @@ func newLoadTokenizer() *cobra.Command {
 			if err := syscall.Setrlimit(syscall.RLIMIT_AS, &limit); err != nil {
 				return err
 			}
-			tok, err := tokenize.Open(args[0])
+			tok, err := tokenize.Open(args[0], false)
 			if err != nil {
 				return err
 			}

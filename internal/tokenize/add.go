@@ -32,7 +32,7 @@ func AddTokens(dir string, names []string) (*Extended, error) {
 	fail := func(err error) (*Extended, error) {
 		return nil, fmt.Errorf("add tokens to the tokenizer of %q: %w", dir, err)
 	}
-	old, err := Open(dir)
+	old, err := Open(dir, false)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func AddTokens(dir string, names []string) (*Extended, error) {
 	if x.json, err = encode(all); err != nil {
 		return fail(err)
 	}
-	now, err := parse(x.json)
+	now, err := parse(x.json, false)
 	if err != nil {
 		return fail(err)
 	}

@@ -24,12 +24,12 @@ func TestAddedTokensStandBeforeATextThatKeepsItsIds(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		old, err := Open(from)
+		old, err := Open(from, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer old.Close()
-		now, err := Open(to)
+		now, err := Open(to, false)
 		if err != nil {
 			t.Fatal(err)
 		}

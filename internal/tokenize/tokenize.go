@@ -3,6 +3,7 @@
 package tokenize
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/daulet/tokenizers"
@@ -40,16 +42,17 @@ const (
 	maxDepth = 64
 )
 
-// Open loads the tokenizer of a model directory.
-func Open(dir string) (*Tokenizer, error) { return OpenFS(dir, os.DirFS(dir)) }
+// Open loads the tokenizer of a model directory. The library ends its process at some files, so one is checked before it gets there;
+// of one that is known to load, having done so before, less is checked, and at the same time.
+func Open(dir string, known bool) (*Tokenizer, error) { return OpenFS(dir, os.DirFS(dir), known) }
 
 // OpenFS loads the tokenizer of a model that lies in a file system; name is for messages.
-func OpenFS(name string, dir fs.FS) (*Tokenizer, error) {
+func OpenFS(name string, dir fs.FS, known bool) (*Tokenizer, error) {
 	data, err := read(dir, "tokenizer.json")
 	if err != nil {
 		return nil, fmt.Errorf("read tokenizer of %q: %w", name, err)
 	}
-	t, err := parse(data)
+	t, err := parse(data, known)
 	if err != nil {
 		return nil, fmt.Errorf("read tokenizer of %q: tokenizer.json: %w", name, err)
 	}
@@ -68,11 +71,15 @@ func read(dir fs.FS, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(data) > maxFile {
+	var data bytes.Buffer
+	if info, err := f.Stat(); err == nil && info.Size() <= maxFile {
+		data.Grow(int(info.Size()) + bytes.MinRead)
+	}
+	n, err := data.ReadFrom(io.LimitReader(f, maxFile+1))
+	if err == nil && n > maxFile {
 		err = fmt.Errorf("%s is larger than %d MB", name, maxFile>>20)
 	}
-	return data, err
+	return data.Bytes(), err
 }
 
 // file is the part of tokenizer.json that is looked at before the library sees it.
@@ -93,20 +100,37 @@ type file struct {
 }
 
 // parse checks a file and loads it with the library.
-func parse(data []byte) (*Tokenizer, error) {
-	t, data, err := check(data)
-	if err != nil {
-		return nil, err
+func parse(data []byte, known bool) (*Tokenizer, error) {
+	var lib *tokenizers.Tokenizer
+	var failed error
+	var loading sync.WaitGroup
+	load := func(data []byte) { lib, failed = tokenizers.FromBytes(data) }
+	if known {
+		loading.Go(func() { load(data) })
 	}
-	if t.lib, err = tokenizers.FromBytes(data); err != nil {
-		return nil, err
+	t, instead, err := check(data, known)
+	loading.Wait()
+	if lib != nil && (err != nil || instead != nil) {
+		lib.Close()
 	}
+	switch {
+	case err != nil:
+		return nil, err
+	case instead != nil:
+		load(instead)
+	case !known:
+		load(data)
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	t.lib = lib
 	return t, nil
 }
 
-// check refuses what would end the process inside the library, and returns the file as the library is to see it: truncation and
-// padding that it asks for are switched off, so that nothing is cut unless the task file says so.
-func check(data []byte) (*Tokenizer, []byte, error) {
+// check refuses what would end the process inside the library. With truncation and padding that a file asks for it returns one without,
+// for the library to see instead: nothing is cut unless the task file says so.
+func check(data []byte, known bool) (t *Tokenizer, instead []byte, err error) {
 	var f file
 	if !utf8.Valid(data) {
 		return nil, nil, errors.New("it is not valid UTF-8")
@@ -117,7 +141,7 @@ func check(data []byte) (*Tokenizer, []byte, error) {
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, nil, err
 	}
-	t := &Tokenizer{special: map[int32]bool{}, pieces: map[int32]string{}, ids: map[string]int32{}}
+	t = &Tokenizer{special: map[int32]bool{}}
 	switch f.Model.Type {
 	case "", "BPE", "Unigram", "WordPiece", "WordLevel": // old files leave BPE's type out
 	default:
@@ -129,8 +153,10 @@ func check(data []byte) (*Tokenizer, []byte, error) {
 	if err := t.vocabulary(&f); err != nil {
 		return nil, nil, err
 	}
-	if err := t.merges(f.Model.Merges); err != nil {
-		return nil, nil, err
+	if !known {
+		if err := t.merges(f.Model.Merges); err != nil {
+			return nil, nil, err
+		}
 	}
 	if f.Truncation != nil || f.Padding != nil {
 		var all map[string]json.RawMessage
@@ -139,17 +165,16 @@ func check(data []byte) (*Tokenizer, []byte, error) {
 		}
 		delete(all, "truncation")
 		delete(all, "padding")
-		var err error
-		if data, err = json.Marshal(all); err != nil {
+		if instead, err = json.Marshal(all); err != nil {
 			return nil, nil, err
 		}
 	}
-	return t, data, nil
+	return t, instead, nil
 }
 
 // vocabulary reads which id is which piece.
 func (t *Tokenizer) vocabulary(f *file) error {
-	byPiece := map[string]int32{}
+	t.ids = map[string]int32{}
 	if len(f.Model.Vocab) > 0 && f.Model.Vocab[0] == '[' { // Unigram: [piece, score] in the order of ids
 		var list [][]any
 		if err := json.Unmarshal(f.Model.Vocab, &list); err != nil {
@@ -163,19 +188,20 @@ func (t *Tokenizer) vocabulary(f *file) error {
 			if !ok {
 				return fmt.Errorf("model.vocab: entry %d is not a piece and its score", i)
 			}
-			byPiece[s] = int32(i)
+			t.ids[s] = int32(i)
 		}
-	} else if err := json.Unmarshal(f.Model.Vocab, &byPiece); err != nil {
+	} else if err := json.Unmarshal(f.Model.Vocab, &t.ids); err != nil {
 		return fmt.Errorf("model.vocab: %w", err)
 	}
-	if len(byPiece) == 0 {
+	if len(t.ids) == 0 {
 		return errors.New("model.vocab is empty")
 	}
-	for p, id := range byPiece {
+	t.pieces = make(map[int32]string, len(t.ids))
+	for p, id := range t.ids {
 		if other, ok := t.pieces[id]; ok || id < 0 || id >= maxVocab {
 			return fmt.Errorf("model.vocab: %.40q has id %d, want one of its own below %d (%.40q has it)", p, id, maxVocab, other)
 		}
-		t.pieces[id], t.ids[p] = p, id
+		t.pieces[id] = p
 	}
 	if len(f.AddedTokens) > maxAdded {
 		return fmt.Errorf("it has %d added tokens, want at most %d", len(f.AddedTokens), maxAdded)

@@ -3,6 +3,7 @@ package tokenize
 import (
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,8 +40,11 @@ func TestIdsAndTextEqualTheTokenizersLibrary(t *testing.T) {
 	if *others == "" && len(golden) != 9 {
 		t.Fatalf("%d tokenizers, want 9", len(golden))
 	}
-	for name, g := range golden {
-		tok, err := Open(filepath.Join(dir, name))
+	names := slices.Sorted(maps.Keys(golden))
+	for i := range 2 * len(names) {
+		name, known := names[i/2], i%2 == 1
+		g := golden[name]
+		tok, err := Open(filepath.Join(dir, name), known)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +73,7 @@ func TestIdsAndTextEqualTheTokenizersLibrary(t *testing.T) {
 }
 
 func TestSpecialAndByteTokensAreNotOrdinary(t *testing.T) {
-	tok, err := Open(filepath.Join(dir, "sentencepiece"))
+	tok, err := Open(filepath.Join(dir, "sentencepiece"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,8 +93,35 @@ func TestSpecialAndByteTokensAreNotOrdinary(t *testing.T) {
 	}
 }
 
+// Truncation would cut the text, padding would make it longer.
+func TestNothingIsCutOrPadded(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(dir, "byte-level", "tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]any
+	if err := json.Unmarshal(data, &all); err != nil {
+		t.Fatal(err)
+	}
+	all["truncation"] = map[string]any{"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+	all["padding"] = map[string]any{"strategy": map[string]int{"Fixed": 99}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "x"}
+	if data, err = json.Marshal(all); err != nil {
+		t.Fatal(err)
+	}
+	for _, known := range []bool{false, true} {
+		tok, err := OpenFS("m", fstest.MapFS{"tokenizer.json": {Data: data}}, known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tok.Close()
+		if ids, err := tok.Encode("some words of text"); err != nil || len(ids) < 4 || len(ids) > 18 {
+			t.Errorf("known %t: the text is %v (%v)", known, ids, err)
+		}
+	}
+}
+
 func TestTextTheLibraryCannotTakeIsAnError(t *testing.T) {
-	tok, err := Open(filepath.Join(dir, "byte-level"))
+	tok, err := Open(filepath.Join(dir, "byte-level"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,14 +149,14 @@ func TestFilesThatWouldEndTheProcessAreRefused(t *testing.T) {
 		"a deep file":         {`{"model":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}`, "nested more than 64 deep"},
 		"merges of nothing":   {`{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"a":0},"merges":[["x","y"]]}}`, "tokenizer.json"},
 	} {
-		if tok, err := OpenFS("m", fstest.MapFS{"tokenizer.json": {Data: []byte(c[0])}}); err == nil || !strings.Contains(err.Error(), c[1]) {
+		if tok, err := OpenFS("m", fstest.MapFS{"tokenizer.json": {Data: []byte(c[0])}}, false); err == nil || !strings.Contains(err.Error(), c[1]) {
 			t.Errorf("%s: error is %v, want one with %q", name, err, c[1])
 			if tok != nil {
 				tok.Close()
 			}
 		}
 	}
-	if _, err := Open(t.TempDir()); err == nil || !strings.Contains(err.Error(), "tokenizer.json") {
+	if _, err := Open(t.TempDir(), false); err == nil || !strings.Contains(err.Error(), "tokenizer.json") {
 		t.Errorf("an empty directory: %v", err)
 	}
 }
