@@ -23,7 +23,7 @@ static inline float sum8(__m256 v) {
 }
 #define sum(v) sum8((__m256)(v))
 
-// out[c][r] = t[r][c]; four rows side by side with the four below them, whose 4 x 4 blocks are turned together
+// out[c][r] = t[r][c], c after c; four rows side by side with the four below them, whose 4 x 4 blocks are turned together
 static inline __attribute__((always_inline)) void transpose(float t[8][8], float *out, long ld) {
 #pragma GCC unroll 2
   for (int c = 0; c < 8; c += 4) {

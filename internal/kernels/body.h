@@ -1,6 +1,6 @@
 // The kernels, written once with vector extensions. A file that includes this one has chosen an instruction set and defined
 // K(name) (the function's name for that set), VL (floats in a vector), MR (rows of a tile), half(p) (VL halfs as floats), half1(h)
-// (one), sum(v) (of a vector's floats), transpose (of a block), perhaps widen(p) (VL uint16_t as U), and EVEN
+// (one), sum(v) (of a vector's floats), transpose (of a block, its columns written one after the other), perhaps widen(p) (VL uint16_t as U), and EVEN
 // and ODD (the places of those numbers in two vectors).
 // Every function is the loop in its comment; its plain twin in Go is the oracle of the tests. No function allocates or fails.
 
@@ -110,21 +110,33 @@ static inline V vector(const void *w, int dtype, long i) {
 
 // ---- products -----------------------------------------------------------------------------------------------------------
 
+// one block of K(pack), of n rows
+static inline __attribute__((always_inline)) void pack_block(const float *rows, long ldx, const int n, int k, float *p) {
+  int j = 0;
+  for (; j + VL <= k; j += VL) { // VL columns at a time, through transposed blocks, whose columns are longer than MR: the next one overwrites that
+    float last[VL * MR + VL], *to = j + VL < k ? p + (long)j * MR : last;
+#pragma GCC unroll 4
+    for (int g = 0; g < MR; g += VL) {
+      float t[VL][VL] __attribute__((aligned(64)));
+#pragma GCC unroll 16
+      for (int i = 0; i < VL; i++) *(V *)t[i] = g + i < n ? load(rows + (g + i) * ldx + j) : (V){};
+      transpose(t, to + g, MR);
+    }
+    if (to == last) memcpy(p + (long)j * MR, last, sizeof(float) * VL * MR);
+  }
+  for (; j < k; j++)
+    for (int i = 0; i < MR; i++) p[(long)j * MR + i] = i < n ? rows[i * ldx + j] : 0;
+}
+
 // ap[b][k][i] = x[b*MR+i][k] for the blocks b0 <= b < b1 of MR rows; rows beyond m are zero
 void K(pack)(const float *x, long ldx, int m, int k, int b0, int b1, float *ap) {
   for (int b = b0; b < b1; b++) {
     float *p = ap + (long)b * MR * k;
     const float *rows = x + (long)b * MR * ldx;
-    int n = m - b * MR < MR ? m - b * MR : MR, j = 0;
-    for (; j + VL <= k; j += VL) // VL columns at a time, through transposed blocks
-      for (int g = 0; g < MR; g += VL) {
-        float t[VL][VL] __attribute__((aligned(64))) = {}, c[VL][VL] __attribute__((aligned(64)));
-        for (int i = 0; i < VL && g + i < n; i++) *(V *)t[i] = load(rows + (g + i) * ldx + j);
-        transpose(t, c[0], VL);
-        for (int i = 0; i < VL; i++) memcpy(p + (long)(j + i) * MR + g, c[i], sizeof(float) * (MR - g < VL ? MR - g : VL));
-      }
-    for (; j < k; j++)
-      for (int i = 0; i < MR; i++) p[(long)j * MR + i] = i < n ? rows[i * ldx + j] : 0;
+    if (m - b * MR >= MR)
+      pack_block(rows, ldx, MR, k, p);
+    else
+      pack_block(rows, ldx, m - b * MR, k, p);
   }
 }
 

@@ -18,7 +18,7 @@ static inline float half1(uint16_t h) {
   return f;
 }
 
-// out[c][r] = t[r][c]
+// out[c][r] = t[r][c], c after c
 static inline void transpose(float t[4][4], float *out, long ld) {
   float32x4x4_t c = vld4q_f32(t[0]);
   for (int i = 0; i < 4; i++) vst1q_f32(out + i * ld, c.val[i]);

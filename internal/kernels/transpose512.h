@@ -2,7 +2,7 @@
 
 #include <immintrin.h>
 
-// out[c][r] = t[r][c] for a 16 x 16 block: interleave pairs, then quarters, then swap 128-bit lanes twice
+// out[c][r] = t[r][c] for a 16 x 16 block, c after c: interleave pairs, then quarters, then swap 128-bit lanes twice
 static inline void transpose(float t[16][16], float *out, long ld) {
   __m512 a[16], b[16];
   for (int i = 0; i < 16; i += 2) {
@@ -18,11 +18,11 @@ static inline void transpose(float t[16][16], float *out, long ld) {
     }
   // b[4g+c] holds, in lane l, column 4l+c of rows 4g..4g+3
   for (int c = 0; c < 4; c++) {
-    __m512 lo = _mm512_shuffle_f32x4(b[c], b[4 + c], 0x44), hi = _mm512_shuffle_f32x4(b[c], b[4 + c], 0xee);
-    __m512 lo2 = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0x44), hi2 = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0xee);
-    _mm512_storeu_ps(out + c * ld, _mm512_shuffle_f32x4(lo, lo2, 0x88));
-    _mm512_storeu_ps(out + (4 + c) * ld, _mm512_shuffle_f32x4(lo, lo2, 0xdd));
-    _mm512_storeu_ps(out + (8 + c) * ld, _mm512_shuffle_f32x4(hi, hi2, 0x88));
-    _mm512_storeu_ps(out + (12 + c) * ld, _mm512_shuffle_f32x4(hi, hi2, 0xdd));
+    a[c] = _mm512_shuffle_f32x4(b[c], b[4 + c], 0x44), a[4 + c] = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0x44);
+    a[8 + c] = _mm512_shuffle_f32x4(b[c], b[4 + c], 0xee), a[12 + c] = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0xee);
+  }
+  for (int h = 0; h < 16; h += 8) {
+    for (int c = 0; c < 4; c++) _mm512_storeu_ps(out + (h + c) * ld, _mm512_shuffle_f32x4(a[h + c], a[h + 4 + c], 0x88));
+    for (int c = 0; c < 4; c++) _mm512_storeu_ps(out + (h + 4 + c) * ld, _mm512_shuffle_f32x4(a[h + c], a[h + 4 + c], 0xdd));
   }
 }
