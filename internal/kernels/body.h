@@ -1,7 +1,7 @@
 // The kernels, written once with vector extensions. A file that includes this one has chosen an instruction set and defined
 // K(name) (the function's name for that set), VL (floats in a vector), MR (rows of a tile), half(p) (VL halfs as floats), half1(h)
-// (one), sum(v) (of a vector's floats), transpose (of a block, its columns written one after the other), perhaps widen(p) (VL uint16_t as U), and EVEN
-// and ODD (the places of those numbers in two vectors).
+// (one), sum(v) (of a vector's floats), transpose (of a block, its columns written one after the other), perhaps widen(p) (VL
+// uint16_t as U), and EVEN and ODD (the places of those numbers in two vectors).
 // Every function is the loop in its comment; its plain twin in Go is the oracle of the tests. No function allocates or fails.
 
 #include <math.h>
@@ -171,6 +171,28 @@ static __attribute__((noinline)) void panel(const void *w, int dtype, int in_out
 #undef PANEL
 }
 
+// r[0] += *a b0, r[1] += *a b1. Written for the CPU, because gcc broadcasts the values of all rows first and then lacks registers for the sums.
+static inline __attribute__((always_inline)) void multiply_add(V r[2], const float *a, V b0, V b1) {
+#ifdef __x86_64__
+  V all;
+  __asm__("vbroadcastss %3, %2\n\tvfmadd231ps %2, %4, %0\n\tvfmadd231ps %2, %5, %1" : "+v"(r[0]), "+v"(r[1]), "=&v"(all) : "m"(*a), "v"(b0), "v"(b1));
+#else
+  r[0] += *a * b0;
+  r[1] += *a * b1;
+#endif
+}
+
+// one step of a tile: r[i][j] += ap[i] bp[j]
+static inline __attribute__((always_inline)) void step(const int make, const void *w, const int dtype, long at, const float *ap, float *bp, V r[MR][2]) {
+  if (make) {
+    store(bp, vector(w, dtype, at));
+    store(bp + VL, vector(w, dtype, at + VL));
+  }
+  V b0 = load(bp), b1 = load(bp + VL);
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; i++) multiply_add(r[i], ap + i, b0, b1);
+}
+
 // c[i][j] (+)= sum over k of ap[k][i] bp[k][j], for i < mb, j < nb; with make, bp becomes w (stored [in, out]) on the way, which the
 // multiply-adds hide
 static inline __attribute__((always_inline)) void tile(const int make, const void *w, const int dtype, long ld, int kb, const float *ap, float *bp, float *c, long ldc, int mb, int nb, int add) {
@@ -181,19 +203,12 @@ static inline __attribute__((always_inline)) void tile(const int make, const voi
     __builtin_prefetch(c + i * ldc, 1);
     __builtin_prefetch(c + i * ldc + nb - 1, 1);
   }
-  for (int k = 0; k < kb; k++, ap += MR, bp += NR) {
-    if (make) {
-      store(bp, vector(w, dtype, k * ld));
-      store(bp + VL, vector(w, dtype, k * ld + VL));
-    }
-    V b0 = load(bp), b1 = load(bp + VL);
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; i++) {
-      V a = splat(ap[i]);
-      r[i][0] += a * b0;
-      r[i][1] += a * b1;
-    }
-  }
+  const int deep = 4; // steps at a time: where another program has half of the core's instructions, each that multiplies nothing costs
+  int k = 0;
+  for (; k + deep <= kb; k += deep, ap += deep * MR, bp += deep * NR)
+#pragma GCC unroll 4
+    for (int d = 0; d < deep; d++) step(make, w, dtype, (k + d) * ld, ap + d * MR, bp + d * NR, r);
+  for (; k < kb; k++, ap += MR, bp += NR) step(make, w, dtype, k * ld, ap, bp, r);
   if (mb >= MR && nb == NR) { // from the registers to where it belongs
     if (add)
 #pragma GCC unroll 16
