@@ -54,7 +54,7 @@ BENCH_MODEL ?= .bench/smollm2-135m-float32
 bench: $(LIBTOKENIZERS) ## Go benchmarks of kernels and steps: GFLOP/s beside the peak of the same run
 	@mkdir -p .bench
 	test ! -d $(BENCH_MODEL) || export PTUNE_BENCH_MODEL=$(abspath $(BENCH_MODEL)); \
-		$(GO) test -run '^$$' -bench . ./internal/kernels ./internal/model | tee .bench/go.txt
+		$(GO) test -run '^$$' -bench . -benchtime 3s ./internal/kernels ./internal/model | tee .bench/go.txt
 
 bench-peer: build $(VENV)/bin/python ## measure beside PEFT, in turn, and write docs/performance.md (an hour)
 	$(VENV)/bin/python testdata/bench.py bin/ptune

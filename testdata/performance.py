@@ -84,7 +84,7 @@ def main():
         f.write("\n")
     lines = []
     for machine, r in results.items():
-        lines += ["## On " + machine, ""] + tables(machine, r["cases"]) + operators(**r["step"]) + [""]
+        lines += ["## On " + machine, ""] + tables(machine, {name: r["cases"][name] for name in bench.CASES if name in r["cases"]}) + operators(**r["step"]) + [""]
     path = DOCS + "/performance.md"
     page = open(path).read()
     head, _, rest = page.partition("<!-- figures -->")

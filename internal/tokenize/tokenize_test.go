@@ -93,33 +93,6 @@ func TestSpecialAndByteTokensAreNotOrdinary(t *testing.T) {
 	}
 }
 
-// Truncation would cut the text, padding would make it longer.
-func TestNothingIsCutOrPadded(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join(dir, "byte-level", "tokenizer.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all map[string]any
-	if err := json.Unmarshal(data, &all); err != nil {
-		t.Fatal(err)
-	}
-	all["truncation"] = map[string]any{"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
-	all["padding"] = map[string]any{"strategy": map[string]int{"Fixed": 99}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "x"}
-	if data, err = json.Marshal(all); err != nil {
-		t.Fatal(err)
-	}
-	for _, known := range []bool{false, true} {
-		tok, err := OpenFS("m", fstest.MapFS{"tokenizer.json": {Data: data}}, known)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer tok.Close()
-		if ids, err := tok.Encode("some words of text"); err != nil || len(ids) < 4 || len(ids) > 18 {
-			t.Errorf("known %t: the text is %v (%v)", known, ids, err)
-		}
-	}
-}
-
 func TestTextTheLibraryCannotTakeIsAnError(t *testing.T) {
 	tok, err := Open(filepath.Join(dir, "byte-level"), false)
 	if err != nil {
