@@ -133,7 +133,7 @@ void K(pack)(const float *x, long ldx, int m, int k, int b0, int b1, float *ap) 
   for (int b = b0; b < b1; b++) {
     float *p = ap + (long)b * MR * k;
     const float *rows = x + (long)b * MR * ldx;
-    if (m - b * MR >= MR)
+    if (m - b * MR >= MR) // a number that is known when this is compiled
       pack_block(rows, ldx, MR, k, p);
     else
       pack_block(rows, ldx, m - b * MR, k, p);
