@@ -182,9 +182,17 @@ static inline __attribute__((always_inline)) void multiply_add(V r[2], const flo
 #endif
 }
 
+// asks for bytes of memory. A file's weights begin anywhere in a line, so that they end in one more than they fill.
+static inline __attribute__((always_inline)) void ask_for(const void *from, long bytes) {
+  for (long at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)from + at, 0, 3);
+  __builtin_prefetch((const char *)from + bytes - 1, 0, 3);
+}
+
 // one step of a tile: r[i][j] += ap[i] bp[j]
-static inline __attribute__((always_inline)) void step(const int make, const void *w, const int dtype, long at, const float *ap, float *bp, V r[MR][2]) {
+static inline __attribute__((always_inline)) void step(const int make, const void *w, const int dtype, long at, long ld, const float *ap, float *bp, V r[MR][2]) {
+  const int AHEAD = 24; // rows
   if (make) {
+    ask_for((const char *)w + size(dtype) * (at + AHEAD * ld), NR * size(dtype)); // the first panel of a share was asked for by nobody
     store(bp, vector(w, dtype, at));
     store(bp + VL, vector(w, dtype, at + VL));
   }
@@ -207,8 +215,8 @@ static inline __attribute__((always_inline)) void tile(const int make, const voi
   int k = 0;
   for (; k + deep <= kb; k += deep, ap += deep * MR, bp += deep * NR)
 #pragma GCC unroll 4
-    for (int d = 0; d < deep; d++) step(make, w, dtype, (k + d) * ld, ap + d * MR, bp + d * NR, r);
-  for (; k < kb; k++, ap += MR, bp += NR) step(make, w, dtype, k * ld, ap, bp, r);
+    for (int d = 0; d < deep; d++) step(make, w, dtype, (k + d) * ld, ld, ap + d * MR, bp + d * NR, r);
+  for (; k < kb; k++, ap += MR, bp += NR) step(make, w, dtype, k * ld, ld, ap, bp, r);
   if (mb >= MR && nb == NR) { // from the registers to where it belongs
     if (add)
 #pragma GCC unroll 16
@@ -249,7 +257,7 @@ static inline void fetch(const void *w, int dtype, int in_out, long ld, int n, i
   const char *from = (const char *)w + size(dtype) * (in_out ? k0 * ld + n : n * ld + k0);
   for (long r = (long)rows * i / of; r < (long)rows * (i + 1) / of; r++) {
     if (before) (void)*(volatile const char *)(from + r * ld * size(dtype) - 1);
-    for (long at = 0; at < bytes; at += 64) __builtin_prefetch(from + r * ld * size(dtype) + at, 0, 3);
+    ask_for(from + r * ld * size(dtype), bytes);
   }
 }
 
