@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -25,15 +23,11 @@ const (
 	probeMemory = 8 << 30 // of addresses
 )
 
-// probeTokenizer loads the tokenizer of a directory in a process of its own, with limits, unless that has been done with the same file: the
-// tokenizer library ends its process for some files that it cannot read, and takes all the time there is for some patterns. It returns
-// whether the tokenizer is known to load.
-func probeTokenizer(dir string) (bool, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "tokenizer.json"))
-	if err != nil {
-		return false, nil // who opens it says so
-	}
-	known := knownTokenizer(data)
+// probeTokenizer loads the tokenizer of a directory, whose file has that SHA-256, in a process of its own, with limits, unless that has been
+// done with the same file: the tokenizer library ends its process for some files that it cannot read, and takes all the time there is for
+// some patterns. It returns whether the tokenizer is known to load.
+func probeTokenizer(dir, sum string) (bool, error) {
+	known := knownTokenizer(sum)
 	if _, err := os.Stat(known); known != "" && err == nil {
 		return true, nil
 	}
@@ -64,13 +58,12 @@ func probeTokenizer(dir string) (bool, error) {
 }
 
 // knownTokenizer is the empty file that stands for a tokenizer.json that has been loaded before; empty where there is no cache.
-func knownTokenizer(data []byte) string {
+func knownTokenizer(sum string) string {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return ""
 	}
-	sum := sha256.Sum256(data)
-	return filepath.Join(cache, "ptune", "tokenizers", tokenize.Library+"-"+hex.EncodeToString(sum[:]))
+	return filepath.Join(cache, "ptune", "tokenizers", tokenize.Library+"-"+sum)
 }
 
 // panicked is what a Rust panic says of itself: the line behind the place.
@@ -93,7 +86,7 @@ func newLoadTokenizer() *cobra.Command {
 			if err := syscall.Setrlimit(syscall.RLIMIT_AS, &limit); err != nil {
 				return err
 			}
-			tok, err := tokenize.Open(args[0], false)
+			tok, err := tokenize.Open(args[0], nil)
 			if err != nil {
 				return err
 			}

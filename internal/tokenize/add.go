@@ -32,7 +32,7 @@ func AddTokens(dir string, names []string) (*Extended, error) {
 	fail := func(err error) (*Extended, error) {
 		return nil, fmt.Errorf("add tokens to the tokenizer of %q: %w", dir, err)
 	}
-	old, err := Open(dir, false)
+	old, err := Open(dir, nil)
 	if err != nil {
 		return nil, err
 	}

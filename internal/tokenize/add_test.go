@@ -24,12 +24,12 @@ func TestAddedTokensStandBeforeATextThatKeepsItsIds(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		old, err := Open(from, false)
+		old, err := Open(from, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer old.Close()
-		now, err := Open(to, false)
+		now, err := Open(to, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -42,22 +42,31 @@ const (
 	maxDepth = 64
 )
 
+// Known tells whether the tokenizer.json with a SHA-256 is known to load. Its error is one of opening the tokenizer.
+type Known func(sum string) (bool, error)
+
 // Open loads the tokenizer of a model directory. The library ends its process at some files, so one is checked before it gets there;
-// of one that is known to load, having done so before, less is checked, and at the same time.
-func Open(dir string, known bool) (*Tokenizer, error) { return OpenFS(dir, os.DirFS(dir), known) }
+// of one that is known to load, less is checked, and at the same time. Without known none is.
+func Open(dir string, known Known) (*Tokenizer, error) { return OpenFS(dir, os.DirFS(dir), known) }
 
 // OpenFS loads the tokenizer of a model that lies in a file system; name is for messages.
-func OpenFS(name string, dir fs.FS, known bool) (*Tokenizer, error) {
+func OpenFS(name string, dir fs.FS, known Known) (*Tokenizer, error) {
 	data, err := read(dir, "tokenizer.json")
 	if err != nil {
 		return nil, fmt.Errorf("read tokenizer of %q: %w", name, err)
 	}
-	t, err := parse(data, known)
+	hash := sha256.Sum256(data)
+	sum, loads := hex.EncodeToString(hash[:]), false
+	if known != nil {
+		if loads, err = known(sum); err != nil {
+			return nil, err
+		}
+	}
+	t, err := parse(data, loads)
 	if err != nil {
 		return nil, fmt.Errorf("read tokenizer of %q: tokenizer.json: %w", name, err)
 	}
-	sum := sha256.Sum256(data)
-	t.Hash = hex.EncodeToString(sum[:])[:32]
+	t.Hash = sum[:32]
 	if err := t.begin(dir); err != nil {
 		t.Close()
 		return nil, fmt.Errorf("read tokenizer of %q: %w", name, err)

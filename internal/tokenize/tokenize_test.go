@@ -1,8 +1,11 @@
 package tokenize
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,7 +43,7 @@ func TestIdsAndTextEqualTheTokenizersLibrary(t *testing.T) {
 		t.Fatalf("%d tokenizers, want 9", len(golden))
 	}
 	for name, g := range golden {
-		for _, known := range []bool{false, true} {
+		for _, known := range []Known{nil, func(string) (bool, error) { return true, nil }} {
 			tok, err := Open(filepath.Join(dir, name), known)
 			if err != nil {
 				t.Fatal(err)
@@ -71,7 +74,7 @@ func TestIdsAndTextEqualTheTokenizersLibrary(t *testing.T) {
 }
 
 func TestSpecialAndByteTokensAreNotOrdinary(t *testing.T) {
-	tok, err := Open(filepath.Join(dir, "sentencepiece"), false)
+	tok, err := Open(filepath.Join(dir, "sentencepiece"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +95,7 @@ func TestSpecialAndByteTokensAreNotOrdinary(t *testing.T) {
 }
 
 func TestTextTheLibraryCannotTakeIsAnError(t *testing.T) {
-	tok, err := Open(filepath.Join(dir, "byte-level"), false)
+	tok, err := Open(filepath.Join(dir, "byte-level"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,14 +123,26 @@ func TestFilesThatWouldEndTheProcessAreRefused(t *testing.T) {
 		"a deep file":         {`{"model":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}`, "nested more than 64 deep"},
 		"merges of nothing":   {`{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"a":0},"merges":[["x","y"]]}}`, "tokenizer.json"},
 	} {
-		if tok, err := OpenFS("m", fstest.MapFS{"tokenizer.json": {Data: []byte(c[0])}}, false); err == nil || !strings.Contains(err.Error(), c[1]) {
+		if tok, err := OpenFS("m", fstest.MapFS{"tokenizer.json": {Data: []byte(c[0])}}, nil); err == nil || !strings.Contains(err.Error(), c[1]) {
 			t.Errorf("%s: error is %v, want one with %q", name, err, c[1])
 			if tok != nil {
 				tok.Close()
 			}
 		}
 	}
-	if _, err := Open(t.TempDir(), false); err == nil || !strings.Contains(err.Error(), "tokenizer.json") {
+	if _, err := Open(t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "tokenizer.json") {
 		t.Errorf("an empty directory: %v", err)
+	}
+}
+
+func TestWhoKnowsTheFileIsToldItsSumAndHeard(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(dir, "byte-level/tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused, asked := errors.New("it does not load"), ""
+	_, err = Open(filepath.Join(dir, "byte-level"), func(sum string) (bool, error) { asked = sum; return false, refused })
+	if want := fmt.Sprintf("%x", sha256.Sum256(data)); asked != want || err != refused {
+		t.Errorf("asked for %q and got %v, want %q and %v", asked, err, want, refused)
 	}
 }
