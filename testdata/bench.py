@@ -66,7 +66,7 @@ def rows(kind, path):
     return file
 
 
-def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", with_peer=True, again="auto"):
+def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", with_peer=True, again="auto", part=4096):
     """Seconds a step, peak memory and seconds of the whole process."""
     def case(a):
         path = model(name, dtype)
@@ -81,7 +81,7 @@ def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", w
                 r = json.loads(subprocess.run(me + ["--peft", "--adapter", x.adapter], **PEER).stdout)
                 pair.append(dict(step=statistics.median(r["seconds"][1:]), memory=r["peak"], process=time.perf_counter() - t))
             t = time.perf_counter()
-            r = peer.ptune(x, WORK, "--compute", compute, "--set", "train.recompute=" + again)
+            r = peer.ptune(x, WORK, "--compute", compute, "--set", "train.recompute=" + again, "--set", "train.micro_batch_tokens=%d" % part)
             pair.append(dict(step=statistics.median(r["seconds"][1:]), memory=r["peak"], process=time.perf_counter() - t))
             yield pair
     return case
@@ -136,6 +136,8 @@ CASES = {
     "kept": ("SmolLM2-135M, f32, phrases, `train.recompute: off`", training("smollm2-135m", "float32", "train", again="off")),
     "64": ("SmolLM2-135M, f32, 8 rows of exactly 64 tokens", training("smollm2-135m", "float32", "of 64", batch=8)),
     "64-recompute": ("the same, `train.recompute: on`", training("smollm2-135m", "float32", "of 64", batch=8, again="on")),
+    "64-halves": ("the same in two parts, `train.recompute: off` and `train.micro_batch_tokens: 256`", training("smollm2-135m", "float32", "of 64", batch=8, again="off", part=256)),
+    "64-quarters": ("the same in four, `train.micro_batch_tokens: 128`", training("smollm2-135m", "float32", "of 64", batch=8, again="off", part=128)),
     "instruction": ("SmolLM2-135M, f32, phrases behind a 40-token instruction", training("smollm2-135m", "float32", "instruction")),
     "gpt2": ("gpt2, f32, phrases in 16s", training("gpt2", "float32", "train")),
     "process": ("SmolLM2-135M, f32, phrases: whole process, 10 steps and save", training("smollm2-135m", "float32", "train", steps=10)),

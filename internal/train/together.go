@@ -195,18 +195,23 @@ func together(runs []*run) []*group {
 	return groups
 }
 
-// cut gives rows in parts of at most MicroBatchTokens tokens of text, or one row. Rows are sorted by their text first, so that those
-// which begin alike share a part.
+// cut gives rows in parts of at most MicroBatchTokens tokens of text, or one row, about as large as each other: the largest is what takes
+// memory. Rows are sorted by their text first, so that those which begin alike share a part.
 func cut(c Config, examples []batch.Example, rows []int) iter.Seq[[]batch.Example] {
 	sorted := slices.Clone(rows)
 	slices.SortStableFunc(sorted, func(a, b int) int { return slices.Compare(examples[a].IDs, examples[b].IDs) })
+	all := 0
+	for _, r := range rows {
+		all += len(examples[r].IDs)
+	}
+	parts := (all-1)/c.MicroBatchTokens + 1
 	return func(yield func([]batch.Example) bool) {
 		var part []batch.Example
 		tokens := 0
 		for i, r := range sorted {
 			part = append(part, examples[r])
 			tokens += len(examples[r].IDs)
-			if i == len(sorted)-1 || tokens+len(examples[sorted[i+1]].IDs) > c.MicroBatchTokens {
+			if i == len(sorted)-1 || tokens*parts >= all || tokens+len(examples[sorted[i+1]].IDs) > c.MicroBatchTokens {
 				if !yield(part) {
 					return
 				}

@@ -136,6 +136,24 @@ func TestMicroBatchesDoNotChangeAStep(t *testing.T) {
 	}
 }
 
+func TestPartsOfABatchAreAboutAsLarge(t *testing.T) {
+	for _, c := range []struct{ rows, limit, parts, largest int }{{8, 24, 1, 8}, {8, 23, 2, 4}, {9, 21, 2, 5}, {8, 7, 4, 2}, {8, 3, 8, 1}, {3, 1, 3, 1}, {8, math.MaxInt, 1, 8}} { // rows of three tokens
+		run := config()
+		run.BatchSize, run.MicroBatchTokens = c.rows, c.limit
+		parts, largest := 0, 0
+		for step, f := range Forests(run, examples(10)) {
+			if step > 0 {
+				break
+			}
+			parts++
+			largest = max(largest, f.Rows()-run.VirtualTokens)
+		}
+		if want := 2 * c.largest; parts != c.parts || largest != want { // a text's last token has no row
+			t.Errorf("%d rows, %d tokens at most: %d parts with up to %d rows, want %d with %d", c.rows, c.limit, parts, largest, c.parts, want)
+		}
+	}
+}
+
 func TestTheBestIsKeptAndPatienceEndsTheRun(t *testing.T) {
 	c, e := config(), &events{}
 	c.EvalEvery, c.Patience = 2, 3
