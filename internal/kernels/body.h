@@ -381,7 +381,7 @@ static inline __attribute__((always_inline)) void band(const int m, const int wi
     for (int v = 0; v < wide; v++) s[i][v] = (V){};
   for (int t = 0; t < k; t++) {
     long at = t * ld + n;
-    for (int line = 0; line < wide * VL * SIZE; line += 64) __builtin_prefetch((const char *)w + (at + AHEAD * ld) * SIZE + line, 0, 3);
+    ask_for((const char *)w + (at + AHEAD * ld) * SIZE, wide * VL * SIZE);
 #pragma GCC unroll 8
     for (int v = 0; v < wide; v++) {
       V b = vector(w, dtype, at + v * VL);
