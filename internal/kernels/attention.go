@@ -89,7 +89,7 @@ type unit struct {
 	first, n int
 }
 
-// unitRows is how many rows a unit has at most: their scores against all they see fill the second-level cache, not more.
+// unitRows is how many rows a unit has at most, for which keys and values are turned once.
 const unitRows = 48
 
 func units(groups []Group) []unit {
@@ -114,6 +114,20 @@ func (u unit) seen() int {
 	return n
 }
 
+// keysBefore is one more than the last key row before from that the unit sees, 0 if there is none.
+func (u unit) keysBefore(from int) int {
+	last := min(u.Own+u.first+u.n, from)
+	if u.Own >= from {
+		last = 0
+	}
+	for i := 0; i < len(u.Spans); i += 2 {
+		if int(u.Spans[i]) < from {
+			last = max(last, min(int(u.Spans[i+1]), from))
+		}
+	}
+	return last
+}
+
 type attention struct {
 	Heads
 	q, kv, out Matrix // kv may be by head; out is, on the way back, its gradient
@@ -128,9 +142,18 @@ func (h Heads) share() int { return h.Q / h.KV }
 func (a *attention) room(units []unit, copies int) int {
 	n := 0
 	for _, u := range units {
-		n = max(n, (u.seen()+64)*(2+max(a.share(), copies*(a.Dim+u.n))))
+		queries := a.part(u) * a.share()
+		n = max(n, 3*queries+(u.seen()+64)*(2+max(a.share(), copies*(a.Dim+queries))))
 	}
 	return n
+}
+
+// part is how many rows of a unit are worked on at a time: of those that see few keys all, of others so few that the scores of all
+// their queries stay in the second-level cache. Parts are about as large as each other.
+func (a *attention) part(u unit) int {
+	rows := max(1, max(48, 1<<14/u.seen())/a.share())
+	parts := (u.n + rows - 1) / rows
+	return (u.n + parts - 1) / parts
 }
 
 // reach makes the biases that units need.
@@ -162,36 +185,42 @@ func (p *Pool) AttendBack(dq, dkv, dout, lse, q, kv Matrix, heads Heads, groups 
 	a, list := &attention{Heads: heads, q: q, kv: kv, out: dout, lse: lse, dq: dq, dkv: dkv}, units(groups)
 	a.reach(list)
 	p.rooms(a.room(list, 2))
-	// Units share keys, so their gradients of keys are summed: a few parts of the list, as many whatever the threads, each for
-	// itself, then the parts.
-	parts := split(list, (8+heads.KV-1)/heads.KV)
-	sums := make([]Matrix, len(parts))
-	for i := range sums {
-		if sums[i] = dkv; i > 0 {
-			sums[i] = p.sum(i-1, dkv.Rows, dkv.Cols)
+	p.rows(dkv.Rows, dkv.Cols, func(from, to int) {
+		for r := from; r < to; r++ {
+			clear(dkv.Row(r))
 		}
-		p.rows(dkv.Rows, dkv.Cols, func(from, to int) {
-			for r := from; r < to; r++ {
-				clear(sums[i].Row(r))
-			}
-		})
+	})
+	// Units share keys: a few parts of the list, as many whatever the threads, add to the rows that no part before them sees, and
+	// to a sum of their own for the others.
+	parts := split(list, (12+heads.KV-1)/heads.KV)
+	sums, from, next := make([]Matrix, len(parts)), make([]int, len(parts)), 0
+	for i, part := range parts {
+		from[i] = next
+		rows := 0
+		for _, u := range part {
+			rows = max(rows, u.keysBefore(from[i]))
+			next = max(next, u.keysBefore(math.MaxInt))
+		}
+		sums[i] = p.sum(i, min(rows, dkv.Rows), dkv)
 	}
 	p.Each(heads.KV*len(parts), func(thread, i int) {
 		for _, u := range parts[i/heads.KV] {
-			p.set.attendBack(a, i%heads.KV, u, sums[i/heads.KV], p.scratch[thread])
+			p.set.attendBack(a, i%heads.KV, u, sums[i/heads.KV], from[i/heads.KV], p.scratch[thread])
 		}
 	})
-	for _, s := range sums[1:] {
-		p.Add(dkv, dkv, s)
+	for _, s := range sums {
+		p.Add(dkv.Top(s.Rows), dkv.Top(s.Rows), s)
 	}
 }
 
-// sum is a matrix of the pool's own for the i-th of several sums.
-func (p *Pool) sum(i, rows, cols int) Matrix {
+// sum is a matrix of the pool's own for the i-th of several sums of so many rows like those of m, all zero.
+func (p *Pool) sum(i, rows int, m Matrix) Matrix {
 	if i == len(p.sums) {
 		p.sums = append(p.sums, nil)
 	}
-	return View(grow(&p.sums[i], rows*cols), rows, cols)
+	data := grow(&p.sums[i], rows*m.Stride)
+	clear(data)
+	return Matrix{Rows: rows, Cols: m.Cols, Stride: m.Stride, Data: data}
 }
 
 // split cuts a list into at most n parts of about the same work, which is the pairs of rows and keys.

@@ -28,6 +28,8 @@ static inline V bfloat(const uint16_t *p) { return (V)(widen(p) << 16); }
 
 static inline V pick(I where, V yes, V no) { return (V)((where & (I)yes) | (~where & (I)no)); }
 
+static inline I first(int n) { return (I){EVEN} < 2 * n - (I){}; } // all bits of the first n numbers
+
 static inline V some(const float *p, int n) { // the first n floats, zeros behind them
   if (n >= VL) return load(p);
   V v = {};

@@ -99,7 +99,7 @@ type set struct {
 	fewRows       [3]int // up to how many rows few is used for each type of weight, four if stored [In, Out]: making panels would cost more
 	once          int    // up to so many rows product takes a weight stored [Out, In] from memory as it comes, in shares of any size
 	attend        func(a *attention, head int, u unit, room []float32)
-	attendBack    func(a *attention, head int, u unit, dkv Matrix, room []float32)
+	attendBack    func(a *attention, head int, u unit, before Matrix, from int, room []float32) // the gradients of the keys before from are added to before, of others to a.dkv
 	gated         func(act Activation, gate, up, out []float32)
 	gatedBack     func(act Activation, gate, up, d, dgate, dup []float32)
 	act           func(act Activation, x, out []float32)

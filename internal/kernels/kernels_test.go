@@ -503,6 +503,47 @@ func BenchmarkProduct(b *testing.B) {
 	}
 }
 
+// BenchmarkAttention is a layer's, of nine heads that share three, in batches behind 16 virtual tokens.
+func BenchmarkAttention(b *testing.B) {
+	for _, name := range Names(F32)[1:] { // the plain loop would take all the time there is
+		for _, texts := range [][2]int{{16, 20}, {8, 64}, {1, 1024}} {
+			for _, back := range []bool{false, true} {
+				b.Run(fmt.Sprintf("%s/%dx%d/back=%v", name, texts[0], texts[1], back), func(b *testing.B) {
+					p, err := New(Options{Kernels: name})
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer p.Close()
+					const prompt = 16
+					h, groups, flops := Heads{Q: 9, KV: 3, Dim: 64, Scale: 0.125}, []Group{{N: prompt}}, 4.0
+					for i := range texts[0] {
+						row := prompt + i*texts[1]
+						groups = append(groups, Group{Row: row, N: texts[1], Own: row, Spans: []int32{0, prompt}})
+					}
+					s, rows, pairs := newSource(8), prompt+texts[0]*texts[1], 0
+					q, kv, out, lse := s.matrix(rows, h.QCols()), s.matrix(rows, h.KVCols()), NewMatrix(rows, h.QCols()), NewMatrix(rows, h.Q)
+					dq, dkv := NewMatrix(rows, h.QCols()), NewMatrix(rows, h.KVCols())
+					for _, g := range groups {
+						pairs += g.Pairs()
+					}
+					p.Attend(out, lse, q, kv, h, groups)
+					for b.Loop() {
+						if back {
+							p.AttendBack(dq, dkv, q, lse, q, kv, h, groups)
+						} else {
+							p.Attend(out, lse, q, kv, h, groups)
+						}
+					}
+					if back {
+						flops = 10
+					}
+					b.ReportMetric(flops*float64(pairs)*float64(h.QCols())*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+				})
+			}
+		}
+	}
+}
+
 // BenchmarkFewRows is a decoding step's product: it reads weights that no cache holds.
 func BenchmarkFewRows(b *testing.B) {
 	for _, typ := range []DType{F32, BF16} {

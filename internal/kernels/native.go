@@ -10,8 +10,8 @@ package kernels
   void P##pack(const float*, long, int, int, int, int, float*); \
   void P##product(const float*, int, int, const void*, int, int, long, int, int, float*, long, int, float*); \
   void P##few(const float*, long, int, int, const void*, int, int, long, int, int, float*, long, int); \
-  void P##attend(const float*, long, const float*, long, int, int, int, float, int, float, const float*, long, const int32_t*, int, int, int, int, float*, long, float*, long, float*); \
-  void P##attend_back(const float*, long, const float*, long, int, int, int, float, int, float, const float*, long, const int32_t*, int, int, int, int, const float*, long, const float*, long, float*, long, int, float*, long, int, float*); \
+  void P##attend(const float*, long, const float*, long, int, int, int, float, int, float, const float*, long, const int32_t*, int, int, int, int, int, float*, long, float*, long, float*); \
+  void P##attend_back(const float*, long, const float*, long, int, int, int, float, int, float, const float*, long, const int32_t*, int, int, int, int, int, const float*, long, const float*, long, float*, long, int, float*, float*, int, long, int, float*); \
   void P##gated(int, const float*, const float*, float*, int); \
   void P##gated_back(int, const float*, const float*, const float*, float*, float*, int); \
   void P##act(int, const float*, float*, int); \
@@ -40,11 +40,11 @@ static void product(int wide, const float *ap, int m, int k, const void *w, int 
 static void few(int wide, const float *x, long ldx, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add) {
   BOTH(wide, few, x, ldx, m, k, w, dtype, in_out, ld, n0, n1, c, ldc, add);
 }
-static void attend(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int32_t *spans, int nspans, int own, int first, int n, float *o, long ldo, float *lse, long ldl, float *room) {
-  BOTH(wide, attend, q, ldq, kv, ldkv, voff, heads, hd, scale, window, cap, bias, ldb, spans, nspans, own, first, n, o, ldo, lse, ldl, room);
+static void attend(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int32_t *spans, int nspans, int own, int first, int n, int part, float *o, long ldo, float *lse, long ldl, float *room) {
+  BOTH(wide, attend, q, ldq, kv, ldkv, voff, heads, hd, scale, window, cap, bias, ldb, spans, nspans, own, first, n, part, o, ldo, lse, ldl, room);
 }
-static void attend_back(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int32_t *spans, int nspans, int own, int first, int n, const float *d, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, long lddkv, int nk, float *room) {
-  BOTH(wide, attend_back, q, ldq, kv, ldkv, voff, heads, hd, scale, window, cap, bias, ldb, spans, nspans, own, first, n, d, ldo, lse, ldl, dq, lddq, nq, dkv, lddkv, nk, room);
+static void attend_back(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int32_t *spans, int nspans, int own, int first, int n, int part, const float *d, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, float *before, int from, long lddkv, int nk, float *room) {
+  BOTH(wide, attend_back, q, ldq, kv, ldkv, voff, heads, hd, scale, window, cap, bias, ldb, spans, nspans, own, first, n, part, d, ldo, lse, ldl, dq, lddq, nq, dkv, before, from, lddkv, nk, room);
 }
 static void gated(int wide, int kind, const float *g, const float *u, float *o, int n) { BOTH(wide, gated, kind, g, u, o, n); }
 static void gated_back(int wide, int kind, const float *g, const float *u, const float *d, float *dg, float *du, int n) { BOTH(wide, gated_back, kind, g, u, d, dg, du, n); }
@@ -83,17 +83,20 @@ func nativeSet(name string, wide C.int, mr, lanes int) set {
 			h := head * a.share()
 			kv, key, value := a.head(head)
 			C.attend(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(kv, 0, key), C.long(kv.Stride), C.int(value-key), C.int(a.share()), C.int(a.Dim), C.float(a.Scale), C.int(a.Window), C.float(a.Cap), a.biases(h), a.ldb(),
-				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride), ptr(room))
+				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), C.int(a.part(u)), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride), ptr(room))
 		},
-		attendBack: func(a *attention, head int, u unit, dkv Matrix, room []float32) {
+		attendBack: func(a *attention, head int, u unit, before Matrix, from int, room []float32) {
 			h, nq := head*a.share(), max(0, min(u.n, a.dq.Rows-u.row()))
-			var dq *C.float
+			var dq, sums *C.float
 			if nq > 0 {
 				dq = at(a.dq, u.row(), h*a.Dim)
 			}
+			if before.Rows > 0 {
+				sums = at(before, 0, head*a.Dim)
+			}
 			C.attend_back(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, head*a.Dim), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.share()), C.int(a.Dim), C.float(a.Scale), C.int(a.Window), C.float(a.Cap), a.biases(h), a.ldb(),
-				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride),
-				dq, C.long(a.dq.Stride), C.int(nq), at(dkv, 0, head*a.Dim), C.long(dkv.Stride), C.int(dkv.Rows), ptr(room))
+				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), C.int(a.part(u)), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride),
+				dq, C.long(a.dq.Stride), C.int(nq), at(a.dkv, 0, head*a.Dim), sums, C.int(from), C.long(a.dkv.Stride), C.int(a.dkv.Rows), ptr(room))
 		},
 		gated: func(act Activation, gate, up, out []float32) {
 			C.gated(wide, C.int(act), ptr(gate), ptr(up), ptr(out), C.int(len(gate)))

@@ -126,7 +126,7 @@ func plainAttend(a *attention, head int, u unit, s []float32) {
 	}
 }
 
-func plainAttendBack(a *attention, head int, u unit, dkv Matrix, s []float32) {
+func plainAttendBack(a *attention, head int, u unit, before Matrix, from int, s []float32) {
 	kc := head * a.Dim
 	vc := kc + a.KV*a.Dim
 	p, dp, slope := s[:len(s)/3], s[len(s)/3:len(s)/3*2], s[len(s)/3*2:]
@@ -152,7 +152,11 @@ func plainAttendBack(a *attention, head int, u unit, dkv Matrix, s []float32) {
 				if dq != nil {
 					axpy(ds, a.key(h, j), dq)
 				}
-				if j < dkv.Rows {
+				if j < a.dkv.Rows {
+					dkv := a.dkv
+					if j < from {
+						dkv = before
+					}
 					axpy(ds, q, dkv.Row(j)[kc:kc+a.Dim])
 					axpy(p[t], do, dkv.Row(j)[vc:vc+a.Dim])
 				}
