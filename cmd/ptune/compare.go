@@ -277,6 +277,10 @@ func compareOne(ctx context.Context, path string, o compareOptions, s streams) e
 	if err != nil {
 		return wrong{err}
 	}
+	if o.only != methodPrompt { // gradients of other weights are one more thing to go through for each part
+		c.MicroBatchTokens = evalTokens(task.Train)
+		task.Train.MicroBatchTokens = c.MicroBatchTokens
+	}
 	if _, err := planRun(task, b, c, rows, false); err != nil {
 		return err
 	}
@@ -368,7 +372,7 @@ func (r *comparison) tune(ctx context.Context, params []*model.Param, file strin
 		n += len(p.Values)
 	}
 	t.Evaluate = func(ctx context.Context) ([]report.Eval, error) {
-		evals, err := r.rows.measure(ctx, r.b, nil, nil, r.task.Train.MicroBatchTokens)
+		evals, err := r.rows.measure(ctx, r.b, nil, nil, evalTokens(r.task.Train))
 		for _, e := range evals {
 			r.tell(e)
 		}
@@ -416,7 +420,7 @@ func (r *comparison) measure(ctx context.Context, sets []*data.Set) error {
 	}
 	var loss, accuracy float64
 	for _, set := range sets {
-		res, err := eval.Run(ctx, r.b, values, evalRows(set), evalOptions(r.rows.choices, r.rows.eos, promptRows, r.task.Train.MicroBatchTokens))
+		res, err := eval.Run(ctx, r.b, values, evalRows(set), evalOptions(r.rows.choices, r.rows.eos, promptRows, evalTokens(r.task.Train)))
 		if err != nil {
 			return fmt.Errorf("evaluate %s: %w", set.Path, err)
 		}

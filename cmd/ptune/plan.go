@@ -16,7 +16,7 @@ import (
 // plan is what a run takes, counted from its first batches before anything is computed.
 type plan struct {
 	Steps       int     `json:"steps"`
-	Rows        int     `json:"largest_micro_batch_rows"` // of the packed matrix: soft prompt and texts, what they share once
+	Rows        int     `json:"largest_micro_batch_rows"` // computed at a time: of what texts share with the soft prompt, or of the texts
 	StepFLOPs   float64 `json:"step_flops"`               // the mean
 	WeightBytes int64   `json:"weight_bytes"`             // mapped from the model's files
 	ValueBytes  int64   `json:"value_bytes"`              // what a step keeps
@@ -42,52 +42,76 @@ const (
 	everySecondLayer
 )
 
-// recomputed is what train.recompute says, as long as memory lasts.
-func recomputed(task *config.Task) int {
-	switch task.Train.Recompute {
-	case config.On:
-		return everyLayer
-	case config.Off:
-		return noLayer
+// keptRows is how many rows at a time have all their values kept where train.recompute is auto.
+const keptRows = 256
+
+// packedTokens is how many tokens of text are packed together at most, to be computed at once or in parts.
+const packedTokens = 4096
+
+// evalTokens is how many tokens of text are evaluated at a time.
+func evalTokens(t config.Train) int {
+	if t.MicroBatchTokens > 0 {
+		return t.MicroBatchTokens
 	}
-	return everySecondLayer
+	return packedTokens
 }
 
-// tight tells whether train.recompute leaves it to memory, and there is too little for so many bytes.
-func (b *base) tight(task *config.Task, bytes int64) bool {
-	return task.Train.Recompute == config.Auto && float64(bytes) > 0.9*b.memory()
+// part is how many rows of texts are computed at a time; 0: all.
+func (b *base) part(task *config.Task) int {
+	if n := task.Train.MicroBatchTokens; n > 0 {
+		return n
+	}
+	return b.pool.Part()
+}
+
+// fit has batches computed in parts, and values twice, as the task says or as memory asks for; take plans what a run takes then.
+func (b *base) fit(task *config.Task, take func() (rows int, bytes int64, err error)) error {
+	b.Part, b.Recompute = b.part(task), noLayer
+	if task.Train.Recompute == config.On {
+		b.Recompute = everyLayer
+	}
+	rows, bytes, err := take()
+	if err != nil || task.Train.Recompute != config.Auto {
+		return err
+	}
+	if rows > keptRows {
+		b.Recompute = everySecondLayer
+		if _, bytes, err = take(); err != nil {
+			return err
+		}
+	}
+	if float64(bytes) > 0.9*b.memory() {
+		b.Recompute = everyLayer
+		_, _, err = take()
+	}
+	return err
 }
 
 // planRun says what memory a run takes, decides whether values are computed twice and, if asked to, counts the work of its steps.
 func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bool) (plan, error) {
 	p := plan{Steps: c.Steps, WeightBytes: b.WeightBytes()}
+	b.Part = b.part(task)
 	var largest *batch.Forest
 	for step, f := range train.Forests(c, rows.examples()) {
 		if step == plannedSteps {
 			break
 		}
-		if f.Rows() > p.Rows {
-			largest, p.Rows = f, f.Rows()
+		if largest == nil || f.Kept(b.Part) > largest.Kept(b.Part) {
+			largest = f
 		}
 	}
-	count := func(recompute int) error {
-		b.Recompute = recompute
+	err := b.fit(task, func() (int, int64, error) {
 		run, err := b.Plan(largest)
-		p.ValueBytes, p.Recompute = run.Bytes, recompute
+		p.Rows, p.ValueBytes, p.Recompute = run.Rows, run.Bytes, b.Recompute
 		p.MemoryBytes = p.WeightBytes + programBytes(run.Bytes, run.Packed)
-		return err
-	}
-	if err := count(recomputed(task)); err != nil {
+		return p.Rows, p.MemoryBytes, err
+	})
+	if err != nil {
 		return p, err
-	}
-	if b.tight(task, p.MemoryBytes) {
-		if err := count(everyLayer); err != nil {
-			return p, err
-		}
 	}
 	if needed, available := p.MemoryBytes-p.WeightBytes, b.memory(); float64(needed) > available { // weights are mapped, and can be read again
 		return p, wrong{withHint(fmt.Errorf("the run takes about %d MB beside the model's files, and %d MB can be had", needed>>20, int64(available)>>20),
-			"train.micro_batch_tokens: %d would take about half, and give the same result to rounding", max(1, min(task.Train.MicroBatchTokens, p.Rows)/2))}
+			"train.micro_batch_tokens: %d would take about half, and give the same result to rounding", max(1, p.Rows/2))}
 	}
 	if !work {
 		return p, nil
@@ -113,7 +137,7 @@ func (p plan) print(s streams, asJSON bool) error {
 		return json.NewEncoder(s.out).Encode(p)
 	}
 	again := map[int]string{everyLayer: ", most of them computed twice", everySecondLayer: ", the widest of every second layer computed twice"}[p.Recompute]
-	_, err := fmt.Fprintf(s.out, "%d steps of %.1f GFLOP\nlargest micro-batch: %d rows\nmemory: about %d MB: %d MB weights, %d MB values%s\n",
+	_, err := fmt.Fprintf(s.out, "%d steps of %.1f GFLOP\nat a time: %d rows at most\nmemory: about %d MB: %d MB weights, %d MB values%s\n",
 		p.Steps, p.StepFLOPs/1e9, p.Rows, p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, again)
 	return err
 }

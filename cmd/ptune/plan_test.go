@@ -20,7 +20,7 @@ func TestARunMakesValuesTwiceWhereMemoryIsShortAndIsRefusedWhereThereIsTooLittle
 		}
 		return path
 	}
-	rows := write("rows.jsonl", strings.Repeat(`{"text": "`+strings.Repeat("It was worth every minute. ", 20)+`", "mood": "good"}`+"\n", 8))
+	rows := write("rows.jsonl", strings.Repeat(`{"text": "`+strings.Repeat("It was worth every minute. ", 60)+`", "mood": "good"}`+"\n", 8))
 	path := write("task.yaml", "model: ptune:demo\nprompt: {tokens: 4, init: vocab}\ndata: {train: "+rows+", input: \"{text}\", target: \" {mood}\"}\ntrain: {steps: 2, batch_size: 8}\noutput: {prompt: p.st}\n")
 	b, err := openBase("ptune:demo", computeOptions{compute: "f32"})
 	if err != nil {
@@ -50,6 +50,9 @@ func TestARunMakesValuesTwiceWhereMemoryIsShortAndIsRefusedWhereThereIsTooLittle
 	usual, err := plan(config.Auto, 1e12)
 	if err != nil || usual.Recompute != everySecondLayer {
 		t.Fatalf("with memory for all: recompute %d, %v; want every second layer", usual.Recompute, err)
+	}
+	if usual.Rows <= keptRows {
+		t.Fatalf("a text of %d rows is short", usual.Rows)
 	}
 	enough := float64(usual.MemoryBytes) / 0.9
 	if p, err := plan(config.Auto, enough+1); err != nil || p.Recompute != everySecondLayer {

@@ -305,21 +305,19 @@ func mostSteps(runs []*sweepRun) int {
 	return most
 }
 
-// planSweep has values computed twice where the first step of all runs would not fit otherwise.
+// planSweep fits the first step of all runs into memory.
 func planSweep(task *config.Task, b *base, jobs []train.Job) error {
-	b.Recompute = recomputed(task)
-	most := int64(0)
-	for _, f := range train.First(jobs) {
-		p, err := b.Plan(f)
-		if err != nil {
-			return err
+	forests := train.First(jobs)
+	return b.fit(task, func() (rows int, bytes int64, err error) {
+		for _, f := range forests {
+			p, err := b.Plan(f)
+			if err != nil {
+				return 0, 0, err
+			}
+			rows, bytes = max(rows, p.Rows), max(bytes, b.WeightBytes()+programBytes(p.Bytes, p.Packed))
 		}
-		most = max(most, programBytes(p.Bytes, p.Packed))
-	}
-	if b.tight(task, b.WeightBytes()+most) {
-		b.Recompute = everyLayer
-	}
-	return nil
+		return rows, bytes, nil
+	})
 }
 
 // name is a run's settings in short.

@@ -128,7 +128,7 @@ func (r *taskRows) evaluate(b *base, task *config.Task) train.Evaluate {
 		return nil
 	}
 	return func(ctx context.Context, values []float32) ([]report.Eval, error) {
-		return r.measure(ctx, b, values, []int{task.Prompt.Tokens}, task.Train.MicroBatchTokens)
+		return r.measure(ctx, b, values, []int{task.Prompt.Tokens}, evalTokens(task.Train))
 	}
 }
 
@@ -224,7 +224,7 @@ func runConfig(task *config.Task, b *base, rows *taskRows, start *prompt.Prompt)
 	t := task.Train
 	n := len(rows.train.Rows)
 	c := train.Config{
-		Steps: t.Steps, BatchSize: t.BatchSize, MicroBatchTokens: t.MicroBatchTokens, VirtualTokens: task.Prompt.Tokens,
+		Steps: t.Steps, BatchSize: t.BatchSize, MicroBatchTokens: max(packedTokens, t.MicroBatchTokens), VirtualTokens: task.Prompt.Tokens,
 		Optimizer:    train.OptimizerConfig{Name: t.Optimizer, Betas: t.Betas, WeightDecay: t.WeightDecay},
 		LearningRate: t.LearningRate.Value, Schedule: t.Schedule, Warmup: t.Warmup, ClipNorm: t.ClipNorm,
 		EvalEvery: t.EvalEvery, Patience: t.Patience, MinGain: t.MinGain,

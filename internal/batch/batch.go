@@ -25,6 +25,7 @@ type Target struct {
 
 // Forest is a batch of B examples in T rows.
 type Forest struct {
+	Above    int     // rows that segments are numbered with but that are another forest's, the trunk's: 0 but in a part that Cut made
 	Prompts  int     // the first rows hold the soft prompts, one behind the other
 	IDs      []int32 // the token of each row; NoToken at the rows of soft prompts
 	Segments []Segment
@@ -34,7 +35,7 @@ type Forest struct {
 // NoToken stands where a row holds no token.
 const NoToken = int32(-1)
 
-// Rows is the number of rows, T.
+// Rows is the number of rows, T, without those above.
 func (f *Forest) Rows() int { return len(f.IDs) }
 
 // Example is a text with the soft prompt it stands behind.

@@ -73,3 +73,53 @@ func TestCommonBeginningsAreLaidOutOnce(t *testing.T) {
 		t.Errorf("targets of the two leaves are predicted from rows %d and %d, want the shared one", f.Targets[0].Row, f.Targets[1].Row)
 	}
 }
+
+// In parts as well a target sees what it saw, no row is there twice, and parts are about as large as each other.
+func TestACutForestHasTheSameTargetsAndRows(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		id := rapid.Int32Range(0, 1)
+		prompts := rapid.SliceOfN(rapid.IntRange(1, 3), 0, 2).Draw(t, "prompts")
+		var examples []batch.Example
+		longest := 0
+		for range rapid.IntRange(1, 8).Draw(t, "examples") {
+			e := batch.Example{IDs: rapid.SliceOfN(id, 2, 12).Draw(t, "ids"), From: 1}
+			if len(prompts) > 0 {
+				e.Prompt = rapid.IntRange(0, len(prompts)-1).Draw(t, "prompt")
+			}
+			examples, longest = append(examples, e), max(longest, len(e.IDs))
+		}
+		f := batch.Pack(prompts, examples)
+		limit := rapid.IntRange(1, 40).Draw(t, "limit")
+		trunk, parts, of := f.Cut(limit)
+		if parts == nil {
+			if trunk != f || f.Kept(limit) != f.Rows() {
+				t.Fatalf("a forest without parts is not its own trunk, or keeps %d rows of %d", f.Kept(limit), f.Rows())
+			}
+			return
+		}
+		rows, kept := trunk.Rows(), 0
+		seen := make([]int, len(parts)+1) // targets of the trunk, and of each part
+		for _, p := range parts {
+			if p.Rows() >= limit+longest || p.Rows() == 0 || p.Above != trunk.Rows() {
+				t.Fatalf("a part has %d rows behind %d, want at most %d and half a leaf, behind %d", p.Rows(), p.Above, limit, trunk.Rows())
+			}
+			rows, kept = rows+p.Rows(), max(kept, p.Rows())
+		}
+		if rows != f.Rows() || len(of) != len(f.Targets) || f.Kept(limit) != trunk.Rows()+kept {
+			t.Fatalf("%d rows and %d targets in parts, %d and %d before; Kept is %d, want %d", rows, len(of), f.Rows(), len(f.Targets), f.Kept(limit), trunk.Rows()+kept)
+		}
+		for i, want := range f.Targets {
+			in, ids := trunk, trunk.IDs
+			if of[i] >= 0 {
+				in, ids = parts[of[i]], slices.Concat(trunk.IDs, parts[of[i]].IDs)
+			}
+			got := in.Targets[seen[of[i]+1]]
+			seen[of[i]+1]++
+			before, pos := read(f, want.Row)
+			after, at := read(&batch.Forest{IDs: ids, Segments: in.Segments}, got.Row)
+			if got.ID != want.ID || got.Of != want.Of || at != pos || !slices.Equal(after, before) {
+				t.Fatalf("target %d is %+v and sees %v at %d, in part %d %+v, %v at %d", i, want, before, pos, of[i], got, after, at)
+			}
+		}
+	})
+}

@@ -146,6 +146,48 @@ func TestMicroBatchesEqualOneBatch(t *testing.T) {
 	}
 }
 
+// In parts of any size, with values kept or made twice, with one soft prompt or several, behind shared beginnings that have targets of their
+// own or none.
+func TestABatchInPartsEqualsItWhole(t *testing.T) {
+	dirs, err := os.ReadDir(goldenDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dirs {
+		if !d.IsDir() {
+			continue
+		}
+		m := load(t, d.Name(), 2)
+		p := prompt(m, 6)
+		two := ragged()
+		for i := range two {
+			two[i].Prompt = i % 2
+		}
+		for _, f := range []*batch.Forest{batch.Pack([]int{6}, ragged()), batch.Pack([]int{2, 4}, two), batch.Pack([]int{6}, []batch.Example{
+			{IDs: []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, From: 8}, {IDs: []int32{1, 2, 3, 4, 5, 6, 7, 11, 12}, From: 8}})} {
+			for _, m.Recompute = range []int{0, 1, 2} {
+				m.Part = 0
+				want, wantGrad := lossGrad(t, m, p, f)
+				wantNLL, err := m.NLL(p, f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				each := slices.Clone(wantNLL)
+				for _, m.Part = range []int{1, 4, 9} {
+					nll, err := m.LossGrad(p, f, make([]float32, len(p)))
+					if err != nil {
+						t.Fatal(err)
+					}
+					near(t, d.Name()+" losses", nll, each)
+					got, grad := lossGrad(t, m, p, f)
+					near(t, d.Name()+" loss", []float32{float32(got)}, []float32{float32(want)})
+					near(t, d.Name()+" gradient", grad, wantGrad)
+				}
+			}
+		}
+	}
+}
+
 func TestThreadsDoNotChangeABit(t *testing.T) {
 	for _, name := range bases {
 		var want []float32

@@ -10,20 +10,24 @@ import (
 
 // layout turns a forest into what the operators read: positions, and for every query which rows it sees.
 func (m *Model) layout(f *batch.Forest) (*ops.Layout, error) {
-	l := &ops.Layout{Prompts: f.Prompts, IDs: f.IDs, Pos: make([]int32, f.Rows())}
+	l := &ops.Layout{Above: f.Above, Prompts: f.Prompts, IDs: f.IDs, Pos: make([]int32, f.Rows())}
 	owner := make([]int, f.Rows()) // the segment of each row
 	above := make([][]int32, len(f.Segments))
 	for i, s := range f.Segments {
 		if last := s.Pos + s.Len; m.MaxPositions > 0 && last > m.MaxPositions {
 			return nil, fmt.Errorf("a text is %d tokens long with its soft prompt, but the model has %d positions", last, m.MaxPositions)
 		}
+		if s.Row < f.Above {
+			continue
+		}
+		row := s.Row - f.Above
 		for k := range s.Len {
-			owner[s.Row+k], l.Pos[s.Row+k] = i, int32(s.Pos+k)
+			owner[row+k], l.Pos[row+k] = i, int32(s.Pos+k)
 		}
 		for _, a := range f.Ancestors(i) {
 			above[i] = addSpan(above[i], f.Segments[a].Row, f.Segments[a].Row+f.Segments[a].Len)
 		}
-		l.Groups = append(l.Groups, kernels.Group{Row: s.Row, N: s.Len, Own: s.Row, Spans: above[i]})
+		l.Groups = append(l.Groups, kernels.Group{Row: row, N: s.Len, Own: s.Row, Spans: above[i]})
 	}
 	for row, id := range f.IDs {
 		if row >= f.Prompts && (id < 0 || int(id) >= m.Vocab) {
@@ -35,16 +39,18 @@ func (m *Model) layout(f *batch.Forest) (*ops.Layout, error) {
 			return nil, fmt.Errorf("token id %d is not in the model's vocabulary of %d", t.ID, m.Vocab)
 		}
 		l.TargetIDs = append(l.TargetIDs, t.ID)
-		ask(l, t.Row, f.Segments[owner[t.Row]].Row, above[owner[t.Row]])
+		of := owner[t.Row-f.Above]
+		ask(l, t.Row-f.Above, f.Segments[of].Row, above[of])
 	}
 	return l, nil
 }
 
-// ask makes a row one of those the last layer and the head work on. It sees the spans above its segment, the segment's rows
+// ask makes a row one of those the last layer and the head work on. Among the keys it sees the spans above its segment, the segment's rows
 // from start up to it, and itself.
 func ask(l *ops.Layout, row, start int, above []int32) {
 	spans := append([]int32(nil), above...)
-	l.TargetGroups = append(l.TargetGroups, kernels.Group{Row: len(l.TargetRows), N: 1, Own: row, Spans: addSpan(spans, start, row)})
+	key := l.Above + row
+	l.TargetGroups = append(l.TargetGroups, kernels.Group{Row: len(l.TargetRows), N: 1, Own: key, Spans: addSpan(spans, start, key)})
 	l.TargetRows = append(l.TargetRows, int32(row))
 }
 

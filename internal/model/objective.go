@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -23,6 +24,7 @@ type graphKind int
 const (
 	lossOnly graphKind = iota
 	lossAndGradient
+	partOfOne // lossAndGradient of rows behind a trunk's
 	decoding
 )
 
@@ -49,13 +51,13 @@ func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
 	g := ops.NewGraph(m.pool, m.arena)
 	g.Recompute, g.Observe = m.Recompute, m.Observe
 	gr = &graph{Graph: g, prompt: g.Input(max(1, prompts), m.Hidden)}
-	h := m.arch.hidden(g, g.Embed(gr.prompt, m.embed), prompts > 0)
+	h := m.arch.hidden(g, g.Embed(gr.prompt, m.embed), prompts > 0 || kind == partOfOne)
 	switch kind {
 	case decoding:
 		gr.logits = g.Logits(h, m.head)
 		g.Compile(gr.logits)
-	case lossAndGradient:
-		if gr.grad, err = g.Grad(g.HeadLoss(h, m.head), gr.prompt); err != nil {
+	case lossAndGradient, partOfOne:
+		if gr.grad, err = g.Grad(g.HeadLoss(g.Between(h), m.head), gr.prompt); err != nil {
 			return nil, err
 		}
 		g.Compile(gr.grad)
@@ -101,8 +103,13 @@ func (m *Model) LossGrad(prompts []float32, f *batch.Forest, grad []float32) ([]
 	if err != nil {
 		return nil, err
 	}
-	l.Scale = 1
-	gr, err := m.graph(lossAndGradient, f.Prompts)
+	trunk, parts, of := m.cut(f)
+	nll := make([][]float32, len(parts))
+	gr, l, err := m.inParts(l, trunk, parts, func(i int, part *graph, l *ops.Layout) error {
+		err := m.run(part, nil, l)
+		nll[i] = slices.Clone(part.NLL)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +119,64 @@ func (m *Model) LossGrad(prompts []float32, f *batch.Forest, grad []float32) ([]
 	for i, v := range ops.Value(gr.grad).Data {
 		grad[i] += v
 	}
-	return gr.NLL, nil
+	if parts == nil {
+		return gr.NLL, nil
+	}
+	var all []float32
+	own := gr.NLL
+	for _, part := range of {
+		from := &own
+		if part >= 0 {
+			from = &nll[part]
+		}
+		all, *from = append(all, (*from)[0]), (*from)[1:]
+	}
+	return all, nil
+}
+
+// cut shares a batch out in parts of at most m.Part rows. Where there is no soft prompt other weights are trained, for which each part would be a
+// pass over their gradients.
+func (m *Model) cut(f *batch.Forest) (trunk *batch.Forest, parts []*batch.Forest, of []int) {
+	if f.Prompts == 0 {
+		return f, nil, nil
+	}
+	return f.Cut(m.Part)
+}
+
+// inParts is the graph with a loss and its gradient, and the layout of its run, for a batch with the layout whole. If it is in parts, this
+// is the trunk's run, which calls do for the run of each.
+func (m *Model) inParts(whole *ops.Layout, trunk *batch.Forest, parts []*batch.Forest, do func(i int, part *graph, l *ops.Layout) error) (*graph, *ops.Layout, error) {
+	gr, err := m.graph(lossAndGradient, trunk.Prompts)
+	if err != nil {
+		return nil, nil, err
+	}
+	gr.Trunk, gr.Parts, whole.Scale = nil, nil, 1
+	if parts == nil {
+		return gr, whole, nil
+	}
+	part, err := m.graph(partOfOne, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := m.layout(trunk)
+	if err != nil {
+		return nil, nil, err
+	}
+	gr.Trunk, part.Trunk, l.Scale = &m.trunk, &m.trunk, 1
+	gr.Parts = func() error {
+		for i, f := range parts {
+			l, err := m.layout(f)
+			if err != nil {
+				return err
+			}
+			l.Scale = 1
+			if err := do(i, part, l); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return gr, l, nil
 }
 
 // Plan is what LossGrad takes on a forest: the FLOPs, and the bytes of values and scratch beside the weights. Nothing is computed.
@@ -121,24 +185,43 @@ func (m *Model) Plan(f *batch.Forest) (ops.Plan, error) {
 	if err != nil {
 		return ops.Plan{}, err
 	}
-	l.Scale = 1
-	gr, err := m.graph(lossAndGradient, f.Prompts)
+	trunk, parts, _ := m.cut(f)
+	var outer *graph
+	gr, l, err := m.inParts(l, trunk, parts, func(_ int, part *graph, l *ops.Layout) error {
+		return m.plan(part, l, func() error { return part.PlanWithin(outer.Graph) })
+	})
 	if err != nil {
 		return ops.Plan{}, err
 	}
-	zero := tensor.New(tensor.WithShape(gr.prompt.Shape()...), tensor.Of(tensor.Float32))
-	if err := G.Let(gr.prompt, zero); err != nil {
-		return ops.Plan{}, fmt.Errorf("plan a run of %s: %w", m.Name, err)
+	outer = gr
+	var plan ops.Plan
+	if err := m.plan(gr, l, func() (err error) { plan, err = gr.Plan(); return err }); err != nil {
+		return ops.Plan{}, err
 	}
-	gr.Layout = l
-	plan, err := gr.Plan()
-	if err != nil {
-		return ops.Plan{}, fmt.Errorf("plan a run of %s: %w", m.Name, err)
+	plan.Rows = trunk.Rows()
+	for _, p := range parts {
+		plan.Rows = max(plan.Rows, p.Rows())
+	}
+	if parts != nil {
+		plan.Bytes += 2 * 4 * int64(trunk.Rows()) * int64(m.layers*m.heads.KVCols()) // keys, values and their gradients
 	}
 	for _, b := range m.arch.Blocks {
-		plan.Packed = max(plan.Packed, m.pool.Packed(f.Rows(), b.MLP.Down.Weight.In))
+		plan.Packed = max(plan.Packed, m.pool.Packed(plan.Rows, b.MLP.Down.Weight.In))
 	}
 	return plan, nil
+}
+
+// plan makes a graph ready to be planned on a layout, and does so.
+func (m *Model) plan(gr *graph, l *ops.Layout, do func() error) error {
+	gr.Layout = l
+	err := G.Let(gr.prompt, tensor.New(tensor.WithShape(gr.prompt.Shape()...), tensor.Of(tensor.Float32)))
+	if err == nil {
+		err = do()
+	}
+	if err != nil {
+		return fmt.Errorf("plan a run of %s: %w", m.Name, err)
+	}
+	return nil
 }
 
 // NLL is −log p of each of a forest's targets behind the soft prompts [P, D]. It is valid until the next call.

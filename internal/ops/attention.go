@@ -7,7 +7,8 @@ import (
 )
 
 // Attention is the attention of one layer. Its queries, keys and values travel as one flat value: the queries [Tq, QCols],
-// then the keys and values [T, KVCols], so that every operator here has one gradient.
+// then the keys and values [Above+T, KVCols], so that every operator here has one gradient. Those above are the trunk's, and are there for
+// attend alone.
 type Attention struct {
 	Name    string
 	Layer   int // its place in the graph's cache
@@ -35,10 +36,16 @@ func (a *Attention) queries(g *Graph) int {
 	return len(g.Layout.IDs)
 }
 
-// split views a flat value with queries for nq rows and keys and values for nk.
-func (a *Attention) split(flat Matrix, nq, nk int) (q, kv Matrix) {
+// split views a flat value with queries for nq rows and keys and values for nk, and those above.
+func (a *Attention) split(g *Graph, flat Matrix, nq, nk int) (q, kv Matrix) {
+	q, kv = a.splitAll(g, flat, nq, nk)
+	return q, kernels.View(kv.Data[g.Layout.Above*kv.Cols:], nk, kv.Cols)
+}
+
+// splitAll is split with the keys and values above before the others.
+func (a *Attention) splitAll(g *Graph, flat Matrix, nq, nk int) (q, kv Matrix) {
 	n := nq * a.Heads.QCols()
-	return kernels.View(flat.Data[:n], nq, a.Heads.QCols()), kernels.View(flat.Data[n:], nk, a.Heads.KVCols())
+	return kernels.View(flat.Data[:n], nq, a.Heads.QCols()), kernels.View(flat.Data[n:], g.Layout.Above+nk, a.Heads.KVCols())
 }
 
 // forwardSize and backSize are the row counts of the flat value and of its gradient.
@@ -51,7 +58,7 @@ func (a *Attention) backSize(g *Graph) (nq, nk int) {
 func (a *Attention) flat(rows func(*Graph) (nq, nk int), g *Graph) func([]Matrix) (int, int) {
 	return func([]Matrix) (int, int) {
 		nq, nk := rows(g)
-		return 1, nq*a.Heads.QCols() + nk*a.Heads.KVCols()
+		return 1, nq*a.Heads.QCols() + (g.Layout.Above+nk)*a.Heads.KVCols()
 	}
 }
 
@@ -93,7 +100,7 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 		run: func(out Matrix, in []Matrix) {
 			x := in[0]
 			nq, nk := a.forwardSize(g)
-			q, kv := a.split(out, nq, nk)
+			q, kv := a.split(g, out, nq, nk)
 			k, v := kv.Columns(0, half), kv.Columns(half, half)
 			if !a.Targets {
 				g.forward([]Matrix{q, k, v}, x, []Linear{a.Q, a.K, a.V})
@@ -116,7 +123,7 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 				},
 				run: func(out Matrix, in []Matrix) {
 					nq, nk := a.backSize(g)
-					dq, dkv := a.split(in[0], nq, nk)
+					dq, dkv := a.split(g, in[0], nq, nk)
 					x := in[len(in)-1]
 					g.backward(out, dkv.Columns(0, half), x, a.K, false)
 					g.backward(out, dkv.Columns(half, half), x, a.V, true)
@@ -159,7 +166,7 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 		flops: func(Matrix, []Matrix) float64 { return work(len(g.Layout.IDs), f.Linear) },
 		run: func(out Matrix, in []Matrix) {
 			nq, nk := a.forwardSize(g)
-			q, kv := a.split(out, nq, nk)
+			q, kv := a.split(g, out, nq, nk)
 			room := g.arena.take(nk * f.Weight.Out)
 			defer g.arena.give(room)
 			whole := kernels.View(room, nk, f.Weight.Out)
@@ -182,7 +189,7 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 				flops: func(out Matrix, _ []Matrix) float64 { return work(out.Rows, f.Linear) },
 				run: func(out Matrix, in []Matrix) {
 					nq, nk := a.backSize(g)
-					dq, dkv := a.split(in[0], nq, nk)
+					dq, dkv := a.split(g, in[0], nq, nk)
 					room := g.arena.take(nk * f.Weight.Out)
 					defer g.arena.give(room)
 					d := kernels.View(room, nk, f.Weight.Out)
@@ -215,8 +222,8 @@ func (g *Graph) normHeads(qkv *G.Node, a *Attention) *G.Node {
 		name: a.Name + ".norm", diff: []bool{true}, size: a.flat(a.forwardSize, g),
 		run: func(out Matrix, in []Matrix) {
 			nq, nk := a.forwardSize(g)
-			q, kv := a.split(out, nq, nk)
-			q0, kv0 := a.split(in[0], nq, nk)
+			q, kv := a.split(g, out, nq, nk)
+			q0, kv0 := a.split(g, in[0], nq, nk)
 			parts(q.Cols, a.QNorm, func(c, w int, n *Norm) { n.forward(g.Pool, q.Columns(c, w), q0.Columns(c, w)) })
 			parts(half, a.KNorm, func(c, w int, n *Norm) { n.forward(g.Pool, kv.Columns(c, w), kv0.Columns(c, w)) })
 			copyRows(kv.Columns(half, half), kv0.Columns(half, half))
@@ -226,10 +233,10 @@ func (g *Graph) normHeads(qkv *G.Node, a *Attention) *G.Node {
 				name: a.Name + ".norm'", inPlace: 2, size: a.flat(a.backSize, g),
 				run: func(out Matrix, in []Matrix) {
 					nq, nk := a.forwardSize(g)
-					q0, kv0 := a.split(in[0], nq, nk)
+					q0, kv0 := a.split(g, in[0], nq, nk)
 					mq, mk := a.backSize(g)
-					dq0, dkv0 := a.split(in[1], mq, mk)
-					dq, dkv := a.split(out, mq, mk)
+					dq0, dkv0 := a.split(g, in[1], mq, mk)
+					dq, dkv := a.split(g, out, mq, mk)
 					parts(dq.Cols, a.QNorm, func(c, w int, n *Norm) {
 						n.backward(g.Pool, dq.Columns(c, w), dq0.Columns(c, w), q0.Columns(c, w))
 					})
@@ -255,7 +262,7 @@ func (g *Graph) rotate(qkv *G.Node, a *Attention, back bool) *G.Node {
 		run: func(out Matrix, in []Matrix) {
 			copy(out.Data, in[0].Data)
 			nq, nk := rows(g)
-			q, kv := a.split(out, nq, nk)
+			q, kv := a.split(g, out, nq, nk)
 			pos := g.Layout.Pos
 			if a.Targets {
 				pos = make([]int32, nq)
@@ -294,7 +301,8 @@ func (g *Graph) attend(qkv *G.Node, a *Attention) *G.Node {
 		flops: func(Matrix, []Matrix) float64 { return 4 * a.pairs(groups()) },
 		run: func(out Matrix, in []Matrix) {
 			nq, nk := a.forwardSize(g)
-			q, kv := a.split(in[0], nq, nk)
+			q, kv := a.splitAll(g, in[0], nq, nk)
+			g.Trunk.forward(g, a.Layer, kv)
 			grown(&lse, nq, a.Heads.Q)
 			if g.Cache != nil {
 				cache, half := g.Cache[a.Layer], a.Heads.KVCols()/2
@@ -316,10 +324,12 @@ func (g *Graph) attend(qkv *G.Node, a *Attention) *G.Node {
 				flops: func(Matrix, []Matrix) float64 { return 10 * a.pairs(groups()) },
 				run: func(out Matrix, in []Matrix) {
 					nq, nk := a.forwardSize(g)
-					q, kv := a.split(in[0], nq, nk)
+					q, kv := a.splitAll(g, in[0], nq, nk)
 					mq, mk := a.backSize(g)
-					dq, dkv := a.split(out, mq, mk)
+					dq, dkv := a.splitAll(g, out, mq, mk)
+					g.Trunk.fill(g, a.Layer, kv)
 					g.Pool.AttendBack(dq, dkv, in[1], lse, q, kv, a.Heads, groups())
+					g.Trunk.backward(g, a.Layer, dkv)
 				},
 			}, in[0], dout)}
 		},

@@ -25,8 +25,10 @@ import (
 // Matrix is a row-major view of f32 values.
 type Matrix = kernels.Matrix
 
-// Layout is the batch a run works on: T packed rows, of which the first Prompts are soft prompts.
+// Layout is the batch a run works on: T packed rows, of which the first Prompts are soft prompts. Where the batch is a part, the
+// first Above keys are those of its trunk.
 type Layout struct {
+	Above        int
 	Prompts      int
 	IDs          []int32         // [T] token ids, negative at the rows of soft prompts
 	Pos          []int32         // [T] positions
@@ -44,6 +46,8 @@ type Graph struct {
 	Layout *Layout          // of the run to come
 	Cache  []kernels.Matrix // keys and values of each layer by head, as Attend takes them; nil outside generation
 	NLL    []float32        // after a run with a loss: −log p of each target
+	Trunk  *Trunk           // of a batch in parts, for its trunk's run and theirs; nil: the batch is whole
+	Parts  func() error     // runs, or where this run is planned plans, the parts that hang from this run's rows: between its way forward and its way back
 
 	Recompute int                                                             // of so many values marked with Again one is computed twice rather than kept: 1 all, and what attention reads, 0 none; set before the graph is built
 	Observe   func(operator string, flops, bytes float64, took time.Duration) // told of each operator after it has run: what it multiplied, the values it read and wrote; nil: nobody
@@ -59,6 +63,7 @@ type Graph struct {
 
 // Plan is what a run will take.
 type Plan struct {
+	Rows   int     // computed at a time, at most
 	FLOPs  float64 // of products and attention, a multiplication with its addition as two
 	Bytes  int64   // of the values at the fullest moment
 	Packed int64   // of the kernels' own copy of what is multiplied
@@ -122,19 +127,28 @@ func (g *Graph) Run() error {
 
 // Plan goes through a run on g.Layout without computing anything.
 func (g *Graph) Plan() (Plan, error) {
-	arena := g.arena
 	g.planned.reset()
-	g.arena, g.plan = &g.planned, &Plan{}
+	p := &Plan{}
+	err := g.planIn(&g.planned, p)
+	p.Bytes = 4 * int64(g.planned.touched())
+	return *p, err
+}
+
+// PlanWithin goes through a run of a part while the trunk's is planned.
+func (g *Graph) PlanWithin(trunk *Graph) error { return g.planIn(trunk.arena, trunk.plan) }
+
+func (g *Graph) planIn(room *Arena, p *Plan) error {
+	arena := g.arena
+	g.arena, g.plan = room, p
 	defer func() { g.arena, g.plan = arena, nil }()
 	for _, o := range g.all {
 		o.out.Data = nil // what is left of the run before stays the arena's
 	}
 	err := g.Run()
-	g.plan.Bytes = 4 * int64(g.arena.touched())
 	for _, o := range g.all {
 		o.out.Data = nil
 	}
-	return *g.plan, err
+	return err
 }
 
 // Value is the matrix a result holds after a run, valid until the next.
@@ -145,6 +159,7 @@ type operator struct {
 	graph   *Graph
 	name    string                                 // with the weight it belongs to: unique in the graph, for gorgonia merges nodes that hash alike
 	scalar  bool                                   // the output is one number
+	parts   bool                                   // when it has run, the graph's Parts do
 	size    func(in []Matrix) (rows, cols int)     // of the output
 	run     func(out Matrix, in []Matrix)          // the work
 	inPlace int                                    // the input whose buffer the output may take over, counted from 1; 0: none
@@ -249,6 +264,11 @@ func (o *operator) compute() {
 				values += m.Rows * m.Cols
 			}
 			g.Observe(o.name, flops, 4*float64(values), took)
+		}
+	}
+	if o.parts && g.Parts != nil {
+		if err := g.Parts(); err != nil {
+			panic(err)
 		}
 	}
 	clear(o.in) // or they would keep buffers alive that the arena has dropped

@@ -28,7 +28,7 @@ type Evaluate func(ctx context.Context, values []float32) ([]report.Eval, error)
 type Config struct {
 	Steps            int
 	BatchSize        int
-	MicroBatchTokens int // the most tokens of text that are computed at a time
+	MicroBatchTokens int // the most tokens of text in a forest
 	VirtualTokens    int
 	Optimizer        OptimizerConfig
 	Reparametrise    string  // what is trained instead of the values themselves, one of Reparametrisations
