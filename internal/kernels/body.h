@@ -203,9 +203,24 @@ static inline __attribute__((always_inline)) void step(const int make, const voi
   for (int i = 0; i < MR; i++) multiply_add(r[i], ap + i, b0, b1);
 }
 
+// lines of memory to ask for, so many each time: rows of some lines that lie apart
+struct lines {
+  const char *at;
+  int of_row, left, times; // lines of a row, and of this one; at a time
+  long apart;              // from the end of a row to the next
+};
+
+static inline __attribute__((always_inline)) void ask_lines(struct lines *l) {
+  for (int i = 0; i < l->times; i++) {
+    __builtin_prefetch(l->at, 0, 3);
+    l->at += 64;
+    if (--l->left == 0) l->at += l->apart, l->left = l->of_row;
+  }
+}
+
 // c[i][j] (+)= sum over k of ap[k][i] bp[k][j], for i < mb, j < nb; with make, bp becomes w (stored [in, out]) on the way, which the
-// multiply-adds hide
-static inline __attribute__((always_inline)) void tile(const int make, const void *w, const int dtype, long ld, int kb, const float *ap, float *bp, float *c, long ldc, int mb, int nb, int add) {
+// multiply-adds hide; lines are asked for meanwhile
+static inline __attribute__((always_inline)) void tile(const int make, struct lines *lines, const void *w, const int dtype, long ld, int kb, const float *ap, float *bp, float *c, long ldc, int mb, int nb, int add) {
   V r[MR][2];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; i++) r[i][0] = r[i][1] = (V){};
@@ -215,9 +230,11 @@ static inline __attribute__((always_inline)) void tile(const int make, const voi
   }
   const int deep = 4; // steps at a time: where another program has half of the core's instructions, each that multiplies nothing costs
   int k = 0;
-  for (; k + deep <= kb; k += deep, ap += deep * MR, bp += deep * NR)
+  for (; k + deep <= kb; k += deep, ap += deep * MR, bp += deep * NR) {
+    if (lines) ask_lines(lines);
 #pragma GCC unroll 4
     for (int d = 0; d < deep; d++) step(make, w, dtype, (k + d) * ld, ld, ap + d * MR, bp + d * NR, r);
+  }
   for (; k < kb; k++, ap += MR, bp += NR) step(make, w, dtype, k * ld, ld, ap, bp, r);
   if (mb >= MR && nb == NR) { // from the registers to where it belongs
     if (add)
@@ -239,16 +256,22 @@ static inline __attribute__((always_inline)) void tile(const int make, const voi
 }
 
 static __attribute__((noinline)) void tile_of_panel(int kb, const float *ap, float *bp, float *c, long ldc, int mb, int nb, int add) {
-  tile(0, 0, F32, 0, kb, ap, bp, c, ldc, mb, nb, add);
+  tile(0, 0, 0, F32, 0, kb, ap, bp, c, ldc, mb, nb, add);
+}
+
+static __attribute__((noinline)) void tile_and_lines(struct lines *lines, int kb, const float *ap, float *bp, float *c, long ldc, int mb, int nb, int add) {
+  struct lines l = *lines;
+  tile(0, &l, 0, F32, 0, kb, ap, bp, c, ldc, mb, nb, add);
+  *lines = l;
 }
 
 static __attribute__((noinline)) void tile_and_panel(const void *w, int dtype, long ld, int kb, const float *ap, float *bp, float *c, long ldc, int mb, int add) {
   if (dtype == F32)
-    tile(1, w, F32, ld, kb, ap, bp, c, ldc, mb, NR, add);
+    tile(1, 0, w, F32, ld, kb, ap, bp, c, ldc, mb, NR, add);
   else if (dtype == BF16)
-    tile(1, w, BF16, ld, kb, ap, bp, c, ldc, mb, NR, add);
+    tile(1, 0, w, BF16, ld, kb, ap, bp, c, ldc, mb, NR, add);
   else
-    tile(1, w, F16, ld, kb, ap, bp, c, ldc, mb, NR, add);
+    tile(1, 0, w, F16, ld, kb, ap, bp, c, ldc, mb, NR, add);
 }
 
 // Asks for share i of a panel's weights: the outputs n to n+nb of the inputs k0 to k0+kb. Of each row it reads what lies before,
@@ -263,9 +286,18 @@ static inline void fetch(const void *w, int dtype, int in_out, long ld, int n, i
   }
 }
 
+// The same weights as lines to be asked for in so many steps of a tile's loop.
+static inline struct lines paced(const void *w, int dtype, int in_out, long ld, int n, int nb, int k0, int kb, int steps) {
+  int rows = in_out ? kb : nb, of_row = (in_out ? nb : kb) * size(dtype) / 64 + 1;
+  const char *from = (const char *)w + size(dtype) * (in_out ? k0 * ld + n : n * ld + k0);
+  return (struct lines){from, of_row, of_row, (rows * of_row + steps - 1) / steps, ld * size(dtype) - 64 * of_row};
+}
+
 // c[m][n] (+)= sum over k of x[m][k] w(k, n) for the columns n0 <= n < n1; ap is x packed, bp room for one panel
 void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, float *bp) {
   const int blocks = (m + MR - 1) / MR, slices = (k + KB - 1) / KB, depth = (k + slices - 1) / slices;
+  // Of few blocks each would ask for so much at once that the multiply-adds wait. Measured with AVX2 alone.
+  const int few = VL == 8 && blocks > 1 && blocks <= 12 && depth >= 64;
   for (int k0 = 0; k0 < k; k0 += depth) {
     int kb = k - k0 < depth ? k - k0 : depth;
     for (int n = n0; n < n1; n += NR) {
@@ -273,15 +305,19 @@ void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_
       const void *from = (const char *)w + size(dtype) * (in_out ? k0 * ld + n : n * ld + k0);
       const int on_the_way = in_out && nb == NR;
       if (!on_the_way) panel(from, dtype, in_out, ld, nb, kb, bp);
-      for (int b = 0; b < blocks; b++) { // the next panel's weights arrive meanwhile
-        if (n + NR < n1)
-          fetch(w, dtype, in_out, ld, n + NR, n1 - n - NR < NR ? n1 - n - NR : NR, k0, kb, in_out || k0 > 0, b, blocks);
-        else if (k0 + kb < k)
-          fetch(w, dtype, in_out, ld, n0, n1 - n0 < NR ? n1 - n0 : NR, k0 + kb, k - k0 - kb < depth ? k - k0 - kb : depth, !in_out, b, blocks);
+      const int along = n + NR < n1, more = along || k0 + kb < k; // where the next panel is, whose weights arrive meanwhile
+      const int next_n = along ? n + NR : n0, next_k = along ? k0 : k0 + kb;
+      const int next_nb = n1 - next_n < NR ? n1 - next_n : NR, next_kb = k - next_k < depth ? k - next_k : depth;
+      struct lines lines;
+      if (few) lines = paced(w, dtype, in_out, ld, next_n, next_nb, next_k, next_kb, (blocks - on_the_way) * (kb / 4));
+      for (int b = 0; b < blocks; b++) {
+        if (more && !few) fetch(w, dtype, in_out, ld, next_n, next_nb, next_k, next_kb, along ? in_out || k0 > 0 : !in_out, b, blocks);
         const float *a = ap + (long)b * MR * k + (long)k0 * MR;
         float *to = c + (long)b * MR * ldc + n;
         if (on_the_way && b == 0)
           tile_and_panel(from, dtype, ld, kb, a, bp, to, ldc, m, add || k0 > 0);
+        else if (more && few)
+          tile_and_lines(&lines, kb, a, bp, to, ldc, m - b * MR, nb, add || k0 > 0);
         else
           tile_of_panel(kb, a, bp, to, ldc, m - b * MR, nb, add || k0 > 0);
       }
