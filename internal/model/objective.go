@@ -97,7 +97,7 @@ func (m *Model) forLoss(prompts []float32, f *batch.Forest) (*ops.Layout, error)
 }
 
 // LossGrad is −log p of each of a forest's targets behind the soft prompts [P, D]; the gradient of their sum is added to
-// grad [P, D]. The result is valid until the next call.
+// grad [P, D]. It is computed in parts of m.Part rows. The result is valid until the next call.
 func (m *Model) LossGrad(prompts []float32, f *batch.Forest, grad []float32) ([]float32, error) {
 	l, err := m.forLoss(prompts, f)
 	if err != nil {
@@ -122,61 +122,7 @@ func (m *Model) LossGrad(prompts []float32, f *batch.Forest, grad []float32) ([]
 	if parts == nil {
 		return gr.NLL, nil
 	}
-	var all []float32
-	own := gr.NLL
-	for _, part := range of {
-		from := &own
-		if part >= 0 {
-			from = &nll[part]
-		}
-		all, *from = append(all, (*from)[0]), (*from)[1:]
-	}
-	return all, nil
-}
-
-// cut shares a batch out in parts of at most m.Part rows. Where there is no soft prompt other weights are trained, for which each part would be a
-// pass over their gradients.
-func (m *Model) cut(f *batch.Forest) (trunk *batch.Forest, parts []*batch.Forest, of []int) {
-	if f.Prompts == 0 {
-		return f, nil, nil
-	}
-	return f.Cut(m.Part)
-}
-
-// inParts is the graph with a loss and its gradient, and the layout of its run, for a batch with the layout whole. If it is in parts, this
-// is the trunk's run, which calls do for the run of each.
-func (m *Model) inParts(whole *ops.Layout, trunk *batch.Forest, parts []*batch.Forest, do func(i int, part *graph, l *ops.Layout) error) (*graph, *ops.Layout, error) {
-	gr, err := m.graph(lossAndGradient, trunk.Prompts)
-	if err != nil {
-		return nil, nil, err
-	}
-	gr.Trunk, gr.Parts, whole.Scale = nil, nil, 1
-	if parts == nil {
-		return gr, whole, nil
-	}
-	part, err := m.graph(partOfOne, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	l, err := m.layout(trunk)
-	if err != nil {
-		return nil, nil, err
-	}
-	gr.Trunk, part.Trunk, l.Scale = &m.trunk, &m.trunk, 1
-	gr.Parts = func() error {
-		for i, f := range parts {
-			l, err := m.layout(f)
-			if err != nil {
-				return err
-			}
-			l.Scale = 1
-			if err := do(i, part, l); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return gr, l, nil
+	return inOrder(of, gr.NLL, nll), nil
 }
 
 // Plan is what LossGrad takes on a forest: the FLOPs, and the bytes of values and scratch beside the weights. Nothing is computed.
