@@ -66,7 +66,7 @@ def rows(kind, path):
     return file
 
 
-def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", with_peer=True, again="auto", part=0):
+def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", with_peer=True, again="auto", part=4096):
     """Seconds a step, peak memory and seconds of the whole process."""
     def case(a):
         path = model(name, dtype)
@@ -136,8 +136,7 @@ CASES = {
     "kept": ("SmolLM2-135M, f32, phrases, `train.recompute: off`", training("smollm2-135m", "float32", "train", again="off")),
     "64": ("SmolLM2-135M, f32, 8 rows of exactly 64 tokens", training("smollm2-135m", "float32", "of 64", batch=8)),
     "64-recompute": ("the same, `train.recompute: on`", training("smollm2-135m", "float32", "of 64", batch=8, again="on")),
-    "64-whole": ("the same at once, `train.micro_batch_tokens: 4096`", training("smollm2-135m", "float32", "of 64", batch=8, part=4096)),
-    "64-quarters": ("the same in four parts, `train.micro_batch_tokens: 128`", training("smollm2-135m", "float32", "of 64", batch=8, part=128)),
+    "64-parts": ("the same in four parts, `train.micro_batch_tokens: 128`", training("smollm2-135m", "float32", "of 64", batch=8, part=128)),
     "instruction": ("SmolLM2-135M, f32, phrases behind a 40-token instruction", training("smollm2-135m", "float32", "instruction")),
     "gpt2": ("gpt2, f32, phrases in 16s", training("gpt2", "float32", "train")),
     "process": ("SmolLM2-135M, f32, phrases: whole process, 10 steps and save", training("smollm2-135m", "float32", "train", steps=10)),

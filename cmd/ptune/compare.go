@@ -278,8 +278,7 @@ func compareOne(ctx context.Context, path string, o compareOptions, s streams) e
 		return wrong{err}
 	}
 	if o.only != methodPrompt { // gradients of other weights are one more thing to go through for each part
-		c.MicroBatchTokens = evalTokens(task.Train)
-		task.Train.MicroBatchTokens = c.MicroBatchTokens
+		c.MicroBatchTokens = task.Train.MicroBatchTokens
 	}
 	if _, err := planRun(task, b, c, rows, false); err != nil {
 		return err
@@ -372,7 +371,7 @@ func (r *comparison) tune(ctx context.Context, params []*model.Param, file strin
 		n += len(p.Values)
 	}
 	t.Evaluate = func(ctx context.Context) ([]report.Eval, error) {
-		evals, err := r.rows.measure(ctx, r.b, nil, nil, evalTokens(r.task.Train))
+		evals, err := r.rows.measure(ctx, r.b, nil, nil, r.task.Train.MicroBatchTokens)
 		for _, e := range evals {
 			r.tell(e)
 		}
@@ -420,7 +419,7 @@ func (r *comparison) measure(ctx context.Context, sets []*data.Set) error {
 	}
 	var loss, accuracy float64
 	for _, set := range sets {
-		res, err := eval.Run(ctx, r.b, values, evalRows(set), evalOptions(r.rows.choices, r.rows.eos, promptRows, evalTokens(r.task.Train)))
+		res, err := eval.Run(ctx, r.b, values, evalRows(set), evalOptions(r.rows.choices, r.rows.eos, promptRows, r.task.Train.MicroBatchTokens))
 		if err != nil {
 			return fmt.Errorf("evaluate %s: %w", set.Path, err)
 		}

@@ -45,28 +45,12 @@ const (
 // keptRows is how many rows at a time have all their values kept where train.recompute is auto.
 const keptRows = 256
 
-// packedTokens is how many tokens of text are packed together at most, to be computed at once or in parts.
+// packedTokens is how many tokens of text share what they begin with at least, whether they are computed at once or in parts.
 const packedTokens = 4096
-
-// evalTokens is how many tokens of text are evaluated at a time.
-func evalTokens(t config.Train) int {
-	if t.MicroBatchTokens > 0 {
-		return t.MicroBatchTokens
-	}
-	return packedTokens
-}
-
-// part is how many rows of texts are computed at a time; 0: all.
-func (b *base) part(task *config.Task) int {
-	if n := task.Train.MicroBatchTokens; n > 0 {
-		return n
-	}
-	return b.pool.Part()
-}
 
 // fit has batches computed in parts, and values twice, as the task says or as memory asks for; take plans what a run takes then.
 func (b *base) fit(task *config.Task, take func() (rows int, bytes int64, err error)) error {
-	b.Part, b.Recompute = b.part(task), noLayer
+	b.Part, b.Recompute = task.Train.MicroBatchTokens, noLayer
 	if task.Train.Recompute == config.On {
 		b.Recompute = everyLayer
 	}
@@ -90,14 +74,14 @@ func (b *base) fit(task *config.Task, take func() (rows int, bytes int64, err er
 // planRun says what memory a run takes, decides whether values are computed twice and, if asked to, counts the work of its steps.
 func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bool) (plan, error) {
 	p := plan{Steps: c.Steps, WeightBytes: b.WeightBytes()}
-	b.Part = b.part(task)
 	var largest *batch.Forest
+	most := 0
 	for step, f := range train.Forests(c, rows.examples()) {
 		if step == plannedSteps {
 			break
 		}
-		if largest == nil || f.Kept(b.Part) > largest.Kept(b.Part) {
-			largest = f
+		if n := f.Kept(task.Train.MicroBatchTokens); n > most {
+			largest, most = f, n
 		}
 	}
 	err := b.fit(task, func() (int, int64, error) {

@@ -59,7 +59,7 @@ func sweepIn(t *testing.T, dir, out string, kill time.Duration, more ...string) 
 
 func TestASweepsPromptsAreThoseOfTheirRunsAlone(t *testing.T) {
 	dir := repository(t)
-	r, _ := sweepIn(t, dir, "x", 0, "--set", "train.batch_size=12", "--set", "train.micro_batch_tokens=4096")
+	r, _ := sweepIn(t, dir, "x", 0, "--set", "train.batch_size=12")
 	stops := map[string]int{}
 	for _, run := range r.Runs {
 		stops[run.Stop]++
@@ -71,7 +71,7 @@ func TestASweepsPromptsAreThoseOfTheirRunsAlone(t *testing.T) {
 		if run.Stop == "halved" {
 			continue
 		}
-		args := []string{"train", "--config", "configs/sentiment.yaml", "--quiet", "--set", "train.steps=16", "--set", "train.eval_every=4", "--set", "train.batch_size=12", "--set", "train.micro_batch_tokens=4096",
+		args := []string{"train", "--config", "configs/sentiment.yaml", "--quiet", "--set", "train.steps=16", "--set", "train.eval_every=4", "--set", "train.batch_size=12",
 			"--set", "output.dir=alone", "--set", "output.prompt=alone/p.st"}
 		for key, value := range run.Settings {
 			args = append(args, "--set", key+"="+value)
@@ -93,7 +93,7 @@ func TestASweepsPromptsAreThoseOfTheirRunsAlone(t *testing.T) {
 		for k, v := range want.Values {
 			apart, largest = max(apart, math.Abs(float64(v-got.Values[k]))), max(largest, math.Abs(float64(v)))
 		}
-		// A batch, which is in one part, has more than 16 rows to predict: products of fewer are summed in another order, and the sweep's have more. What still
+		// A batch has more than 16 rows to predict: products of fewer are summed in another order, and the sweep's have more. What still
 		// differs is the order in which gradients of shared keys are summed.
 		if apart > 1e-4*largest || got.Meta.Training.BestStep != want.Meta.Training.BestStep {
 			t.Errorf("run %d (%v): its prompt is %g apart from that of the run alone, whose largest value is %g", i, run.Settings, apart, largest)

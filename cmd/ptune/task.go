@@ -128,7 +128,7 @@ func (r *taskRows) evaluate(b *base, task *config.Task) train.Evaluate {
 		return nil
 	}
 	return func(ctx context.Context, values []float32) ([]report.Eval, error) {
-		return r.measure(ctx, b, values, []int{task.Prompt.Tokens}, evalTokens(task.Train))
+		return r.measure(ctx, b, values, []int{task.Prompt.Tokens}, task.Train.MicroBatchTokens)
 	}
 }
 

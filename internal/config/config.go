@@ -137,7 +137,7 @@ func Default() *Task {
 	return &Task{
 		Prompt: Prompt{Tokens: 16, Init: "text"},
 		Data:   Data{Quotes: Auto, Encoding: data.UTF8, MaxTokens: 512, OnTooLong: data.TooLongIsError},
-		Train: Train{Epochs: 3, BatchSize: 16, Recompute: "auto", Reparametrise: Off, Width: 64, Optimizer: "adamw", LearningRate: Rate{Auto: true},
+		Train: Train{Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Recompute: "auto", Reparametrise: Off, Width: 64, Optimizer: "adamw", LearningRate: Rate{Auto: true},
 			Betas: [2]float64{0.5, 0.9}, Schedule: "linear", Warmup: 0.05, ClipNorm: 1, Shuffle: true, EvalEvery: 50, Patience: 5},
 	}
 }
@@ -255,7 +255,7 @@ func (t *Task) check(setOnly bool) error {
 	atLeast("train.epochs", t.Train.Epochs, 1)
 	atLeast("train.steps", t.Train.Steps, 0)
 	atLeast("train.batch_size", t.Train.BatchSize, 1)
-	atLeast("train.micro_batch_tokens", t.Train.MicroBatchTokens, 0)
+	atLeast("train.micro_batch_tokens", t.Train.MicroBatchTokens, 1)
 	oneOf("train.recompute", t.Train.Recompute, Auto, On, Off)
 	oneOf("train.optimizer", t.Train.Optimizer, train.Optimizers()...)
 	if t.Train.LearningRate.Auto && t.Train.Optimizer == "sgd" {

@@ -92,7 +92,6 @@ type set struct {
 	block         func(k int) int // floats of mr packed rows of k values
 	group         int             // panels of a share of work, at most
 	taper         bool            // shares become smaller towards the end
-	part          int             // rows for which a pass over all weights is worth its while
 	panel         int             // floats of the room for panels of weights
 	pack          func(x Matrix, inOut bool, b0, b1 int, ap []float32)
 	product       func(ap []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix, add bool, bp []float32) // nil: the plain loop

@@ -34,7 +34,7 @@ func nativeSets(compute DType) []set {
 	var sets []set
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && compute == F32 {
 		s := nativeSet("avx2", 0, 6, 8)
-		s.taper, s.part = true, 160 // measured with this set alone
+		s.taper = true // measured with this set alone
 		sets = append(sets, s)
 	}
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL {

@@ -116,10 +116,6 @@ func (p *Pool) Close() {
 // Threads is the number of threads.
 func (p *Pool) Threads() int { return len(p.scratch) }
 
-// Part is how many rows of a batch are worth a pass over a model's weights: more at a time take more memory, and hardly less time. 0: as
-// many as there are.
-func (p *Pool) Part() int { return p.set.part }
-
 // Kernels is the name of the kernels in use.
 func (p *Pool) Kernels() string { return p.set.name }
 

@@ -30,7 +30,7 @@ type Model struct {
 	Fingerprint  string                                                          // tells bases apart: a hash of names, shapes and samples of all weights
 	Observe      func(operator string, flops, bytes float64, took time.Duration) // as ops.Graph has it; set before the first run
 	Recompute    int                                                             // of so many layers one makes its widest values again on the way back rather than keep them: 1 all, 0 none; set before the first run
-	Part         int                                                             // a gradient's texts are computed so many rows at a time, what they share once; 0: all at once
+	Part         int                                                             // a gradient's texts are computed about so many rows at a time, what they share once; 0: all at once
 
 	arch   *decoder
 	outer  string // what the names of all modules but the head begin with in transformers
