@@ -16,7 +16,7 @@ import (
 // plan is what a run takes, counted from its first batches before anything is computed.
 type plan struct {
 	Steps       int     `json:"steps"`
-	Rows        int     `json:"largest_micro_batch_rows"` // computed at a time: of what texts share with the soft prompt, or of the texts
+	Rows        int     `json:"largest_micro_batch_rows"` // of texts computed at a time, or of what they share and the soft prompt
 	StepFLOPs   float64 `json:"step_flops"`               // the mean
 	WeightBytes int64   `json:"weight_bytes"`             // mapped from the model's files
 	ValueBytes  int64   `json:"value_bytes"`              // what a step keeps
@@ -121,7 +121,7 @@ func (p plan) print(s streams, asJSON bool) error {
 		return json.NewEncoder(s.out).Encode(p)
 	}
 	again := map[int]string{everyLayer: ", most of them computed twice", everySecondLayer: ", the widest of every second layer computed twice"}[p.Recompute]
-	_, err := fmt.Fprintf(s.out, "%d steps of %.1f GFLOP\nat a time: %d rows at most\nmemory: about %d MB: %d MB weights, %d MB values%s\n",
+	_, err := fmt.Fprintf(s.out, "%d steps of %.1f GFLOP\nlargest micro-batch: %d rows\nmemory: about %d MB: %d MB weights, %d MB values%s\n",
 		p.Steps, p.StepFLOPs/1e9, p.Rows, p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, again)
 	return err
 }
