@@ -85,71 +85,67 @@ func (m *Model) run(gr *graph, prompts []float32, l *ops.Layout) error {
 	return nil
 }
 
-// forLoss is the layout of a forest that has something to predict and soft prompts of the right size.
-func (m *Model) forLoss(prompts []float32, f *batch.Forest) (*ops.Layout, error) {
+// check refuses soft prompts of the wrong size, and a forest with nothing to predict.
+func (m *Model) check(prompts []float32, f *batch.Forest) error {
 	if len(prompts) != f.Prompts*m.Hidden {
-		return nil, fmt.Errorf("run %s: soft prompts have %d values, want %d rows of %d", m.Name, len(prompts), f.Prompts, m.Hidden)
+		return fmt.Errorf("run %s: soft prompts have %d values, want %d rows of %d", m.Name, len(prompts), f.Prompts, m.Hidden)
 	}
 	if len(f.Targets) == 0 {
-		return nil, fmt.Errorf("run %s: no token to predict", m.Name)
+		return fmt.Errorf("run %s: no token to predict", m.Name)
 	}
-	return m.layout(f)
+	return nil
 }
 
 // LossGrad is −log p of each of a forest's targets behind the soft prompts [P, D]; the gradient of their sum is added to
-// grad [P, D]. It is computed in parts of m.Part rows. The result is valid until the next call.
+// grad [P, D]. It is computed in parts of about m.Part rows. The result is valid until the next call.
 func (m *Model) LossGrad(prompts []float32, f *batch.Forest, grad []float32) ([]float32, error) {
-	l, err := m.forLoss(prompts, f)
+	if err := m.check(prompts, f); err != nil {
+		return nil, err
+	}
+	d, err := m.divide(f)
 	if err != nil {
 		return nil, err
 	}
-	trunk, parts, of := m.cut(f)
-	nll := make([][]float32, len(parts))
-	gr, l, err := m.inParts(l, trunk, parts, func(i int, part *graph, l *ops.Layout) error {
-		err := m.run(part, nil, l)
+	nll := make([][]float32, len(d.parts))
+	gr, err := m.gradient(d, func(i int, part *graph) error {
+		err := m.run(part, nil, d.parts[i])
 		nll[i] = slices.Clone(part.NLL)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := m.run(gr, prompts, l); err != nil {
+	if err := m.run(gr, prompts, d.trunk); err != nil {
 		return nil, err
 	}
 	for i, v := range ops.Value(gr.grad).Data {
 		grad[i] += v
 	}
-	if parts == nil {
+	if d.parts == nil {
 		return gr.NLL, nil
 	}
-	return inOrder(of, gr.NLL, nll), nil
+	return inOrder(d.of, gr.NLL, nll), nil
 }
 
 // Plan is what LossGrad takes on a forest: the FLOPs, and the bytes of values and scratch beside the weights. Nothing is computed.
-func (m *Model) Plan(f *batch.Forest) (ops.Plan, error) {
-	l, err := m.layout(f)
+func (m *Model) Plan(f *batch.Forest) (plan ops.Plan, err error) {
+	d, err := m.divide(f)
 	if err != nil {
-		return ops.Plan{}, err
+		return plan, err
 	}
-	trunk, parts, _ := m.cut(f)
-	var outer *graph
-	gr, l, err := m.inParts(l, trunk, parts, func(_ int, part *graph, l *ops.Layout) error {
-		return m.plan(part, l, func() error { return part.PlanWithin(outer.Graph) })
+	var gr *graph
+	gr, err = m.gradient(d, func(i int, part *graph) error {
+		return m.plan(part, d.parts[i], func() error { return part.PlanWithin(gr.Graph) })
 	})
 	if err != nil {
+		return plan, err
+	}
+	if err := m.plan(gr, d.trunk, func() error { plan, err = gr.Plan(); return err }); err != nil {
 		return ops.Plan{}, err
 	}
-	outer = gr
-	var plan ops.Plan
-	if err := m.plan(gr, l, func() (err error) { plan, err = gr.Plan(); return err }); err != nil {
-		return ops.Plan{}, err
-	}
-	plan.Rows = trunk.Rows()
-	for _, p := range parts {
-		plan.Rows = max(plan.Rows, p.Rows())
-	}
-	if parts != nil {
-		plan.Bytes += 2 * 4 * int64(trunk.Rows()) * int64(m.layers*m.heads.KVCols()) // keys, values and their gradients
+	plan.Rows = d.rows()
+	if d.parts != nil {
+		plan.Bytes += 2 * 4 * int64(len(d.trunk.IDs)) * int64(m.layers*m.heads.KVCols()) // keys, values and their gradients
 	}
 	for _, b := range m.arch.Blocks {
 		plan.Packed = max(plan.Packed, m.pool.Packed(plan.Rows, b.MLP.Down.Weight.In))
@@ -172,7 +168,10 @@ func (m *Model) plan(gr *graph, l *ops.Layout, do func() error) error {
 
 // NLL is −log p of each of a forest's targets behind the soft prompts [P, D]. It is valid until the next call.
 func (m *Model) NLL(prompts []float32, f *batch.Forest) ([]float32, error) {
-	l, err := m.forLoss(prompts, f)
+	if err := m.check(prompts, f); err != nil {
+		return nil, err
+	}
+	l, err := m.layout(f)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +187,10 @@ func (m *Model) NLL(prompts []float32, f *batch.Forest) ([]float32, error) {
 
 // Logits are the logits [Tt, V] from which a forest's targets are predicted. They are valid until the next call.
 func (m *Model) Logits(prompts []float32, f *batch.Forest) (kernels.Matrix, error) {
-	l, err := m.forLoss(prompts, f)
+	if err := m.check(prompts, f); err != nil {
+		return kernels.Matrix{}, err
+	}
+	l, err := m.layout(f)
 	if err != nil {
 		return kernels.Matrix{}, err
 	}

@@ -5,49 +5,68 @@ import (
 	"ptune/internal/ops"
 )
 
-// cut shares a batch out in parts of at most m.Part rows. Where there is no soft prompt other weights are trained, for which each part would be a
-// pass over their gradients.
-func (m *Model) cut(f *batch.Forest) (trunk *batch.Forest, parts []*batch.Forest, of []int) {
-	if f.Prompts == 0 {
-		return f, nil, nil
-	}
-	return f.Cut(m.Part)
+// divided is a batch in parts, or whole, in which case it is its own trunk and there are none.
+type divided struct {
+	trunk *ops.Layout
+	parts []*ops.Layout
+	of    []int // the part of each target, as batch.Forest.Cut says it
 }
 
-// inParts is the graph with a loss and its gradient, and the layout of its run, for a batch with the layout whole. If it is in parts, this
-// is the trunk's run, which calls do for the run of each.
-func (m *Model) inParts(whole *ops.Layout, trunk *batch.Forest, parts []*batch.Forest, do func(i int, part *graph, l *ops.Layout) error) (*graph, *ops.Layout, error) {
-	gr, err := m.graph(lossAndGradient, trunk.Prompts)
-	if err != nil {
-		return nil, nil, err
+// divide shares a batch out in parts of about m.Part rows. Where there is no soft prompt other weights are trained, for which each part would
+// be a pass over their gradients.
+func (m *Model) divide(f *batch.Forest) (d divided, err error) {
+	trunk, parts := f, []*batch.Forest(nil)
+	if f.Prompts > 0 {
+		trunk, parts, d.of = f.Cut(m.Part)
 	}
-	gr.Trunk, gr.Parts, whole.Scale = nil, nil, 1
-	if parts == nil {
-		return gr, whole, nil
+	if d.trunk, err = m.layout(trunk); err != nil {
+		return d, err
+	}
+	d.trunk.Scale = 1
+	for _, p := range parts {
+		l, err := m.layout(p)
+		if err != nil {
+			return d, err
+		}
+		l.Scale = 1
+		d.parts = append(d.parts, l)
+	}
+	return d, nil
+}
+
+// rows is how many rows are computed at a time, at most.
+func (d *divided) rows() int {
+	n := len(d.trunk.IDs)
+	for _, l := range d.parts {
+		n = max(n, len(l.IDs))
+	}
+	return n
+}
+
+// gradient is the graph with a loss and its gradient for the trunk's run, which calls do for the run of each part.
+func (m *Model) gradient(d divided, do func(i int, part *graph) error) (*graph, error) {
+	gr, err := m.graph(lossAndGradient, d.trunk.Prompts)
+	if err != nil {
+		return nil, err
+	}
+	gr.Trunk, gr.Parts = nil, nil
+	if d.parts == nil {
+		return gr, nil
 	}
 	part, err := m.graph(partOfOne, 0)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	l, err := m.layout(trunk)
-	if err != nil {
-		return nil, nil, err
-	}
-	gr.Trunk, part.Trunk, l.Scale = &m.trunk, &m.trunk, 1
+	gr.Trunk, part.Trunk = &m.trunk, &m.trunk
 	gr.Parts = func() error {
-		for i, f := range parts {
-			l, err := m.layout(f)
-			if err != nil {
-				return err
-			}
-			l.Scale = 1
-			if err := do(i, part, l); err != nil {
+		for i := range d.parts {
+			if err := do(i, part); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	return gr, l, nil
+	return gr, nil
 }
 
 // inOrder puts the losses of the trunk's targets and of each part's, which keep their order, where of says that they come from.

@@ -8,8 +8,8 @@ type Trunk struct{ keys, grads []Matrix }
 
 // forward keeps the keys and values [T, KVCols] of the trunk's run, or puts them above those of a part's.
 func (t *Trunk) forward(g *Graph, layer int, kv Matrix) {
+	t.fill(g, layer, kv)
 	if t == nil || g.Layout.Above > 0 {
-		t.fill(g, layer, kv)
 		return
 	}
 	for len(t.keys) <= layer {
@@ -19,7 +19,8 @@ func (t *Trunk) forward(g *Graph, layer int, kv Matrix) {
 	clear(grown(&t.grads[layer], kv.Rows, kv.Cols).Data)
 }
 
-// fill writes the trunk's keys and values above those of a part's run.
+// fill writes the trunk's keys and values above those of a part's run. The way back needs it again where a layer's have been dropped
+// and made anew.
 func (t *Trunk) fill(g *Graph, layer int, kv Matrix) {
 	if n := g.Layout.Above; n > 0 {
 		copyRows(kv.Top(n), t.keys[layer])
