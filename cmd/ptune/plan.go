@@ -10,6 +10,7 @@ import (
 
 	"ptune/internal/batch"
 	"ptune/internal/config"
+	"ptune/internal/model"
 	"ptune/internal/train"
 )
 
@@ -21,7 +22,7 @@ type plan struct {
 	WeightBytes int64   `json:"weight_bytes"`             // mapped from the model's files
 	ValueBytes  int64   `json:"value_bytes"`              // what a step keeps
 	MemoryBytes int64   `json:"memory_bytes"`             // all of it, with the program's own
-	Recompute   int     `json:"recompute"`                // of so many layers one makes its widest values again on the way back; 0: none
+	Recompute   int     `json:"recompute_layers"`         // so many layers make values of that micro-batch again on the way back
 }
 
 // plannedSteps is how many steps are looked at: they tell enough, and a long epoch is not gone through.
@@ -34,15 +35,9 @@ const ownBytes = 40 << 20
 // has come. So it was over the shapes of testdata/memory.py.
 func programBytes(values, packed int64) int64 { return ownBytes + values + 2*packed }
 
-// Of how many layers one makes its widest values again on the way back. Every second one costs a fifteenth of a step's time and saves
-// a quarter of its values; all, with what attention reads, a fifth and three quarters.
-const (
-	noLayer = iota
-	everyLayer
-	everySecondLayer
-)
-
-// keptRows is how many rows at a time have all their values kept where train.recompute is auto.
+// keptRows is how many rows at a time have all their values kept where train.recompute is auto. If the largest micro-batch has more, two
+// of five layers make its widest values again: that takes a twentieth of its time and saves a fifth of its values. Smaller
+// micro-batches use the same room, so most make few again.
 const keptRows = 256
 
 // packedTokens is how many tokens of text share what they begin with at least, whether they are computed at once or in parts.
@@ -50,22 +45,23 @@ const packedTokens = 4096
 
 // fit has batches computed in parts, and values twice, as the task says or as memory asks for; take plans what a run takes then.
 func (b *base) fit(task *config.Task, take func() (rows int, bytes int64, err error)) error {
-	b.Part, b.Recompute = task.Train.MicroBatchTokens, noLayer
-	if task.Train.Recompute == config.On {
-		b.Recompute = everyLayer
-	}
+	b.Part, b.Recompute = task.Train.MicroBatchTokens, model.Recompute{All: task.Train.Recompute == config.On}
 	rows, bytes, err := take()
 	if err != nil || task.Train.Recompute != config.Auto {
 		return err
 	}
-	if rows > keptRows {
-		b.Recompute = everySecondLayer
+	if layers := 2 * b.Layers() / 5; rows > keptRows && layers > 0 {
+		all := bytes - b.WeightBytes() - ownBytes
+		b.Recompute = model.Recompute{Layers: layers, Rows: rows, Saved: 1} // whatever it saves
 		if _, bytes, err = take(); err != nil {
 			return err
 		}
+		if b.Recompute.Saved = 1 - float64(bytes-b.WeightBytes()-ownBytes)/float64(all); b.Recompute.Saved <= 0 {
+			b.Recompute = model.Recompute{}
+		}
 	}
 	if float64(bytes) > 0.9*b.memory() {
-		b.Recompute = everyLayer
+		b.Recompute = model.Recompute{All: true}
 		_, _, err = take()
 	}
 	return err
@@ -86,7 +82,7 @@ func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bo
 	}
 	err := b.fit(task, func() (int, int64, error) {
 		run, err := b.Plan(largest)
-		p.Rows, p.ValueBytes, p.Recompute = run.Rows, run.Bytes, b.Recompute
+		p.Rows, p.ValueBytes, p.Recompute = run.Rows, run.Bytes, b.RecomputedLayers(run.Rows)
 		p.MemoryBytes = p.WeightBytes + programBytes(run.Bytes, run.Packed)
 		return p.Rows, p.MemoryBytes, err
 	})
@@ -120,7 +116,10 @@ func (p plan) print(s streams, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(s.out).Encode(p)
 	}
-	again := map[int]string{everyLayer: ", most of them computed twice", everySecondLayer: ", the widest of every second layer computed twice"}[p.Recompute]
+	again := ""
+	if p.Recompute > 0 {
+		again = fmt.Sprintf(", those of %d layers computed twice", p.Recompute)
+	}
 	_, err := fmt.Fprintf(s.out, "%d steps of %.1f GFLOP\nlargest micro-batch: %d rows\nmemory: about %d MB: %d MB weights, %d MB values%s\n",
 		p.Steps, p.StepFLOPs/1e9, p.Rows, p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, again)
 	return err

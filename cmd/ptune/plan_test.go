@@ -48,22 +48,22 @@ func TestARunMakesValuesTwiceWhereMemoryIsShortAndIsRefusedWhereThereIsTooLittle
 		return planRun(task, b, c, set, false)
 	}
 	usual, err := plan(config.Auto, 1e12)
-	if err != nil || usual.Recompute != everySecondLayer {
-		t.Fatalf("with memory for all: recompute %d, %v; want every second layer", usual.Recompute, err)
+	if err != nil || usual.Recompute != 2 {
+		t.Fatalf("with memory for all: %d layers twice, %v; want 2 of 6", usual.Recompute, err)
 	}
 	if usual.Rows <= keptRows {
 		t.Fatalf("a text of %d rows is short", usual.Rows)
 	}
 	enough := float64(usual.MemoryBytes) / 0.9
-	if p, err := plan(config.Auto, enough+1); err != nil || p.Recompute != everySecondLayer {
-		t.Errorf("with just enough memory: recompute %d, %v; want every second layer", p.Recompute, err)
+	if p, err := plan(config.Auto, enough+1); err != nil || p.Recompute != 2 {
+		t.Errorf("with just enough memory: %d layers twice, %v; want 2 of 6", p.Recompute, err)
 	}
 	lean, err := plan(config.Auto, enough-1e3)
-	if err != nil || lean.Recompute != everyLayer || lean.MemoryBytes >= usual.MemoryBytes {
-		t.Errorf("with a little less: recompute %d, %d bytes, %v; want every layer and less than %d bytes", lean.Recompute, lean.MemoryBytes, err, usual.MemoryBytes)
+	if err != nil || lean.Recompute != 6 || lean.MemoryBytes >= usual.MemoryBytes {
+		t.Errorf("with a little less: %d layers twice, %d bytes, %v; want all 6 and less than %d bytes", lean.Recompute, lean.MemoryBytes, err, usual.MemoryBytes)
 	}
-	if p, err := plan(config.Off, enough-1e3); err != nil || p.Recompute != noLayer {
-		t.Errorf("with a little less, and train.recompute off: recompute %d, %v; want none", p.Recompute, err)
+	if p, err := plan(config.Off, enough-1e3); err != nil || p.Recompute != 0 {
+		t.Errorf("with a little less, and train.recompute off: %d layers twice, %v; want none", p.Recompute, err)
 	}
 	beside := float64(lean.MemoryBytes - lean.WeightBytes)
 	if _, err := plan(config.Auto, beside); err != nil {

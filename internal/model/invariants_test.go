@@ -14,6 +14,7 @@ import (
 	"ptune/internal/batch"
 	"ptune/internal/kernels"
 	"ptune/internal/model"
+	"ptune/internal/ops"
 )
 
 // sameNumbers is how far two ways of computing the same may lie apart: sums in another order.
@@ -165,7 +166,7 @@ func TestABatchInPartsEqualsItWhole(t *testing.T) {
 		}
 		for _, f := range []*batch.Forest{batch.Pack([]int{6}, ragged()), batch.Pack([]int{2, 4}, two), batch.Pack([]int{6}, []batch.Example{
 			{IDs: []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, From: 8}, {IDs: []int32{1, 2, 3, 4, 5, 6, 7, 11, 12}, From: 8}})} {
-			for _, m.Recompute = range []int{0, 1, 2} {
+			for _, m.Recompute = range []model.Recompute{{}, twice(2), {All: true}} {
 				m.Part = 0
 				want, wantGrad := lossGrad(t, m, p, f)
 				wantNLL, err := m.NLL(p, f)
@@ -408,6 +409,9 @@ func TestCheckpointsThatDoNotFitAreRefusedByName(t *testing.T) {
 	}
 }
 
+// twice has the widest values of so many layers computed twice, in batches of any size.
+func twice(layers int) model.Recompute { return model.Recompute{Layers: layers, Rows: 1, Saved: 1} }
+
 func TestValuesComputedTwiceGiveTheSameBitsInLessMemory(t *testing.T) {
 	for _, name := range bases {
 		m := load(t, name, 2)
@@ -417,25 +421,65 @@ func TestValuesComputedTwiceGiveTheSameBitsInLessMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, every := range []int{2, 1} { // second layer; layer
-			m.Recompute = every
+		for _, m.Recompute = range []model.Recompute{twice(1), twice(2), {All: true}} {
 			nll2, grad2 := lossGrad(t, m, p, f)
 			if nll != nll2 || !slices.Equal(grad, grad2) {
-				t.Errorf("%s: loss %v, computed twice in one layer of %d %v; gradients equal: %v", name, nll, every, nll2, slices.Equal(grad, grad2))
+				t.Errorf("%s: loss %v, with %+v computed twice %v; gradients equal: %v", name, nll, m.Recompute, nll2, slices.Equal(grad, grad2))
 			}
 			again, err := m.Plan(f)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if name != "llama-one-layer-f32" && (again.Bytes >= kept.Bytes || again.FLOPs <= kept.FLOPs) {
-				t.Errorf("%s: before %+v, computed twice in one layer of %d %+v", name, kept, every, again)
+				t.Errorf("%s: before %+v, with %+v computed twice %+v", name, kept, m.Recompute, again)
 			}
 			kept = again
 		}
 	}
 }
 
-// By hand, for a Llama: gate and up of every second layer are made twice, or of every layer and queries, keys and values as well.
+// The largest batch makes two layers' values twice; smaller ones fewer, and take no more, larger ones more.
+func TestSmallerBatchesUseTheRoomOfTheLargest(t *testing.T) {
+	m := load(t, "llama-gqa-tied-f32", 2)
+	const largest = 20
+	batchOf := func(n int) *batch.Forest { return batch.Pack([]int{4}, texts(n, 20, m.Vocab)) }
+	plan := func(n int, r model.Recompute) ops.Plan {
+		m.Recompute = r
+		p, err := m.Plan(batchOf(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	all, some := plan(largest, model.Recompute{}), plan(largest, twice(2))
+	r := model.Recompute{Layers: 2, Rows: all.Rows, Saved: 1 - float64(some.Bytes)/float64(all.Bytes)}
+	layers := func(n int) int {
+		plan(n, r)
+		return m.RecomputedLayers(batchOf(n).Rows())
+	}
+	if got := plan(largest, r); got != some {
+		t.Errorf("the largest takes %+v, want %+v", got, some)
+	}
+	before := 0
+	for n := 1; n < 2*largest; n++ {
+		now := layers(n)
+		if now < before {
+			t.Errorf("%d texts make %d layers' values twice, one less %d", n, now, before)
+		}
+		if got := plan(n, r); n < largest && got.Bytes > some.Bytes*101/100 {
+			t.Errorf("%d texts take %d bytes, the largest batch %d", n, got.Bytes, some.Bytes)
+		}
+		if want := plan(n, twice(now)); plan(n, r) != want {
+			t.Errorf("%d texts take %+v, with %d layers %+v", n, plan(n, r), now, want)
+		}
+		before = now
+	}
+	if few, same, more := layers(largest/2), layers(largest), layers(2*largest); few != 0 || same != 2 || more != 3 {
+		t.Errorf("half of the largest makes %d layers' values twice, the largest %d, twice that %d; want 0, 2 and 3", few, same, more)
+	}
+}
+
+// By hand, for a Llama: gate and up of the first layers are made twice, or of every layer and queries, keys and values as well.
 func TestWhatIsComputedTwiceIsTheMLPsAndAttentionsInputs(t *testing.T) {
 	m := load(t, "llama-gqa-tied-f32", 1)
 	const d, inner, q, kv, layers = 48, 56, 48, 16, 3 // config.json
@@ -445,26 +489,26 @@ func TestWhatIsComputedTwiceIsTheMLPsAndAttentionsInputs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var everySecond, all float64
+	var first, all float64 // of two layers
 	for layer := range layers {
 		asking := float64(rows)
 		if layer == layers-1 {
 			asking = targets
 		}
 		mlp := 2 * d * 2 * inner * asking
-		if layer%2 == 0 {
-			everySecond += mlp
+		if layer < 2 {
+			first += mlp
 		}
 		all += mlp + 2*d*(asking*q+rows*2*kv)
 	}
-	for every, want := range map[int]float64{1: all, 2: everySecond} {
-		m.Recompute = every
+	for r, want := range map[model.Recompute]float64{{All: true}: all, twice(2): first} {
+		m.Recompute = r
 		again, err := m.Plan(f)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := again.FLOPs - kept.FLOPs; got != want {
-			t.Errorf("one layer of %d: %g FLOPs are done again, by hand %g", every, got, want)
+			t.Errorf("%+v: %g FLOPs are done again, by hand %g", r, got, want)
 		}
 	}
 }

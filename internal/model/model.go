@@ -29,7 +29,7 @@ type Model struct {
 	EOS          []int32
 	Fingerprint  string                                                          // tells bases apart: a hash of names, shapes and samples of all weights
 	Observe      func(operator string, flops, bytes float64, took time.Duration) // as ops.Graph has it; set before the first run
-	Recompute    int                                                             // of so many layers one makes its widest values again on the way back rather than keep them: 1 all, 0 none; set before the first run
+	Recompute    Recompute                                                       // of a gradient's runs
 	Part         int                                                             // a gradient's texts are computed about so many rows at a time, what they share once; 0: all at once
 
 	arch   *decoder

@@ -16,7 +16,6 @@ import (
 type graphKey struct {
 	kind    graphKind
 	prompts int
-	again   int
 }
 
 type graphKind int
@@ -39,7 +38,7 @@ type graph struct {
 // graph returns the graph of that kind for so many rows of soft prompts, built at first use. Panics of the graph library,
 // which checks its arguments that way, become errors.
 func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
-	key := graphKey{kind, prompts, m.Recompute}
+	key := graphKey{kind, prompts}
 	if gr := m.graphs[key]; gr != nil {
 		return gr, nil
 	}
@@ -49,7 +48,7 @@ func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
 		}
 	}()
 	g := ops.NewGraph(m.pool, m.arena)
-	g.Recompute, g.Observe = m.Recompute, m.Observe
+	g.Observe = m.Observe
 	gr = &graph{Graph: g, prompt: g.Input(max(1, prompts), m.Hidden)}
 	h := m.arch.hidden(g, g.Embed(gr.prompt, m.embed), prompts > 0 || kind == partOfOne)
 	switch kind {

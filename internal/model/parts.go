@@ -49,7 +49,7 @@ func (m *Model) gradient(d divided, do func(i int, part *graph) error) (*graph, 
 	if err != nil {
 		return nil, err
 	}
-	gr.Trunk, gr.Parts = nil, nil
+	gr.Trunk, gr.Parts, gr.Recompute = nil, nil, m.Recompute.of(d.rows())
 	if d.parts == nil {
 		return gr, nil
 	}
@@ -57,7 +57,7 @@ func (m *Model) gradient(d divided, do func(i int, part *graph) error) (*graph, 
 	if err != nil {
 		return nil, err
 	}
-	gr.Trunk, part.Trunk = &m.trunk, &m.trunk
+	gr.Trunk, part.Trunk, part.Recompute = &m.trunk, &m.trunk, gr.Recompute
 	gr.Parts = func() error {
 		for i := range d.parts {
 			if err := do(i, part); err != nil {

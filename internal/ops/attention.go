@@ -76,7 +76,7 @@ func (g *Graph) Attend(h *G.Node, a *Attention) *G.Node {
 	if a.Rotary != nil {
 		qkv = g.rotate(qkv, a, false)
 	}
-	return g.attend(g.againWithAll(qkv), a)
+	return g.attend(g.attended(qkv), a)
 }
 
 // project is the flat queries, keys and values of h.

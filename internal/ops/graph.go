@@ -49,7 +49,7 @@ type Graph struct {
 	Trunk  *Trunk           // of a batch in parts, for its trunk's run and theirs; nil: the batch is whole
 	Parts  func() error     // runs, or where this run is planned plans, the parts that hang from this run's rows: between its way forward and its way back
 
-	Recompute int                                                             // of so many values marked with Again one is computed twice rather than kept: 1 all, and what attention reads, 0 none; set before the graph is built
+	Recompute Recompute                                                       // in the run to come
 	Observe   func(operator string, flops, bytes float64, took time.Duration) // told of each operator after it has run: what it multiplied, the values it read and wrote; nil: nobody
 
 	g       *G.ExprGraph
@@ -59,6 +59,12 @@ type Graph struct {
 	machine G.VM
 	plan    *Plan // being made: nothing is computed
 	planned Arena // of plans
+}
+
+// Recompute is which values are dropped when the way forward has read them, and made again for the way back from what is kept.
+type Recompute struct {
+	Marked   int  // the first so many of those marked with Again
+	Attended bool // what attention reads, in every layer
 }
 
 // Plan is what a run will take.
@@ -80,17 +86,17 @@ func (g *Graph) Input(rows, cols int) *G.Node {
 	return G.NewMatrix(g.g, G.Float32, G.WithShape(rows, cols), G.WithName("prompt"))
 }
 
-// Again marks a value that the way back can make anew from what else is kept: with Recompute it is dropped when the way forward
-// has read it.
+// Again marks a value that the way back can make anew from what else is kept, as Recompute.Marked says.
 func (g *Graph) Again(n *G.Node) *G.Node {
-	n.Op().(*operator).again = g.Recompute > 0 && g.marked%g.Recompute == 0
+	i := g.marked
 	g.marked++
+	n.Op().(*operator).drop = func(r Recompute) bool { return i < r.Marked }
 	return n
 }
 
-// againWithAll marks a value that takes longer for each byte than those of Again: it is dropped where all of them are.
-func (g *Graph) againWithAll(n *G.Node) *G.Node {
-	n.Op().(*operator).again = g.Recompute == 1
+// attended marks what attention reads, which takes longer to make anew for each byte than the values of Again.
+func (g *Graph) attended(n *G.Node) *G.Node {
+	n.Op().(*operator).drop = func(r Recompute) bool { return r.Attended }
 	return n
 }
 
@@ -120,6 +126,7 @@ func (g *Graph) Compile(results ...*G.Node) {
 func (g *Graph) Run() error {
 	for _, o := range g.all {
 		o.recycle() // results of the run before
+		o.again = o.drop != nil && o.drop(g.Recompute)
 	}
 	defer g.machine.Reset()
 	return g.machine.RunAll()
@@ -166,12 +173,13 @@ type operator struct {
 	diff    []bool                                 // which inputs are differentiated; nil: none
 	back    func(in G.Nodes, dout *G.Node) G.Nodes // the gradients' nodes, nil where diff is false
 	flops   func(out Matrix, in []Matrix) float64  // nil: not worth counting
-	again   bool                                   // dropped after the way forward, and run again where the way back reads it
+	drop    func(Recompute) bool                   // tells whether the output is dropped after the way forward, and made again where the way back reads it; nil: never
 
 	from       G.Nodes     // the inputs
 	args       []*operator // their operators; nil at the graph's own inputs
 	uses, left int         // readers of the output, in the graph and still to come in this run
 	forward    int         // those of the way forward
+	again      bool        // dropped and made again in this run
 	in         []Matrix
 	out        Matrix
 	value      value

@@ -234,11 +234,14 @@ func First(jobs []Job) []*batch.Forest {
 	return forests
 }
 
-// Forests are the micro-batches of the first epoch's steps of a run alone, counted from 0.
+// Forests are the micro-batches of the steps, counted from 0, that a run alone takes of the first epoch.
 func Forests(c Config, examples []batch.Example) iter.Seq2[int, *batch.Forest] {
 	return func(yield func(int, *batch.Forest) bool) {
 		step := 0
 		for rows := range slices.Chunk(c.Order(0), c.BatchSize) {
+			if step == c.Steps {
+				return
+			}
 			for part := range cut(c, examples, rows) {
 				if !yield(step, batch.Pack([]int{c.VirtualTokens}, part)) {
 					return

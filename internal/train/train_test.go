@@ -154,6 +154,19 @@ func TestPartsOfABatchAreAboutAsLarge(t *testing.T) {
 	}
 }
 
+func TestForestsAreThoseOfTheStepsThatAreTaken(t *testing.T) {
+	for steps, want := range map[int]int{1: 1, 3: 3, 100: 5} { // an epoch has five
+		run, got := config(), 0
+		run.Steps, run.BatchSize = steps, 2
+		for step := range Forests(run, examples(10)) {
+			got = step + 1
+		}
+		if got != want {
+			t.Errorf("%d steps of a run: forests of %d, want %d", steps, got, want)
+		}
+	}
+}
+
 func TestTheBestIsKeptAndPatienceEndsTheRun(t *testing.T) {
 	c, e := config(), &events{}
 	c.EvalEvery, c.Patience = 2, 3

@@ -1,0 +1,33 @@
+package model
+
+import (
+	"math"
+
+	"ptune/internal/ops"
+)
+
+// Recompute is which values the runs of a gradient make again on the way back rather than keep. They are the same to the bit.
+type Recompute struct {
+	All bool // the widest of every layer, an MLP's, and what attention reads
+
+	// Or the widest of so many layers where so many rows are computed at a time, and as many more or fewer where there are more rows or
+	// fewer as keeps what a run takes where it is: memory is there for the largest batch, and the others use it.
+	Layers, Rows int
+	Saved        float64 // the part of what a run of Rows takes otherwise that its Layers save
+}
+
+// of is what a run of so many rows makes again: as few layers' values as let the rest, which grows with the rows, fit in the room of Rows.
+func (r Recompute) of(rows int) ops.Recompute {
+	if r.All {
+		return ops.Recompute{Marked: math.MaxInt, Attended: true}
+	}
+	if r.Layers == 0 {
+		return ops.Recompute{}
+	}
+	room := (1 - r.Saved) * float64(r.Rows) / float64(rows) // of what these rows take with nothing made again
+	const nothing = 1e-9                                    // that rounding may add
+	return ops.Recompute{Marked: max(0, int(math.Ceil(float64(r.Layers)*(1-room)/r.Saved-nothing)))}
+}
+
+// RecomputedLayers is how many layers make values again where so many rows are computed at a time.
+func (m *Model) RecomputedLayers(rows int) int { return min(m.layers, m.Recompute.of(rows).Marked) }
