@@ -87,7 +87,7 @@ def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", w
     return case
 
 
-def generating(dtype, batch, n, compute="f32"):
+def generating(dtype, batch, n, compute="f32", guess="false"):
     """Tokens a second, from the difference of n+1 tokens and 1, and seconds of the whole process for one token."""
     def case(a):
         path = model("smollm2-135m", dtype)
@@ -98,7 +98,7 @@ def generating(dtype, batch, n, compute="f32"):
         peer.ptune(x, WORK, "--set", "train.learning_rate=1e-12")  # the adapter's prompt as ptune's: a trained one may end its texts
         def ours(n):
             t = time.perf_counter()
-            out = subprocess.run([a.ptune, "generate", "--prompt", WORK + "/x.st", "--model", path, "--max-tokens", str(n), "--threads", "2", "--json", "--compute", compute] + texts, **PEER).stdout
+            out = subprocess.run([a.ptune, "generate", "--prompt", WORK + "/x.st", "--model", path, "--max-tokens", str(n), "--threads", "2", "--json", "--compute", compute, "--guess=" + guess] + texts, **PEER).stdout
             if any(len(json.loads(line)["ids"]) < n for line in out.splitlines()):
                 sys.exit("a text ended early")
             return time.perf_counter() - t
@@ -146,7 +146,9 @@ CASES = {
     "row-2048": ("one row of 2,048 tokens", training("smollm2-135m", "float32", "of 2048", batch=1, steps=2, rounds=1, with_peer=False)),
     "row-4096": ("one row of 4,096 tokens", training("smollm2-135m", "float32", "of 4096", batch=1, steps=2, rounds=1, with_peer=False)),
     "generate": ("generation, batch 1, f32", generating("float32", 1, 60)),
+    "generate-guess": ("generation, batch 1, f32, guessing, a text that repeats itself", generating("float32", 1, 60, guess="true")),
     "generate-bf16": ("generation, batch 1, BF16 file", generating("bfloat16", 1, 60)),
+    "generate-bf16-guess": ("generation, batch 1, BF16 file, guessing, a text that repeats itself", generating("bfloat16", 1, 60, guess="true")),
     "generate-16": ("generation, batch 16, f32", generating("float32", 16, 60)),
     "generate-16-bf16": ("generation, batch 16, BF16 file, `--compute bf16`", generating("bfloat16", 16, 60, compute="bf16")),
 }

@@ -14,6 +14,7 @@ span = lambda r: "%.2f [%.2f–%.2f]" % tuple(r["ratio"]) if "ratio" in r else "
 
 
 def tables(machine, results):
+    results = {name: results[name] for name in bench.CASES if name in results}
     out = ["| training | PEFT | ptune | times as fast (asked) | PEFT | ptune | part of the memory (asked) |", "|---|---|---|---|---|---|---|"]
     for name, r in results.items():
         if "step" not in r or name == "process":

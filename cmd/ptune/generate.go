@@ -25,6 +25,7 @@ type generateFlags struct {
 	maxTokens int
 	stop      []string
 	batch     int
+	guess     bool
 	computeOptions
 	json bool
 }
@@ -37,6 +38,9 @@ func newGenerate(s streams) *cobra.Command {
 		Long: `Continue texts behind a soft prompt. The template, the base and its tokenizer come from the prompt's file: a text fills the
 template's one field. Texts are the arguments, or the lines of standard input, or with --jsonl rows whose fields fill the
 template. Output is in the order of input. The likeliest token is taken unless --temperature is given.
+
+Of one or two texts at a time several tokens are computed at once where what they have said before lets the next ones be guessed.
+Guesses that are wrong are dropped: the text is the same.
 
 With several prompts each text is continued behind each of them, on one loaded base. With --model and no --prompt the base
 alone continues the texts as they are.
@@ -58,6 +62,7 @@ As text, a continuation is shown without the white space it begins with; --json 
 	f.Uint64Var(&o.sampling.Seed, "seed", 0, "seed of the sampling")
 	f.StringArrayVar(&o.stop, "stop", nil, "end a text before this string (repeatable)")
 	f.IntVar(&o.batch, "batch", 16, "texts computed at a time")
+	f.BoolVar(&o.guess, "guess", true, "for one or two texts at a time, guess that they repeat what they have said: faster where they do")
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print one JSON object a text")
 	return cmd
@@ -240,6 +245,7 @@ type generated struct {
 // run continues a batch of inputs behind every prompt, in one packed forest.
 func (g *generator) run(ctx context.Context, batch []input) error {
 	var texts []model.Text
+	var said [][]int32
 	var out []generated
 	for _, x := range batch {
 		for k, t := range g.inputs {
@@ -259,7 +265,7 @@ func (g *generator) run(ctx context.Context, batch []input) error {
 			if g.prompts != nil {
 				name = g.prompts[k].path
 			}
-			texts = append(texts, model.Text{Prompt: k, IDs: ids})
+			texts, said = append(texts, model.Text{Prompt: k, IDs: ids}), append(said, ids)
 			out = append(out, generated{Input: x.text, Prompt: name})
 		}
 	}
@@ -283,7 +289,10 @@ func (g *generator) run(ctx context.Context, batch []input) error {
 		}
 	}
 	options := generate.Options{Sampling: g.o.sampling, MaxTokens: g.o.maxTokens, EOS: g.b.EOS, Stop: g.o.stop}
-	results, err := generate.Run(ctx, d, logits, func(i int, ids []int32) string { return g.decode(texts[i].IDs, ids) }, options, show)
+	if g.o.guess {
+		options.Rows = model.RowsAtOnce
+	}
+	results, err := generate.Run(ctx, d, logits, said, func(i int, ids []int32) string { return g.decode(texts[i].IDs, ids) }, options, show)
 	if err != nil || writeErr != nil {
 		return errors.Join(err, writeErr)
 	}

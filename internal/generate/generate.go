@@ -4,16 +4,19 @@ package generate
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
 // Decoder makes logits. Rows of logits are valid until the next call.
 type Decoder interface {
-	// Next adds a token to each of the texts and returns the logits of what follows each.
-	Next(texts []int, ids []int32) ([][]float32, error)
-	// Full tells whether a text can grow no further.
-	Full(text int) bool
+	// Next adds tokens to each of the texts and returns the logits of what follows each token, text after text.
+	Next(texts []int, ids [][]int32) ([][]float32, error)
+	// Drop takes back the last n tokens of a text.
+	Drop(text, n int)
+	// Room is how many tokens a text can grow by.
+	Room(text int) int
 }
 
 // Options are how texts are continued.
@@ -22,6 +25,7 @@ type Options struct {
 	MaxTokens int
 	EOS       []int32  // tokens that end a text
 	Stop      []string // texts that end a text; they are left out
+	Rows      int      // tokens at a time that take little longer than one: where fewer texts are in work, guesses of theirs fill these up; 0: none do
 }
 
 // Why a text ended.
@@ -40,59 +44,98 @@ type Result struct {
 
 // text is a text in work.
 type text struct {
-	decode func(ids []int32) string
-	sample *sampler
-	ids    []int32
-	shown  int // bytes of the text that were handed out
-	result *Result
+	said    []int32 // what it began with
+	decode  func(ids []int32) string
+	sample  *sampler
+	ids     []int32
+	guessed []int32 // what was added behind the last of ids
+	shown   int     // bytes of the text that were handed out
+	result  *Result
 }
 
-// Run continues every text from its first logits. decode turns the ids generated for a text into their text; show, if not
-// nil, is given each piece of a text as soon as it can no longer change.
-func Run(ctx context.Context, d Decoder, first [][]float32, decode func(text int, ids []int32) string, o Options, show func(text int, piece string)) ([]Result, error) {
+// Run continues texts that have said so much, each from its first logits. decode turns the ids generated for a text into their text; show,
+// if not nil, is given each piece of a text as soon as it can no longer change.
+func Run(ctx context.Context, d Decoder, first [][]float32, said [][]int32, decode func(text int, ids []int32) string, o Options, show func(text int, piece string)) ([]Result, error) {
 	texts := make([]*text, len(first))
 	live := make([]int, len(first))
 	logits := first
 	for i := range texts {
-		texts[i] = &text{decode: func(ids []int32) string { return decode(i, ids) }, sample: newSampler(o.Sampling, i)}
+		texts[i] = &text{said: said[i], decode: func(ids []int32) string { return decode(i, ids) }, sample: newSampler(o.Sampling, i)}
 		live[i] = i
 	}
 	for len(live) > 0 {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		var ids []int32
 		var next []int
-		for k, i := range live {
+		for _, i := range live {
 			t := texts[i]
-			id, on := t.choose(logits[k], o)
-			if on && d.Full(i) {
-				t.finish(FinishLength)
-				on = false
-			}
-			if !on || show != nil || len(o.Stop) > 0 { // otherwise nobody looks at the text before its end
-				if piece := t.settle(o, !on); show != nil && piece != "" {
-					show(i, piece)
+			rows := logits[:1+len(t.guessed)]
+			logits = logits[len(rows):]
+			right := 0 // guesses
+			for k, row := range rows {
+				id, on := t.choose(row, o)
+				if on && d.Room(i)+len(t.guessed)-k == 0 {
+					t.finish(FinishLength)
+					on = false
 				}
+				if !on || show != nil || len(o.Stop) > 0 { // otherwise nobody looks at the text before its end
+					if piece := t.settle(o, !on); show != nil && piece != "" {
+						show(i, piece)
+					}
+				}
+				if t.result != nil || k == len(t.guessed) || t.guessed[k] != id {
+					break
+				}
+				right++
 			}
 			if t.result == nil {
-				next, ids = append(next, i), append(ids, id)
+				d.Drop(i, len(t.guessed)-right)
+				next = append(next, i)
 			}
 		}
-		if len(next) == 0 {
+		live = next
+		if len(live) == 0 {
 			break
 		}
+		ids := make([][]int32, len(live))
+		for k, i := range live {
+			t := texts[i]
+			t.guessed = guess(slices.Concat(t.said, t.ids), min(o.Rows/len(live), d.Room(i))-1)
+			ids[k] = append(t.ids[len(t.ids)-1:len(t.ids):len(t.ids)], t.guessed...)
+		}
 		var err error
-		if logits, err = d.Next(next, ids); err != nil {
+		if logits, err = d.Next(live, ids); err != nil {
 			return nil, err
 		}
-		live = next
 	}
 	results := make([]Result, len(texts))
 	for i, t := range texts {
 		results[i] = *t.result
 	}
 	return results, nil
+}
+
+// alike is how many tokens have to be there once more for a guess.
+const alike = 2
+
+// guess is what followed when the text last said what it ends with, up to most tokens: texts repeat themselves and what they were asked
+// (prompt lookup decoding, Saxena 2023).
+func guess(ids []int32, most int) []int32 {
+	end := len(ids) - alike
+	if most <= 0 || end <= 0 {
+		return nil
+	}
+	for at := end - 1; at >= 0; at-- {
+		if slices.Equal(ids[at:at+alike], ids[end:]) {
+			n := len(ids)
+			for k := range most { // what is guessed may go on from itself
+				ids = append(ids, ids[at+alike+k])
+			}
+			return ids[n:]
+		}
+	}
+	return nil
 }
 
 // choose takes the next token; on is false where it ends the text.

@@ -2,47 +2,66 @@ package generate
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// speller continues text i with the bytes of says[i]: token ids are bytes, 0 ends.
+// speller continues text i with the bytes of says[i]: token ids are bytes, 0 ends. Behind anything else it says something else.
 type speller struct {
-	says []string
-	at   []int
-	most int
+	says   []string
+	fed    [][]int32
+	most   int
+	passes int
+	logits func(says string, fed []int32) []float32
 }
 
 func newSpeller(most int, says ...string) (*speller, [][]float32) {
-	s := &speller{says: says, at: make([]int, len(says)), most: most}
-	var first [][]float32
-	for i := range says {
-		first = append(first, s.logits(i))
-	}
-	return s, first
+	s := &speller{says: says, fed: make([][]int32, len(says)), most: most, logits: spell}
+	return s, s.first()
 }
 
-func (s *speller) logits(i int) []float32 {
+func (s *speller) first() (first [][]float32) {
+	for _, says := range s.says {
+		first = append(first, s.logits(says, nil))
+	}
+	return first
+}
+
+func spell(says string, fed []int32) []float32 {
 	l := make([]float32, 256)
-	if s.at[i] < len(s.says[i]) {
-		l[s.says[i][s.at[i]]] = 5
+	for i, id := range fed {
+		if i >= len(says) || byte(id) != says[i] {
+			l['?'] = 9
+		}
+	}
+	if len(fed) < len(says) {
+		l[says[len(fed)]] = 5
 	} else {
 		l[0] = 5
 	}
-	s.at[i]++
 	return l
 }
 
-func (s *speller) Next(texts []int, _ []int32) (out [][]float32, err error) {
-	for _, i := range texts {
-		out = append(out, s.logits(i))
+func (s *speller) Next(texts []int, ids [][]int32) (out [][]float32, err error) {
+	s.passes++
+	for k, i := range texts {
+		if len(ids[k]) == 0 || len(ids[k]) > s.Room(i) {
+			return nil, fmt.Errorf("%d tokens more, and room for %d", len(ids[k]), s.Room(i))
+		}
+		for _, id := range ids[k] {
+			s.fed[i] = append(s.fed[i], id)
+			out = append(out, s.logits(s.says[i], s.fed[i]))
+		}
 	}
 	return out, nil
 }
 
-func (s *speller) Full(i int) bool { return s.at[i] > s.most }
+func (s *speller) Drop(i, n int) { s.fed[i] = s.fed[i][:len(s.fed[i])-n] }
+
+func (s *speller) Room(i int) int { return s.most - len(s.fed[i]) }
 
 func decode(_ int, ids []int32) string {
 	var b []byte
@@ -57,7 +76,7 @@ func run(t *testing.T, o Options, most int, says ...string) ([]Result, []string)
 	d, first := newSpeller(most, says...)
 	shown := make([]string, len(says))
 	o.EOS = []int32{0}
-	r, err := Run(context.Background(), d, first, decode, o, func(i int, piece string) {
+	r, err := Run(context.Background(), d, first, make([][]int32, len(says)), decode, o, func(i int, piece string) {
 		if strings.Contains(piece, "\ufffd") {
 			t.Errorf("half a character was shown: %q", piece)
 		}
@@ -86,9 +105,79 @@ func TestCharactersAreShownWhole(t *testing.T) {
 }
 
 func TestATextWithNoRoomLeftEnds(t *testing.T) {
-	r, shown := run(t, Options{MaxTokens: 50}, 3, "abcdefgh", "xy")
-	if r[0].FinishReason != FinishLength || r[0].Text != "abc" && r[0].Text != "abcd" || shown[0] != r[0].Text || r[1].Text != "xy" {
-		t.Errorf("results are %+v, shown %q", r, shown)
+	for _, rows := range []int{0, 8} {
+		r, shown := run(t, Options{MaxTokens: 50, Rows: rows}, 11, "abcabcabcabcabcd", "xy")
+		if r[0].FinishReason != FinishLength || r[0].Text != "abcabcabcabc" || shown[0] != r[0].Text || r[1].Text != "xy" {
+			t.Errorf("results are %+v, shown %q", r, shown)
+		}
+	}
+}
+
+func TestGuessesAreWhatATextHasSaidBefore(t *testing.T) {
+	for _, c := range []struct {
+		said string
+		most int
+		want string
+	}{
+		{"the cat and the", 4, " cat"}, {"abcab", 2, "ca"}, {"aaa", 3, "aaa"}, {"ababab", 5, "ababa"}, {"xab1ab2ab", 1, "2"},
+		{"abcd", 3, ""}, {"aba", 3, ""}, {"ab", 3, ""}, {"", 3, ""}, {"aaaa", 0, ""}, {"aaaa", -1, ""},
+	} {
+		var ids []int32
+		for _, b := range []byte(c.said) {
+			ids = append(ids, int32(b))
+		}
+		if got := decode(0, guess(ids, c.most)); got != c.want {
+			t.Errorf("after %q: guessed %q, want %q", c.said, got, c.want)
+		}
+	}
+}
+
+// The same texts come of it, whether guesses are right, wrong, or behind the end.
+func TestGuessesChangeNothingButThePasses(t *testing.T) {
+	says := []string{"one two one two one two one two one two three", "no more, no less, no more"}
+	for name, o := range map[string]Options{
+		"to the end":  {MaxTokens: 80},
+		"to a length": {MaxTokens: 21},
+		"to a stop":   {MaxTokens: 80, Stop: []string{"two one two t"}},
+		"sampled":     {MaxTokens: 80, Sampling: Sampling{Temperature: 1.5, TopK: 20, Seed: 7}},
+	} {
+		for n := 1; n <= len(says); n++ {
+			var want []Result
+			var passes []int
+			for _, rows := range []int{0, 4, 9} {
+				d, _ := newSpeller(100, says[:n]...)
+				if name == "sampled" { // two likely bytes after each, which follow from the last two
+					d.logits = func(_ string, fed []int32) []float32 {
+						l := make([]float32, 256)
+						at := 1
+						for _, id := range fed[max(0, len(fed)-2):] {
+							at = (at*7 + int(id)) % 5
+						}
+						l['a'+at], l['a'+(at+1)%5] = 9, 7
+						return l
+					}
+				}
+				said := [][]int32{{'t', 'w', 'o', ' '}, nil}[:n]
+				o.EOS, o.Rows = []int32{0}, rows
+				shown := make([]string, n)
+				got, err := Run(context.Background(), d, d.first(), said, decode, o, func(i int, piece string) { shown[i] += piece })
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, r := range got {
+					if want != nil && (r.Text != want[i].Text || !slices.Equal(r.IDs, want[i].IDs) || r.FinishReason != want[i].FinishReason) || r.Text != shown[i] {
+						t.Errorf("%s, %d texts, %d rows: %q (%s), shown %q, want %q (%s)", name, n, rows, r.Text, r.FinishReason, shown[i], want[i].Text, want[i].FinishReason)
+					}
+				}
+				if want == nil {
+					want = got
+				}
+				passes = append(passes, d.passes)
+			}
+			if passes[1] > passes[0]*9/10 || passes[2] > passes[1] {
+				t.Errorf("%s, %d texts: %d passes, with guesses %v", name, n, passes[0], passes[1:])
+			}
+		}
 	}
 }
 

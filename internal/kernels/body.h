@@ -327,7 +327,7 @@ void K(product)(const float *ap, int m, int k, const void *w, int dtype, int in_
 
 // one pass over the weights' rows for m rows of x; each row of weights is read front to back, and asked for well before
 static inline __attribute__((always_inline)) void rows(const int m, const float *x, long ldx, int k, const void *w, const int dtype, long ld, int n0, int n1, float *c, long ldc, int add) {
-  const int APART = VL == 8 && m == 4 ? 2 : 4, AHEAD = 8192; // sums kept apart, for one would wait for itself; bytes
+  const int APART = VL == 8 ? 2 : 4, AHEAD = 8192; // sums kept apart, for one would wait for itself: as many for each m, so that bits are the same; bytes
   for (int n = n0; n < n1; n++) {
     V s[4][4];
     for (int i = 0; i < m; i++)

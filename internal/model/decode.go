@@ -96,34 +96,56 @@ func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew i
 	return d, logits, err
 }
 
-// Next adds a token to each of the texts named and returns the logits [texts, V] of what follows them. They are valid until
-// the next call.
-func (d *Decoder) Next(texts []int, ids []int32) ([][]float32, error) {
+// RowsAtOnce is how many tokens take little longer than one: the weights are read once for all of them.
+const RowsAtOnce = 4
+
+// Next adds tokens to each of the texts named and returns the logits [tokens, V] of what follows each token, text after text. They are
+// valid until the next call, and the same to the bit whether up to RowsAtOnce tokens come at once or one after the other.
+func (d *Decoder) Next(texts []int, ids [][]int32) ([][]float32, error) {
 	l := &ops.Layout{}
-	for i, id := range ids {
-		if d.Full(texts[i]) {
-			return nil, fmt.Errorf("run %s: no room for another token", d.m.Name)
+	for i, text := range texts {
+		if n := d.Room(text); n < len(ids[i]) {
+			return nil, fmt.Errorf("run %s: no room for %d tokens more, only for %d", d.m.Name, len(ids[i]), n)
 		}
-		if id < 0 || int(id) >= d.m.Vocab {
-			return nil, fmt.Errorf("run %s: token id %d is not in the vocabulary of %d", d.m.Name, id, d.m.Vocab)
+		q := &d.seqs[text]
+		for _, id := range ids[i] {
+			if id < 0 || int(id) >= d.m.Vocab {
+				return nil, fmt.Errorf("run %s: token id %d is not in the vocabulary of %d", d.m.Name, id, d.m.Vocab)
+			}
+			row, at := d.row(text, q.n), len(l.IDs)
+			l.Groups = append(l.Groups, kernels.Group{Row: at, N: 1, Own: row, Spans: slices.Clone(q.seen)})
+			l.IDs, l.Pos = append(l.IDs, id), append(l.Pos, int32(q.pos))
+			l.TargetRows, l.CacheRows = append(l.TargetRows, int32(at)), append(l.CacheRows, int32(row))
+			q.seen = addSpan(q.seen, row, row+1)
+			q.n++
+			q.pos++
 		}
-		q := &d.seqs[texts[i]]
-		row := d.row(texts[i], q.n)
-		g := kernels.Group{Row: i, N: 1, Own: row, Spans: slices.Clone(q.seen)}
-		l.IDs, l.Pos = append(l.IDs, id), append(l.Pos, int32(q.pos))
-		l.Groups, l.TargetGroups = append(l.Groups, g), append(l.TargetGroups, g)
-		l.TargetRows, l.CacheRows = append(l.TargetRows, int32(i)), append(l.CacheRows, int32(row))
-		q.seen = addSpan(q.seen, row, row+1)
-		q.n++
-		q.pos++
 	}
+	l.TargetGroups = l.Groups
 	return d.run(nil, l)
 }
 
-// Full tells whether a text can grow no further.
-func (d *Decoder) Full(text int) bool {
+// Drop takes back the last n tokens that Next added to a text.
+func (d *Decoder) Drop(text, n int) {
 	q := &d.seqs[text]
-	return q.n == d.maxNew || d.m.MaxPositions > 0 && q.pos >= d.m.MaxPositions
+	for range n {
+		last := len(q.seen) - 1
+		if q.seen[last]--; q.seen[last] == q.seen[last-1] {
+			q.seen = q.seen[:last-1]
+		}
+		q.n--
+		q.pos--
+	}
+}
+
+// Room is how many tokens can be added to a text.
+func (d *Decoder) Room(text int) int {
+	q := &d.seqs[text]
+	n := d.maxNew - q.n
+	if d.m.MaxPositions > 0 {
+		n = min(n, d.m.MaxPositions-q.pos)
+	}
+	return n
 }
 
 func (d *Decoder) run(prompts []float32, l *ops.Layout) ([][]float32, error) {

@@ -220,10 +220,10 @@ func greedy(t *testing.T, m *model.Model, prompts []float32, rows []int, texts [
 	out := make([][]int32, len(texts))
 	for k := range n {
 		var seqs []int
-		var ids []int32
+		var ids [][]int32
 		for i := range texts {
 			id := int32(slices.Index(logits[i], slices.Max(logits[i])))
-			out[i], seqs, ids = append(out[i], id), append(seqs, i), append(ids, id)
+			out[i], seqs, ids = append(out[i], id), append(seqs, i), append(ids, []int32{id})
 		}
 		if k == n-1 {
 			return out

@@ -263,6 +263,59 @@ func TestKVCacheEqualsRecomputing(t *testing.T) {
 	}
 }
 
+// Guesses are tokens that come at once, and are dropped where they are wrong.
+func TestTokensAtOnceOrDroppedChangeNoBitOfTheLogits(t *testing.T) {
+	dirs, err := os.ReadDir(goldenDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		if !dir.IsDir() {
+			continue
+		}
+		m := load(t, dir.Name(), 2)
+		texts := []model.Text{{0, []int32{1, 20, 3}}, {0, []int32{1, 21}}}
+		decoder := func() *model.Decoder {
+			d, _, err := m.NewDecoder(prompt(m, 3), []int{3}, texts, 40)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d
+		}
+		next := func(d *model.Decoder, texts []int, ids ...[]int32) (rows [][]float32) {
+			got, err := d.Next(texts, ids)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range got {
+				rows = append(rows, slices.Clone(r))
+			}
+			return rows
+		}
+		one, many := decoder(), decoder()
+		for step := range 12 {
+			n := 1 + step%4
+			var ids, wrong []int32
+			for k := range n {
+				ids, wrong = append(ids, int32((7*step+k)%50)), append(wrong, int32(60+k))
+			}
+			var want [][]float32
+			for _, id := range ids {
+				want = append(want, next(one, []int{1}, []int32{id})...)
+			}
+			next(many, []int{1}, append(slices.Clone(ids[:1]), wrong[1:]...))
+			many.Drop(1, n)
+			if got := next(many, []int{1}, ids); !slices.EqualFunc(got, want, slices.Equal) {
+				t.Errorf("%s: logits of %d tokens at once are others than one after the other", dir.Name(), n)
+			}
+		}
+		want := [][]float32{next(one, []int{0}, []int32{5})[0], next(one, []int{0}, []int32{6})[0], next(one, []int{1}, []int32{7})[0]}
+		if got := next(many, []int{0, 1}, []int32{5, 6}, []int32{7}); !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("%s: logits of two texts' tokens are others at once", dir.Name())
+		}
+	}
+}
+
 // Room for a million tokens is taken as they come; room that no machine has is an error, not a crash.
 func TestRoomForTokensIsAskedForAndNotTaken(t *testing.T) {
 	m := load(t, bases[0], 1)
