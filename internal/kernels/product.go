@@ -55,7 +55,7 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	large := max(s.group, shareBytes/(s.nr*k*ws[0].DType.Size()))
 	if m <= few {
 		p.share(outs, large, false)
-		p.Each(len(p.shares), func(_, i int) {
+		p.InOrder(len(p.shares), func(_, i int) {
 			c := p.shares[i]
 			s.few(x, ws[c.of], inOut, c.n0, c.n1, outs[c.of], add)
 		})
@@ -71,7 +71,7 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	each := max(1, 32/s.mr)
 	p.Each((blocks+each-1)/each, func(_, i int) { s.pack(x, inOut, i*each, min(blocks, (i+1)*each), packed) })
 	p.rooms(s.panel)
-	p.Each(len(p.shares), func(thread, i int) {
+	p.InOrder(len(p.shares), func(thread, i int) {
 		c := p.shares[i]
 		s.product(packed, m, k, ws[c.of], inOut, c.n0, c.n1, outs[c.of], add, p.scratch[thread])
 	})
