@@ -44,11 +44,13 @@ type Result struct {
 
 // text is a text in work.
 type text struct {
+	number  int
 	said    []int32 // what it began with
 	decode  func(ids []int32) string
 	sample  *sampler
 	ids     []int32
 	guessed []int32 // what was added behind the last of ids
+	failed  int     // times in a row that the first guess was wrong
 	shown   int     // bytes of the text that were handed out
 	result  *Result
 }
@@ -60,7 +62,7 @@ func Run(ctx context.Context, d Decoder, first [][]float32, said [][]int32, deco
 	live := make([]int, len(first))
 	logits := first
 	for i := range texts {
-		texts[i] = &text{said: said[i], decode: func(ids []int32) string { return decode(i, ids) }, sample: newSampler(o.Sampling, i)}
+		texts[i] = &text{number: i, said: said[i], decode: func(ids []int32) string { return decode(i, ids) }, sample: newSampler(o.Sampling, i)}
 		live[i] = i
 	}
 	for len(live) > 0 {
@@ -72,25 +74,9 @@ func Run(ctx context.Context, d Decoder, first [][]float32, said [][]int32, deco
 			t := texts[i]
 			rows := logits[:1+len(t.guessed)]
 			logits = logits[len(rows):]
-			right := 0 // guesses
-			for k, row := range rows {
-				id, on := t.choose(row, o)
-				if on && d.Room(i)+len(t.guessed)-k == 0 {
-					t.finish(FinishLength)
-					on = false
-				}
-				if !on || show != nil || len(o.Stop) > 0 { // otherwise nobody looks at the text before its end
-					if piece := t.settle(o, !on); show != nil && piece != "" {
-						show(i, piece)
-					}
-				}
-				if t.result != nil || k == len(t.guessed) || t.guessed[k] != id {
-					break
-				}
-				right++
-			}
+			wrong := t.take(rows, d.Room(i)+len(t.guessed), o, show)
 			if t.result == nil {
-				d.Drop(i, len(t.guessed)-right)
+				d.Drop(i, wrong)
 				next = append(next, i)
 			}
 		}
@@ -101,7 +87,7 @@ func Run(ctx context.Context, d Decoder, first [][]float32, said [][]int32, deco
 		ids := make([][]int32, len(live))
 		for k, i := range live {
 			t := texts[i]
-			t.guessed = guess(slices.Concat(t.said, t.ids), min(o.Rows/len(live), d.Room(i))-1)
+			t.guessed = guess(slices.Concat(t.said, t.ids), alike+t.failed/patience, min(o.Rows/len(live), d.Room(i))-1)
 			ids[k] = append(t.ids[len(t.ids)-1:len(t.ids):len(t.ids)], t.guessed...)
 		}
 		var err error
@@ -116,12 +102,44 @@ func Run(ctx context.Context, d Decoder, first [][]float32, said [][]int32, deco
 	return results, nil
 }
 
-// alike is how many tokens have to be there once more for a guess.
-const alike = 2
+// take chooses a token by each row of logits, as long as what the row follows is what was chosen before it. The text has room for so
+// many tokens behind the first. It returns how many guesses were wrong.
+func (t *text) take(rows [][]float32, room int, o Options, show func(text int, piece string)) (wrong int) {
+	for k, row := range rows {
+		id, on := t.choose(row, o)
+		if on && k == room {
+			t.finish(FinishLength)
+			on = false
+		}
+		if !on || show != nil || len(o.Stop) > 0 { // otherwise nobody looks at the text before its end
+			if piece := t.settle(o, !on); show != nil && piece != "" {
+				show(t.number, piece)
+			}
+		}
+		if t.result != nil || k == len(t.guessed) {
+			return 0
+		}
+		if t.guessed[k] != id {
+			if k == 0 {
+				t.failed++
+			}
+			return len(t.guessed) - k
+		}
+		t.failed = 0
+	}
+	return 0
+}
 
-// guess is what followed when the text last said what it ends with, up to most tokens: texts repeat themselves and what they were asked
-// (prompt lookup decoding, Saxena 2023).
-func guess(ids []int32, most int) []int32 {
+// A guess asks for so many tokens to be there once more, and for one more after so many wrong ones in a row: numbers that count up, say,
+// would take a fifth longer.
+const (
+	alike    = 2
+	patience = 6
+)
+
+// guess is what followed when a text last said the tokens that it ends with, so many of them; at most that many tokens. Texts repeat
+// themselves and what they were asked (prompt lookup decoding, Saxena 2023).
+func guess(ids []int32, alike, most int) []int32 {
 	end := len(ids) - alike
 	if most <= 0 || end <= 0 {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -126,9 +127,32 @@ func TestGuessesAreWhatATextHasSaidBefore(t *testing.T) {
 		for _, b := range []byte(c.said) {
 			ids = append(ids, int32(b))
 		}
-		if got := decode(0, guess(ids, c.most)); got != c.want {
+		if got := decode(0, guess(ids, 2, c.most)); got != c.want {
 			t.Errorf("after %q: guessed %q, want %q", c.said, got, c.want)
 		}
+	}
+}
+
+// Pairs of letters that go on at random are left alone after a while.
+func TestGuessesThatAreWrongTimeAndAgainBecomeRare(t *testing.T) {
+	says := ""
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 600 {
+		says += string(rune('a' + r.IntN(10)))
+	}
+	guesses := 0
+	d, _ := newSpeller(1000, says)
+	d.logits = func(says string, fed []int32) []float32 {
+		if n := len(fed); n > 0 && n <= len(says) && byte(fed[n-1]) != says[n-1] {
+			guesses++
+		}
+		return spell(says, fed)
+	}
+	if _, err := Run(context.Background(), d, d.first(), [][]int32{nil}, decode, Options{MaxTokens: 1000, EOS: []int32{0}, Rows: 2}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if guesses == 0 || guesses > 120 {
+		t.Errorf("%d wrong guesses in %d letters, want some, and at most 120", guesses, len(says))
 	}
 }
 
