@@ -278,7 +278,7 @@ func compareOne(ctx context.Context, path string, o compareOptions, s streams) e
 		return wrong{err}
 	}
 	if o.only != methodPrompt { // gradients of other weights are one more thing to go through for each part
-		c.MicroBatchTokens = task.Train.MicroBatchTokens
+		c.ForestTokens = task.Train.MicroBatchTokens
 	}
 	if _, err := planRun(task, b, c, rows, false); err != nil {
 		return err

@@ -50,15 +50,14 @@ func (b *base) fit(task *config.Task, take func() (rows int, bytes int64, err er
 	if err != nil || task.Train.Recompute != config.Auto {
 		return err
 	}
-	if layers := 2 * b.Layers() / 5; rows > keptRows && layers > 0 {
-		all := bytes - b.WeightBytes() - ownBytes
-		b.Recompute = model.Recompute{Layers: layers, Rows: rows, Saved: 1} // whatever it saves
+	if rows > keptRows {
+		values := func() float64 { return float64(bytes - b.WeightBytes() - ownBytes) }
+		all := values()
+		b.Recompute.Layers = 2 * b.Layers() / 5
 		if _, bytes, err = take(); err != nil {
 			return err
 		}
-		if b.Recompute.Saved = 1 - float64(bytes-b.WeightBytes()-ownBytes)/float64(all); b.Recompute.Saved <= 0 {
-			b.Recompute = model.Recompute{}
-		}
+		b.Recompute.Rows, b.Recompute.Saved = rows, 1-values()/all
 	}
 	if float64(bytes) > 0.9*b.memory() {
 		b.Recompute = model.Recompute{All: true}

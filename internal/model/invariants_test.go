@@ -166,7 +166,7 @@ func TestABatchInPartsEqualsItWhole(t *testing.T) {
 		}
 		for _, f := range []*batch.Forest{batch.Pack([]int{6}, ragged()), batch.Pack([]int{2, 4}, two), batch.Pack([]int{6}, []batch.Example{
 			{IDs: []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, From: 8}, {IDs: []int32{1, 2, 3, 4, 5, 6, 7, 11, 12}, From: 8}})} {
-			for _, m.Recompute = range []model.Recompute{{}, twice(2), {All: true}} {
+			for _, m.Recompute = range []model.Recompute{{}, {Layers: 2}, {All: true}} {
 				m.Part = 0
 				want, wantGrad := lossGrad(t, m, p, f)
 				wantNLL, err := m.NLL(p, f)
@@ -462,9 +462,6 @@ func TestCheckpointsThatDoNotFitAreRefusedByName(t *testing.T) {
 	}
 }
 
-// twice has the widest values of so many layers computed twice, in batches of any size.
-func twice(layers int) model.Recompute { return model.Recompute{Layers: layers, Rows: 1, Saved: 1} }
-
 func TestValuesComputedTwiceGiveTheSameBitsInLessMemory(t *testing.T) {
 	for _, name := range bases {
 		m := load(t, name, 2)
@@ -474,7 +471,7 @@ func TestValuesComputedTwiceGiveTheSameBitsInLessMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m.Recompute = range []model.Recompute{twice(1), twice(2), {All: true}} {
+		for _, m.Recompute = range []model.Recompute{{Layers: 1}, {Layers: 2}, {All: true}} {
 			nll2, grad2 := lossGrad(t, m, p, f)
 			if nll != nll2 || !slices.Equal(grad, grad2) {
 				t.Errorf("%s: loss %v, with %+v computed twice %v; gradients equal: %v", name, nll, m.Recompute, nll2, slices.Equal(grad, grad2))
@@ -504,7 +501,7 @@ func TestSmallerBatchesUseTheRoomOfTheLargest(t *testing.T) {
 		}
 		return p
 	}
-	all, some := plan(largest, model.Recompute{}), plan(largest, twice(2))
+	all, some := plan(largest, model.Recompute{}), plan(largest, model.Recompute{Layers: 2})
 	r := model.Recompute{Layers: 2, Rows: all.Rows, Saved: 1 - float64(some.Bytes)/float64(all.Bytes)}
 	layers := func(n int) int {
 		plan(n, r)
@@ -522,7 +519,7 @@ func TestSmallerBatchesUseTheRoomOfTheLargest(t *testing.T) {
 		if got := plan(n, r); n < largest && got.Bytes > some.Bytes*101/100 {
 			t.Errorf("%d texts take %d bytes, the largest batch %d", n, got.Bytes, some.Bytes)
 		}
-		if want := plan(n, twice(now)); plan(n, r) != want {
+		if want := plan(n, model.Recompute{Layers: now}); plan(n, r) != want {
 			t.Errorf("%d texts take %+v, with %d layers %+v", n, plan(n, r), now, want)
 		}
 		before = now
@@ -554,7 +551,7 @@ func TestWhatIsComputedTwiceIsTheMLPsAndAttentionsInputs(t *testing.T) {
 		}
 		all += mlp + 2*d*(asking*q+rows*2*kv)
 	}
-	for r, want := range map[model.Recompute]float64{{All: true}: all, twice(2): first} {
+	for r, want := range map[model.Recompute]float64{{All: true}: all, {Layers: 2}: first} {
 		m.Recompute = r
 		again, err := m.Plan(f)
 		if err != nil {

@@ -154,11 +154,11 @@ func (g *group) lossGrad(obj Objective) error {
 }
 
 // together are the micro-batches of the next step of all runs: each run's own ones, put together as far as the smallest of their
-// MicroBatchTokens allows.
+// ForestTokens allows.
 func together(runs []*run) []*group {
 	limit := math.MaxInt
 	for _, r := range runs {
-		limit = min(limit, r.MicroBatchTokens)
+		limit = min(limit, r.ForestTokens)
 	}
 	var groups []*group
 	var prompts []int
@@ -195,7 +195,7 @@ func together(runs []*run) []*group {
 	return groups
 }
 
-// cut gives rows in parts of at most MicroBatchTokens tokens of text, or one row, about as large as each other: the largest is what takes
+// cut gives rows in parts of at most ForestTokens tokens of text, or one row, about as large as each other: the largest is what takes
 // memory. Rows are sorted by their text first, so that those which begin alike share a part.
 func cut(c Config, examples []batch.Example, rows []int) iter.Seq[[]batch.Example] {
 	sorted := slices.Clone(rows)
@@ -204,14 +204,14 @@ func cut(c Config, examples []batch.Example, rows []int) iter.Seq[[]batch.Exampl
 	for _, r := range rows {
 		all += len(examples[r].IDs)
 	}
-	parts := (all-1)/c.MicroBatchTokens + 1
+	parts := (all-1)/c.ForestTokens + 1
 	return func(yield func([]batch.Example) bool) {
 		var part []batch.Example
 		tokens := 0
 		for i, r := range sorted {
 			part = append(part, examples[r])
 			tokens += len(examples[r].IDs)
-			if i == len(sorted)-1 || tokens*parts >= all || tokens+len(examples[sorted[i+1]].IDs) > c.MicroBatchTokens {
+			if i == len(sorted)-1 || tokens*parts >= all || tokens+len(examples[sorted[i+1]].IDs) > c.ForestTokens {
 				if !yield(part) {
 					return
 				}

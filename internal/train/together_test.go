@@ -14,7 +14,7 @@ func TestPromptsTrainedTogetherEqualThoseTrainedAlone(t *testing.T) {
 	var jobs []Job
 	for i, tokens := range []int{1, 2, 1, 3} {
 		c := config()
-		c.Steps, c.VirtualTokens, c.LearningRate, c.MicroBatchTokens = 20+i, tokens, 0.1*float64(i+1), 30
+		c.Steps, c.VirtualTokens, c.LearningRate, c.ForestTokens = 20+i, tokens, 0.1*float64(i+1), 30
 		if i == 2 {
 			c.Order = func(int) []int { return []int{9, 8, 7, 6, 5, 4, 3, 2, 1, 0} }
 		}

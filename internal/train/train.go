@@ -26,24 +26,24 @@ type Evaluate func(ctx context.Context, values []float32) ([]report.Eval, error)
 
 // Config is how a run goes.
 type Config struct {
-	Steps            int
-	BatchSize        int
-	MicroBatchTokens int // the most tokens of text in a forest
-	VirtualTokens    int
-	Optimizer        OptimizerConfig
-	Reparametrise    string  // what is trained instead of the values themselves, one of Reparametrisations
-	Width            int     // of the reparametrisation
-	Anchor           float64 // γ of γ |values − AnchorAt|² / VirtualTokens, which is added to what is minimised; 0: nothing
-	AnchorAt         []float32
-	LearningRate     float64
-	Schedule         string
-	Warmup           float64
-	ClipNorm         float64 // 0: off
-	EvalEvery        int
-	Patience         int                   // evaluations without a better loss; 0: no end
-	MinGain          float64               // how much lower a loss must be to be better for Patience
-	Seed             uint64                // of the reparametrisation
-	Order            func(epoch int) []int // the order of the examples
+	Steps         int
+	BatchSize     int
+	ForestTokens  int // the most tokens of text in a forest
+	VirtualTokens int
+	Optimizer     OptimizerConfig
+	Reparametrise string  // what is trained instead of the values themselves, one of Reparametrisations
+	Width         int     // of the reparametrisation
+	Anchor        float64 // γ of γ |values − AnchorAt|² / VirtualTokens, which is added to what is minimised; 0: nothing
+	AnchorAt      []float32
+	LearningRate  float64
+	Schedule      string
+	Warmup        float64
+	ClipNorm      float64 // 0: off
+	EvalEvery     int
+	Patience      int                   // evaluations without a better loss; 0: no end
+	MinGain       float64               // how much lower a loss must be to be better for Patience
+	Seed          uint64                // of the reparametrisation
+	Order         func(epoch int) []int // the order of the examples
 }
 
 // Job is one prompt to train.

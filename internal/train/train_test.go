@@ -65,7 +65,7 @@ func examples(n int) []batch.Example {
 }
 
 func config() Config {
-	return Config{Steps: 100, BatchSize: 4, MicroBatchTokens: 100, VirtualTokens: 1, Optimizer: OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}},
+	return Config{Steps: 100, BatchSize: 4, ForestTokens: 100, VirtualTokens: 1, Optimizer: OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}},
 		LearningRate: 0.1, Schedule: "linear", Warmup: 0.1, ClipNorm: 1, EvalEvery: 10,
 		Order: func(int) []int { return []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9} }}
 }
@@ -115,7 +115,7 @@ func TestMicroBatchesDoNotChangeAStep(t *testing.T) {
 	var want []float32
 	for _, tokens := range []int{1, 7, 1000} {
 		c, obj := config(), &bowl{}
-		c.Steps, c.MicroBatchTokens = 5, tokens
+		c.Steps, c.ForestTokens = 5, tokens
 		x := []float32{3, -2}
 		r, err := Run(context.Background(), obj, Job{Config: c, Values: x, Examples: examples(10), Evaluate: nil, Tell: (&events{}).tell})
 		if err != nil {
@@ -139,7 +139,7 @@ func TestMicroBatchesDoNotChangeAStep(t *testing.T) {
 func TestPartsOfABatchAreAboutAsLarge(t *testing.T) {
 	for _, c := range []struct{ rows, limit, parts, largest int }{{8, 24, 1, 8}, {8, 23, 2, 4}, {9, 21, 2, 5}, {8, 7, 4, 2}, {8, 3, 8, 1}, {3, 1, 3, 1}, {8, math.MaxInt, 1, 8}} { // rows of three tokens
 		run := config()
-		run.BatchSize, run.MicroBatchTokens = c.rows, c.limit
+		run.BatchSize, run.ForestTokens = c.rows, c.limit
 		parts, largest := 0, 0
 		for step, f := range Forests(run, examples(10)) {
 			if step > 0 {
