@@ -13,7 +13,6 @@ func exactMatch(ctx context.Context, b *base, j evalJob, maxTokens int) (*float6
 	equal, room := 0, b.MaxPositions-slices.Max(append(j.rows, 0)) // room behind the prompt, where positions are limited
 	for rows := j.set.Rows; len(rows) > 0; {
 		var texts []model.Text
-		var said [][]int32
 		most, longest, tokens := 0, 0, 0
 		for _, r := range rows {
 			m, l := max(most, len(r.Target)), max(longest, len(r.Input)) // the target with its end token
@@ -21,12 +20,13 @@ func exactMatch(ctx context.Context, b *base, j evalJob, maxTokens int) (*float6
 			if len(texts) > 0 && (tokens > maxTokens || b.MaxPositions > 0 && l+m > room) {
 				break
 			}
-			texts, said, most, longest = append(texts, model.Text{IDs: r.Input}), append(said, r.Input), m, l
+			texts, most, longest = append(texts, model.Text{IDs: r.Input}), m, l
 		}
 		d, logits, err := b.NewDecoder(j.values, j.rows, texts, most)
 		if err != nil {
 			return nil, err
 		}
+		said := func(i int) []int32 { return texts[i].IDs }
 		nothing := func(int, []int32) string { return "" }
 		answers, err := generate.Run(ctx, d, logits, said, nothing, generate.Options{Sampling: generate.Sampling{TopP: 1}, MaxTokens: most, EOS: []int32{j.eos}}, nil)
 		if err != nil {

@@ -245,7 +245,6 @@ type generated struct {
 // run continues a batch of inputs behind every prompt, in one packed forest.
 func (g *generator) run(ctx context.Context, batch []input) error {
 	var texts []model.Text
-	var said [][]int32
 	var out []generated
 	for _, x := range batch {
 		for k, t := range g.inputs {
@@ -265,7 +264,7 @@ func (g *generator) run(ctx context.Context, batch []input) error {
 			if g.prompts != nil {
 				name = g.prompts[k].path
 			}
-			texts, said = append(texts, model.Text{Prompt: k, IDs: ids}), append(said, ids)
+			texts = append(texts, model.Text{Prompt: k, IDs: ids})
 			out = append(out, generated{Input: x.text, Prompt: name})
 		}
 	}
@@ -292,7 +291,8 @@ func (g *generator) run(ctx context.Context, batch []input) error {
 	if g.o.guess {
 		options.Rows = model.RowsAtOnce
 	}
-	results, err := generate.Run(ctx, d, logits, said, func(i int, ids []int32) string { return g.decode(texts[i].IDs, ids) }, options, show)
+	said := func(i int) []int32 { return texts[i].IDs }
+	results, err := generate.Run(ctx, d, logits, said, func(i int, ids []int32) string { return g.decode(said(i), ids) }, options, show)
 	if err != nil || writeErr != nil {
 		return errors.Join(err, writeErr)
 	}

@@ -57,12 +57,12 @@ type text struct {
 
 // Run continues texts that have said so much, each from its first logits. decode turns the ids generated for a text into their text; show,
 // if not nil, is given each piece of a text as soon as it can no longer change.
-func Run(ctx context.Context, d Decoder, first [][]float32, said [][]int32, decode func(text int, ids []int32) string, o Options, show func(text int, piece string)) ([]Result, error) {
+func Run(ctx context.Context, d Decoder, first [][]float32, said func(text int) []int32, decode func(text int, ids []int32) string, o Options, show func(text int, piece string)) ([]Result, error) {
 	texts := make([]*text, len(first))
 	live := make([]int, len(first))
 	logits := first
 	for i := range texts {
-		texts[i] = &text{number: i, said: said[i], decode: func(ids []int32) string { return decode(i, ids) }, sample: newSampler(o.Sampling, i)}
+		texts[i] = &text{number: i, said: said(i), decode: func(ids []int32) string { return decode(i, ids) }, sample: newSampler(o.Sampling, i)}
 		live[i] = i
 	}
 	for len(live) > 0 {
@@ -87,7 +87,10 @@ func Run(ctx context.Context, d Decoder, first [][]float32, said [][]int32, deco
 		ids := make([][]int32, len(live))
 		for k, i := range live {
 			t := texts[i]
-			t.guessed = guess(slices.Concat(t.said, t.ids), alike+t.failed/patience, min(o.Rows/len(live), d.Room(i))-1)
+			t.guessed = nil
+			if most := min(o.Rows/len(live), d.Room(i)) - 1; most > 0 {
+				t.guessed = guess(slices.Concat(t.said, t.ids), alike+t.failed/patience, most)
+			}
 			ids[k] = append(t.ids[len(t.ids)-1:len(t.ids):len(t.ids)], t.guessed...)
 		}
 		var err error
@@ -141,9 +144,6 @@ const (
 // themselves and what they were asked (prompt lookup decoding, Saxena 2023).
 func guess(ids []int32, alike, most int) []int32 {
 	end := len(ids) - alike
-	if most <= 0 || end <= 0 {
-		return nil
-	}
 	for at := end - 1; at >= 0; at-- {
 		if slices.Equal(ids[at:at+alike], ids[end:]) {
 			n := len(ids)

@@ -77,7 +77,7 @@ func run(t *testing.T, o Options, most int, says ...string) ([]Result, []string)
 	d, first := newSpeller(most, says...)
 	shown := make([]string, len(says))
 	o.EOS = []int32{0}
-	r, err := Run(context.Background(), d, first, make([][]int32, len(says)), decode, o, func(i int, piece string) {
+	r, err := Run(context.Background(), d, first, func(int) []int32 { return nil }, decode, o, func(i int, piece string) {
 		if strings.Contains(piece, "\ufffd") {
 			t.Errorf("half a character was shown: %q", piece)
 		}
@@ -148,7 +148,7 @@ func TestGuessesThatAreWrongTimeAndAgainBecomeRare(t *testing.T) {
 		}
 		return spell(says, fed)
 	}
-	if _, err := Run(context.Background(), d, d.first(), [][]int32{nil}, decode, Options{MaxTokens: 1000, EOS: []int32{0}, Rows: 2}, nil); err != nil {
+	if _, err := Run(context.Background(), d, d.first(), func(int) []int32 { return nil }, decode, Options{MaxTokens: 1000, EOS: []int32{0}, Rows: 2}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if guesses == 0 || guesses > 120 {
@@ -181,7 +181,7 @@ func TestGuessesChangeNothingButThePasses(t *testing.T) {
 						return l
 					}
 				}
-				said := [][]int32{{'t', 'w', 'o', ' '}, nil}[:n]
+				said := func(i int) []int32 { return [][]int32{{'t', 'w', 'o', ' '}, nil}[i] }
 				o.EOS, o.Rows = []int32{0}, rows
 				shown := make([]string, n)
 				got, err := Run(context.Background(), d, d.first(), said, decode, o, func(i int, piece string) { shown[i] += piece })

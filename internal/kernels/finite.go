@@ -11,7 +11,7 @@ func (p *Pool) NotFinite(data []byte, d DType) int {
 	n := len(data) / d.Size()
 	var first atomic.Int64
 	first.Store(int64(n))
-	p.Each((n+share-1)/share, func(_, i int) {
+	p.InOrder((n+share-1)/share, func(_, i int) {
 		from, to := i*share, min(n, (i+1)*share)
 		if int64(from) > first.Load() {
 			return

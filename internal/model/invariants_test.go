@@ -150,15 +150,7 @@ func TestMicroBatchesEqualOneBatch(t *testing.T) {
 // In parts of any size, with values kept or made twice, with one soft prompt or several, behind shared beginnings that have targets of their
 // own or none.
 func TestABatchInPartsEqualsItWhole(t *testing.T) {
-	dirs, err := os.ReadDir(goldenDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range dirs {
-		if !d.IsDir() {
-			continue
-		}
-		m := load(t, d.Name(), 2)
+	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
 		p := prompt(m, 6)
 		two := ragged()
 		for i := range two {
@@ -179,14 +171,14 @@ func TestABatchInPartsEqualsItWhole(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					near(t, d.Name()+" losses", nll, each)
+					near(t, "losses", nll, each)
 					got, grad := lossGrad(t, m, p, f)
-					near(t, d.Name()+" loss", []float32{float32(got)}, []float32{float32(want)})
-					near(t, d.Name()+" gradient", grad, wantGrad)
+					near(t, "loss", []float32{float32(got)}, []float32{float32(want)})
+					near(t, "gradient", grad, wantGrad)
 				}
 			}
 		}
-	}
+	})
 }
 
 func TestABatchInPartsComputesNothingTwiceInLessMemory(t *testing.T) {
@@ -265,15 +257,7 @@ func TestKVCacheEqualsRecomputing(t *testing.T) {
 
 // Guesses are tokens that come at once, and are dropped where they are wrong.
 func TestTokensAtOnceOrDroppedChangeNoBitOfTheLogits(t *testing.T) {
-	dirs, err := os.ReadDir(goldenDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, dir := range dirs {
-		if !dir.IsDir() {
-			continue
-		}
-		m := load(t, dir.Name(), 2)
+	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
 		texts := []model.Text{{0, []int32{1, 20, 3}}, {0, []int32{1, 21}}}
 		decoder := func() *model.Decoder {
 			d, _, err := m.NewDecoder(prompt(m, 3), []int{3}, texts, 40)
@@ -306,14 +290,14 @@ func TestTokensAtOnceOrDroppedChangeNoBitOfTheLogits(t *testing.T) {
 			next(many, []int{1}, append(slices.Clone(ids[:1]), wrong[1:]...))
 			many.Drop(1, n)
 			if got := next(many, []int{1}, ids); !slices.EqualFunc(got, want, slices.Equal) {
-				t.Errorf("%s: logits of %d tokens at once are others than one after the other", dir.Name(), n)
+				t.Errorf("logits of %d tokens at once are others than one after the other", n)
 			}
 		}
 		want := [][]float32{next(one, []int{0}, []int32{5})[0], next(one, []int{0}, []int32{6})[0], next(one, []int{1}, []int32{7})[0]}
 		if got := next(many, []int{0, 1}, []int32{5, 6}, []int32{7}); !slices.EqualFunc(got, want, slices.Equal) {
-			t.Errorf("%s: logits of two texts' tokens are others at once", dir.Name())
+			t.Error("logits of two texts' tokens are others at once")
 		}
-	}
+	})
 }
 
 // Room for a million tokens is taken as they come; room that no machine has is an error, not a crash.
