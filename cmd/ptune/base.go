@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,6 +14,7 @@ import (
 	"ptune/internal/demo"
 	"ptune/internal/kernels"
 	"ptune/internal/model"
+	"ptune/internal/process"
 	"ptune/internal/prompt"
 	"ptune/internal/tokenize"
 )
@@ -88,7 +88,7 @@ func openBase(path string, o computeOptions) (*base, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &base{pool: pool, files: os.DirFS(dir), memory: availableMemory}
+	b := &base{pool: pool, files: os.DirFS(dir), memory: process.AvailableMemory}
 	if path == demo.Name {
 		b.files = demo.Base()
 		if b.Model, err = model.LoadFS(demo.Name, demo.Base(), pool); err == nil {
@@ -123,9 +123,7 @@ func openBase(path string, o computeOptions) (*base, error) {
 		}
 		return nil, err
 	}
-	// From here on the heap is a few large buffers that a step uses again and again, with hardly a pointer in them: collecting often
-	// costs next to nothing, and waiting until garbage equals them would double the memory. Opening is many small pieces.
-	debug.SetGCPercent(20)
+	process.SmallHeap()
 	return b, nil
 }
 
@@ -135,7 +133,7 @@ func (b *base) closeText() {
 	if b.tok != nil {
 		b.tok.Close()
 		b.tok = nil
-		kernels.FreeMemory()
+		process.FreeMemory()
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"ptune/internal/data"
 	"ptune/internal/eval"
 	"ptune/internal/model"
+	"ptune/internal/process"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
 	"ptune/internal/train"
@@ -291,7 +292,7 @@ func compareOne(ctx context.Context, path string, o compareOptions, s streams) e
 	if err := run.train(ctx); err != nil {
 		return err
 	}
-	run.m.PeakMemory = peakMemory() // of training: what is loaded below is loaded once more
+	run.m.PeakMemory = process.PeakMemory() // of training: what is loaded below is loaded once more
 	if err := run.measure(ctx, measured); err != nil {
 		return err
 	}

@@ -16,28 +16,30 @@ import (
 // mayImport is the direction of the project: what each package may import of ours. It is a statement of policy; a build
 // that breaks it is mended in the code, not here. Tests may import what they like.
 var mayImport = map[string]string{
-	"cmd/ptune":           "batch chat config data demo eval generate hub kernels model prompt report tensorfile tokenize train",
+	"cmd/ptune":           "batch chat config data demo eval files generate hub kernels model process prompt report tokenize train",
 	"internal/batch":      "",
 	"internal/config":     "data prompt train",
 	"internal/chat":       "",
 	"internal/data":       "chat",
 	"internal/demo":       "",
 	"internal/eval":       "batch",
+	"internal/files":      "",
 	"internal/generate":   "",
-	"internal/hub":        "tensorfile",
+	"internal/hub":        "files",
 	"internal/kernels":    "",
-	"internal/model":      "batch kernels ops tensorfile",
+	"internal/model":      "batch files kernels ops tensorfile",
 	"internal/ops":        "kernels",
-	"internal/prompt":     "tensorfile",
+	"internal/process":    "",
+	"internal/prompt":     "files tensorfile",
 	"internal/report":     "",
-	"internal/tensorfile": "",
+	"internal/tensorfile": "files",
 	"internal/tokenize":   "",
 	"internal/train":      "batch report tensorfile",
 }
 
 // onlyIn says which packages may import an outside library.
 var onlyIn = map[string]string{
-	"C":                                           "internal/kernels",
+	"C":                                           "internal/kernels internal/process",
 	"gorgonia.org/gorgonia":                       "internal/ops internal/model",
 	"gorgonia.org/tensor":                         "internal/ops internal/model",
 	"github.com/chewxy/hm":                        "internal/ops",

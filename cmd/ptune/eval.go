@@ -15,8 +15,8 @@ import (
 
 	"ptune/internal/data"
 	"ptune/internal/eval"
+	"ptune/internal/files"
 	"ptune/internal/prompt"
-	"ptune/internal/tensorfile"
 )
 
 type evalFlags struct {
@@ -149,10 +149,10 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	}
 	err = errors.Join(missed...)
 	if o.samples != "" {
-		err = errors.Join(err, tensorfile.WriteBytes(o.samples, samples.Bytes()))
+		err = errors.Join(err, files.WriteBytes(o.samples, samples.Bytes()))
 	}
 	if o.junit != "" {
-		err = errors.Join(err, tensorfile.WriteBytes(o.junit, junit(gates)))
+		err = errors.Join(err, files.WriteBytes(o.junit, junit(gates)))
 	}
 	if summary := os.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
 		err = errors.Join(err, writeSummary(summary, results, gates))

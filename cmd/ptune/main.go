@@ -19,7 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"ptune/internal/config"
-	"ptune/internal/kernels"
+	"ptune/internal/process"
 	"ptune/internal/report"
 	"ptune/internal/train"
 )
@@ -54,8 +54,8 @@ func (s streams) tell(format string, args ...any) {
 }
 
 func main() {
-	kernels.OneArena()
-	kernels.ExitOnBusError("ptune: error: a part of a model's file is gone that was there when it was opened: the file was changed while it was in use\n" +
+	process.OneMallocArena()
+	process.ExitOnBusError("ptune: error: a part of a model's file is gone that was there when it was opened: the file was changed while it was in use\n" +
 		"ptune: hint: put the file back; train --resume goes on with a run; --no-mmap reads files whole before it begins\n")
 	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
@@ -73,7 +73,7 @@ func progressOf(kind string, s streams) report.Func {
 		}
 	}
 	if kind == "bar" {
-		return report.Bar(s.err, columns, every/20, currentMemory)
+		return report.Bar(s.err, columns, every/20, process.CurrentMemory)
 	}
 	return report.Text(s.err, every)
 }

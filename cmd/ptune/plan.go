@@ -3,10 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"math"
-	"os"
-	"strconv"
-	"strings"
 
 	"ptune/internal/batch"
 	"ptune/internal/config"
@@ -122,26 +118,4 @@ func (p plan) print(s streams, asJSON bool) error {
 	_, err := fmt.Fprintf(s.out, "%d steps of %.1f GFLOP\nlargest micro-batch: %d rows\nmemory: about %d MB: %d MB weights, %d MB values%s\n",
 		p.Steps, p.StepFLOPs/1e9, p.Rows, p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, again)
 	return err
-}
-
-// availableMemory is the bytes that this process can have, infinite where the system does not say: what is free or can be made
-// so, within the limit of its control group.
-func availableMemory() float64 {
-	available := math.Inf(1)
-	if info, err := os.ReadFile("/proc/meminfo"); err == nil {
-		for line := range strings.Lines(string(info)) {
-			var kb float64
-			if n, _ := fmt.Sscanf(line, "MemAvailable: %g kB", &kb); n == 1 {
-				available = kb * 1024
-			}
-		}
-	}
-	for _, name := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		if limit, err := os.ReadFile(name); err == nil {
-			if n, err := strconv.ParseFloat(strings.TrimSpace(string(limit)), 64); err == nil {
-				available = min(available, n)
-			}
-		}
-	}
-	return available
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"ptune/internal/eval"
+	"ptune/internal/files"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
-	"ptune/internal/tensorfile"
 )
 
 type reportOptions struct {
@@ -59,7 +59,7 @@ func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams)
 		return err
 	}
 	path := cmp.Or(o.output, filepath.Join(dirs[0], "report.html"))
-	if err := tensorfile.WriteBytes(path, html.Bytes()); err != nil {
+	if err := files.WriteBytes(path, html.Bytes()); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintln(s.out, path)

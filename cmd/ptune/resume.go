@@ -18,7 +18,7 @@ import (
 
 	"ptune/internal/config"
 	"ptune/internal/data"
-	"ptune/internal/tensorfile"
+	"ptune/internal/files"
 	"ptune/internal/train"
 )
 
@@ -129,7 +129,7 @@ func (f *runFolder) openEvents() (*os.File, error) {
 		}
 	}
 	if kept.Len() != len(old) {
-		if err := tensorfile.WriteBytes(f.eventsPath(), kept.Bytes()); err != nil {
+		if err := files.WriteBytes(f.eventsPath(), kept.Bytes()); err != nil {
 			return nil, err
 		}
 	}

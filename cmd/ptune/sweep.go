@@ -18,9 +18,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"ptune/internal/config"
+	"ptune/internal/files"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
-	"ptune/internal/tensorfile"
 	"ptune/internal/train"
 )
 
@@ -191,7 +191,7 @@ func (r *sweepRun) finish(c *train.Result) error {
 	if err != nil {
 		return err
 	}
-	return tensorfile.WriteBytes(r.resultPath(), data)
+	return files.WriteBytes(r.resultPath(), data)
 }
 
 // meanAccuracy is over the validation sets that have one.
@@ -264,7 +264,7 @@ func trainRuns(ctx context.Context, runs []*sweepRun, sw *config.Sweep, b *base,
 		if !o.quiet {
 			s.tell("step %d: %d of the runs left are cut", step, len(out))
 		}
-		return tensorfile.WriteBytes(halvedPath, data)
+		return files.WriteBytes(halvedPath, data)
 	}}
 	if sw.Halving > 0 {
 		h.At = rungs(mostSteps(runs), sw.Halving, sw.Rungs, runs[0].job.EvalEvery)

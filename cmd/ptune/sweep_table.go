@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"ptune/internal/config"
+	"ptune/internal/files"
 	"ptune/internal/report"
-	"ptune/internal/tensorfile"
 	"ptune/internal/train"
 )
 
@@ -124,7 +124,7 @@ func reportSweep(sw *config.Sweep, runs []*sweepRun, o sweepOptions, s streams, 
 		name string
 		data []byte
 	}{{"best.st", data}, {"results.json", append(result, '\n')}, {"table.md", []byte(md.String())}, {"sweep.svg", []byte(sweepChart(axes, rows).SVG())}} {
-		if err := tensorfile.WriteBytes(filepath.Join(sw.Dir, f.name), f.data); err != nil {
+		if err := files.WriteBytes(filepath.Join(sw.Dir, f.name), f.data); err != nil {
 			return err
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"ptune/internal/batch"
@@ -293,35 +291,4 @@ func qualities(r *train.Result) map[string]prompt.Quality {
 		valid[e.Set] = prompt.Quality{Loss: float64(e.Loss), Accuracy: e.Accuracy}
 	}
 	return valid
-}
-
-// peakMemory is the most memory the process has had, in bytes. Linux says it as VmHWM; rusage's figure, the fallback, counts
-// what the parent had when it started us.
-func peakMemory() int64 {
-	if n := statusMemory("VmHWM"); n > 0 {
-		return n
-	}
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return u.Maxrss << 10
-}
-
-// currentMemory is what the process has now, in bytes; 0 where the system does not say.
-func currentMemory() int64 { return statusMemory("VmRSS") }
-
-// statusMemory is a line of Linux' status of this process.
-func statusMemory(name string) int64 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(status)) {
-		var kb int64
-		if n, _ := fmt.Sscanf(line, name+": %d kB", &kb); n == 1 {
-			return kb << 10
-		}
-	}
-	return 0
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ptune/internal/config"
+	"ptune/internal/process"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
 	"ptune/internal/train"
@@ -142,7 +143,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if err := p.Save(path); err != nil {
 		return errors.Join(runErr, err)
 	}
-	tell(report.End{Steps: result.Steps, BestStep: result.BestStep, StopReason: result.StopReason, Seconds: time.Since(begin).Seconds(), PeakMemoryBytes: peakMemory()})
+	tell(report.End{Steps: result.Steps, BestStep: result.BestStep, StopReason: result.StopReason, Seconds: time.Since(begin).Seconds(), PeakMemoryBytes: process.PeakMemory()})
 	if runErr != nil {
 		hint := ""
 		if result.StopReason == train.StopInterrupted {
@@ -170,5 +171,5 @@ func printTrained(s streams, asJSON bool, path string, r *train.Result, took tim
 		Valid           map[string]prompt.Quality `json:"valid"`
 		Seconds         float64                   `json:"seconds"`
 		PeakMemoryBytes int64                     `json:"peak_memory_bytes"`
-	}{path, r.Steps, r.BestStep, r.StopReason, qualities(r), took.Seconds(), peakMemory()})
+	}{path, r.Steps, r.BestStep, r.StopReason, qualities(r), took.Seconds(), process.PeakMemory()})
 }

@@ -21,7 +21,7 @@ import (
 	"strings"
 	"time"
 
-	"ptune/internal/tensorfile"
+	"ptune/internal/files"
 )
 
 // Client downloads from a hub.
@@ -81,13 +81,13 @@ func (c Client) pull(ctx context.Context, r Repo) (string, error) {
 	if !commit.MatchString(i.SHA) {
 		return "", fmt.Errorf("its commit is %.60q", i.SHA)
 	}
-	var files []string
+	var names []string
 	for _, s := range i.Siblings {
 		if wanted(s.Name) && safe.MatchString(s.Name) {
-			files = append(files, s.Name)
+			names = append(names, s.Name)
 		}
 	}
-	if !slices.Contains(files, "config.json") || !slices.ContainsFunc(files, func(f string) bool { return strings.HasSuffix(f, ".safetensors") }) {
+	if !slices.Contains(names, "config.json") || !slices.ContainsFunc(names, func(f string) bool { return strings.HasSuffix(f, ".safetensors") }) {
 		return "", errors.New("it has no config.json with safetensors beside it, so it is no model that ptune reads")
 	}
 	folder := r.folder(c.Cache)
@@ -97,14 +97,14 @@ func (c Client) pull(ctx context.Context, r Repo) (string, error) {
 			return "", err
 		}
 	}
-	slices.Sort(files)
-	for _, f := range files {
+	slices.Sort(names)
+	for _, f := range names {
 		if err := c.file(ctx, r, i.SHA, f, folder, snapshot); err != nil {
 			return "", fmt.Errorf("%s: %w", f, err)
 		}
 	}
 	if r.Revision != i.SHA {
-		if err := tensorfile.WriteBytes(filepath.Join(folder, "refs", filepath.FromSlash(r.Revision)), []byte(i.SHA)); err != nil {
+		if err := files.WriteBytes(filepath.Join(folder, "refs", filepath.FromSlash(r.Revision)), []byte(i.SHA)); err != nil {
 			return "", err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"ptune/internal/files"
 	"ptune/internal/tensorfile"
 )
 
@@ -72,7 +73,7 @@ func (m *Model) SaveLoRA(dir, base string, c LoRA, params []*Param) error {
 	if err := tensorfile.Write(filepath.Join(dir, loraWeights), tensors, map[string]string{"format": "pt"}); err != nil {
 		return err
 	}
-	return tensorfile.WriteBytes(filepath.Join(dir, loraConfig), data)
+	return files.WriteBytes(filepath.Join(dir, loraConfig), data)
 }
 
 // readLoRA is adapter_config.json as far as it matters; what else changes an adapter's arithmetic is refused.

@@ -12,14 +12,15 @@ import (
 	"path/filepath"
 	"slices"
 
+	"ptune/internal/files"
 	"ptune/internal/kernels"
 	"ptune/internal/tensorfile"
 )
 
 // SaveWithTokens writes the model of directory from to another with virtual tokens [P, D] as the embeddings of the ids first to
 // first+P-1, in rows of the vocabulary that are spare or new. A head of its own and its bias get rows that nothing should choose:
-// generation_config.json suppresses the ids. Rows are rounded to the embedding's type, which is reported. Files go into the directory too; config.json comes last.
-func (m *Model) SaveWithTokens(from, to string, first int, values []float32, files map[string][]byte) (rounded kernels.DType, err error) {
+// generation_config.json suppresses the ids. Rows are rounded to the embedding's type, which is reported. The extra files go into the directory too; config.json comes last.
+func (m *Model) SaveWithTokens(from, to string, first int, values []float32, extra map[string][]byte) (rounded kernels.DType, err error) {
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return 0, fmt.Errorf("write model: %w", err)
 	}
@@ -62,8 +63,8 @@ func (m *Model) SaveWithTokens(from, to string, first int, values []float32, fil
 	for i := range ids {
 		ids[i] = first + i
 	}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := tensorfile.WriteBytes(filepath.Join(to, name), files[name]); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(extra)) {
+		if err := files.WriteBytes(filepath.Join(to, name), extra[name]); err != nil {
 			return 0, err
 		}
 	}
@@ -94,7 +95,7 @@ func editJSON(from, to string, set map[string]any) error {
 	for k, v := range set {
 		object[k] = v
 	}
-	return tensorfile.WriteJSON(to, object)
+	return files.WriteJSON(to, object)
 }
 
 // put writes values as a type, rounded to even.

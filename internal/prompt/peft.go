@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"ptune/internal/files"
 	"ptune/internal/tensorfile"
 )
 
@@ -108,5 +109,5 @@ func (p *Prompt) SavePEFT(dir, base string, layers, heads int) error {
 	if err := tensorfile.Write(filepath.Join(dir, adapterWeights), []tensorfile.Tensor{t}, map[string]string{"format": "pt"}); err != nil {
 		return err
 	}
-	return tensorfile.WriteBytes(filepath.Join(dir, adapterConfig), data)
+	return files.WriteBytes(filepath.Join(dir, adapterConfig), data)
 }

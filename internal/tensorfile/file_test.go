@@ -3,9 +3,7 @@ package tensorfile
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -165,34 +163,6 @@ func TestShardsAreReadThroughTheirIndex(t *testing.T) {
 		case c.want == "" || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 4096:
 			t.Errorf("%s: error is %.5000v, want one with %q", name, err, c.want)
 		}
-	}
-}
-
-func TestAFailedWriteLeavesTheOldFileAndNothingElse(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "x.st")
-	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	broken := errors.New("the disk is full")
-	err := WriteFile(path, func(w io.Writer) error {
-		if _, err := w.Write([]byte("half")); err != nil {
-			return err
-		}
-		return broken
-	})
-	if !errors.Is(err, broken) || !strings.Contains(err.Error(), path) {
-		t.Errorf("error is %v, want the cause with the path", err)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil || string(data) != "old" {
-		t.Errorf("the file is %q (%v), want the old one", data, err)
-	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-		t.Errorf("%d files are left, want 1", len(entries))
-	}
-	if err := WriteFile(filepath.Join(dir, "no", "x.st"), func(io.Writer) error { return nil }); err == nil {
-		t.Error("a file was written into a folder that is not there")
 	}
 }
 

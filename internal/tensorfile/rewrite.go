@@ -3,11 +3,12 @@ package tensorfile
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"ptune/internal/files"
 )
 
 // Rewrite writes the directory's files to another, with other data and shapes for the tensors of change, which must be there.
@@ -28,7 +29,7 @@ func (d *Dir) Rewrite(to string, change map[string]Tensor) error {
 		if changed {
 			err = Write(path, tensors, f.Meta)
 		} else {
-			err = Copy(f.Path, path)
+			err = files.Copy(f.Path, path)
 		}
 		if err != nil {
 			return err
@@ -71,27 +72,5 @@ func (d *Dir) rewriteIndex(to string, change map[string]Tensor) error {
 	if index["metadata"], err = json.Marshal(meta); err != nil {
 		return err
 	}
-	return WriteJSON(filepath.Join(to, name), index)
-}
-
-// WriteJSON writes a value as indented JSON, whole or not at all.
-func WriteJSON(path string, value any) error {
-	data, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write %q: %w", path, err)
-	}
-	return WriteBytes(path, append(data, '\n'))
-}
-
-// Copy copies a file, whole or not at all.
-func Copy(from, to string) error {
-	f, err := os.Open(from)
-	if err != nil {
-		return fmt.Errorf("copy: %w", err)
-	}
-	defer f.Close()
-	return WriteFile(to, func(w io.Writer) error {
-		_, err := io.Copy(w, f)
-		return err
-	})
+	return files.WriteJSON(filepath.Join(to, name), index)
 }

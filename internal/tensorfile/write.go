@@ -2,14 +2,13 @@ package tensorfile
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 
 	"github.com/nlpodyssey/safetensors"
+
+	"ptune/internal/files"
 )
 
 // Floats is an F32 tensor of these values.
@@ -33,7 +32,7 @@ func (t Tensor) Values() ([]float32, error) {
 	return out, nil
 }
 
-// Write writes a safetensors file as WriteFile does. The same tensors and metadata make the same bytes.
+// Write writes a safetensors file, whole or not at all. The same tensors and metadata make the same bytes.
 func Write(path string, tensors []Tensor, meta map[string]string) error {
 	views := make(map[string]safetensors.TensorView, len(tensors))
 	for _, t := range tensors {
@@ -54,50 +53,5 @@ func Write(path string, tensors []Tensor, meta map[string]string) error {
 			return fmt.Errorf("write %q: tensor %q: %w", path, t.Name, err)
 		}
 	}
-	return WriteFile(path, func(w io.Writer) error { return safetensors.SerializeToWriter(views, meta, w) })
-}
-
-// WriteBytes writes a file of these bytes as WriteFile does.
-func WriteBytes(path string, data []byte) error {
-	return WriteFile(path, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
-}
-
-// WriteFile writes a file that is there whole or not at all: under a temporary name beside it, synced, renamed, and the
-// folder synced. An error leaves the old file as it was.
-func WriteFile(path string, write func(io.Writer) error) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return fmt.Errorf("write %q: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-			err = fmt.Errorf("write %q: %w", path, err)
-		}
-	}()
-	if err := write(f); err != nil {
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return files.Write(path, func(w io.Writer) error { return safetensors.SerializeToWriter(views, meta, w) })
 }

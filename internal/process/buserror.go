@@ -1,6 +1,6 @@
 //go:build cgo && linux
 
-package kernels
+package process
 
 /*
 #include <signal.h>
@@ -27,8 +27,9 @@ static void exit_on_bus_error(char *m) {
 */
 import "C"
 
-// ExitOnBusError has the process end with code 1 and that message where it reads a part of a mapped file that is gone, in Go or in C:
-// the kernel says so by SIGBUS, which nothing can go on from.
+// ExitOnBusError makes a bus error end the process with exit code 1 and the message on stderr. Linux
+// sends SIGBUS when the process, in Go or in C, reads a page of a mapped file that was truncated
+// after it was mapped. Nothing can continue from there.
 func ExitOnBusError(message string) {
-	C.exit_on_bus_error(C.CString(message)) // kept as long as the process
+	C.exit_on_bus_error(C.CString(message)) // never freed: the handler needs it until the end
 }

@@ -1,6 +1,0 @@
-//go:build !(cgo && linux)
-
-package kernels
-
-// ExitOnBusError does nothing here.
-func ExitOnBusError(string) {}

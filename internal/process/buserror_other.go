@@ -1,0 +1,6 @@
+//go:build !(cgo && linux)
+
+package process
+
+// ExitOnBusError does nothing on this system.
+func ExitOnBusError(string) {}
