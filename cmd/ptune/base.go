@@ -67,6 +67,7 @@ func (o computeOptions) pool() (*kernels.Pool, error) {
 	}
 	pool, err := kernels.New(k)
 	if err == nil {
+		process.SpareProcessor(pool.Threads())
 		return pool, nil
 	}
 	if k.Kernels != "" {

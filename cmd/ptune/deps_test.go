@@ -26,7 +26,7 @@ var mayImport = map[string]string{
 	"internal/files":      "",
 	"internal/generate":   "",
 	"internal/hub":        "files",
-	"internal/kernels":    "",
+	"internal/kernels":    "process",
 	"internal/model":      "batch files kernels ops tensorfile",
 	"internal/ops":        "kernels",
 	"internal/process":    "",

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
+
+	"ptune/internal/process"
 )
 
 // A test runs every kernel set beside the plain loops. Slices lie between guard values, so that a kernel that reads or
@@ -486,6 +487,7 @@ func BenchmarkProduct(b *testing.B) {
 							b.Fatal(err)
 						}
 						defer p.Close()
+						process.SpareProcessor(p.Threads())
 						s := newSource(6)
 						w, x, y := s.weight(1536, 576, typ, false), View(s.floats(312*576), 312, 576), View(s.floats(312*1536), 312, 1536)
 						for b.Loop() {
@@ -514,6 +516,7 @@ func BenchmarkAttention(b *testing.B) {
 						b.Fatal(err)
 					}
 					defer p.Close()
+					process.SpareProcessor(p.Threads())
 					const prompt = 16
 					h, groups, flops := Heads{Q: 9, KV: 3, Dim: 64, Scale: 0.125}, []Group{{N: prompt}}, 4.0
 					for i := range texts[0] {
@@ -554,6 +557,7 @@ func BenchmarkFewRows(b *testing.B) {
 					b.Fatal(err)
 				}
 				defer p.Close()
+				process.SpareProcessor(p.Threads())
 				const out, in = 160000, 576
 				w, x, y := Weight{Data: make([]byte, out*in*typ.Size()), DType: typ, Out: out, In: in, Stride: in}, NewMatrix(m, in), NewMatrix(m, out)
 				for i := range w.Data {
@@ -636,25 +640,5 @@ func TestSharesTakeEveryColumnOnceAndBecomeSmaller(t *testing.T) {
 				t.Errorf("%d threads, %d columns: the last share is %+v", threads, cols, next)
 			}
 		}
-	}
-}
-
-// Without it Go's scheduler wakes threads again and again on the CPUs that compute (New).
-func TestGoHasAnIdleProcessorBesideThePools(t *testing.T) {
-	p, err := New(Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	if got := runtime.GOMAXPROCS(0); got <= p.Threads() {
-		t.Errorf("%d processors for %d threads", got, p.Threads())
-	}
-	q, err := New(Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer q.Close()
-	if q.Threads() != p.Threads() {
-		t.Errorf("the second pool has %d threads, the first has %d", q.Threads(), p.Threads())
 	}
 }

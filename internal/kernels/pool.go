@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"ptune/internal/process"
 )
 
 // Pool runs kernels on a fixed number of threads. A Pool works on one call at a time.
@@ -86,23 +88,18 @@ type Options struct {
 	Compute DType  // of products: F32, or BF16 to round their inputs to it
 }
 
-// New makes a pool. Close ends its threads.
-//
-// Go's scheduler takes the processor of a thread that is in C for some microseconds and wakes another thread to look for work for it, over
-// and over and on the CPUs that the pool computes on, unless a processor is idle. So it gets one more than the pool has threads.
+// New returns a pool with its threads started. Close ends them. The program should call
+// process.SpareProcessor with the number of threads: without it Go's scheduler slows them.
 func New(o Options) (*Pool, error) {
 	s, err := choose(o.Kernels, o.Compute)
 	if err != nil {
 		return nil, err
 	}
-	threads, cpus := o.Threads, min(runtime.GOMAXPROCS(0), runtime.NumCPU()) // the first may have been raised here before
+	threads, cpus := o.Threads, process.CPUs()
 	if threads <= 0 {
 		threads = cpus
 	}
 	p := &Pool{set: s, scratch: make([][]float32, threads), next: make([]counter, threads), rested: make([]time.Time, threads), crowded: threads > cpus}
-	if !p.crowded && runtime.GOMAXPROCS(0) <= threads {
-		runtime.GOMAXPROCS(threads + 1)
-	}
 	for range threads - 1 { // the caller is the last thread
 		w := &worker{pool: p, wake: make(chan struct{}, 1)}
 		p.workers = append(p.workers, w)

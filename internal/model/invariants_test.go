@@ -15,6 +15,7 @@ import (
 	"ptune/internal/kernels"
 	"ptune/internal/model"
 	"ptune/internal/ops"
+	"ptune/internal/process"
 )
 
 // sameNumbers is how far two ways of computing the same may lie apart: sums in another order.
@@ -613,6 +614,7 @@ func BenchmarkStep(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer pool.Close()
+	process.SpareProcessor(pool.Threads())
 	m, err := model.Load("../demo/base", pool)
 	if err != nil {
 		b.Fatal(err)

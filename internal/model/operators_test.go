@@ -10,6 +10,7 @@ import (
 	"ptune/internal/batch"
 	"ptune/internal/kernels"
 	"ptune/internal/model"
+	"ptune/internal/process"
 )
 
 // kinds are what operators are called in figures, by what is in their names.
@@ -27,6 +28,7 @@ func BenchmarkOperators(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer pool.Close()
+	process.SpareProcessor(pool.Threads())
 	dir := os.Getenv("PTUNE_BENCH_MODEL")
 	if dir == "" {
 		dir = "../demo/base"
