@@ -247,11 +247,4 @@ func TestTheReferenceHasEveryKeyWithItsDefault(t *testing.T) {
 			t.Errorf("the reference has no %s", key)
 		}
 	}
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(readme), "```yaml\n"+Reference+"```") {
-		t.Error("the README shows another task file than reference.yaml")
-	}
 }
