@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -86,44 +85,18 @@ func inspectPrompt(o inspectFlags, path string, s streams) error {
 	return x.print(s)
 }
 
-// nearest finds the tokens whose embeddings have the largest cosine with each virtual token.
+// nearest fills in the tokens nearest to each virtual token and the mean norm of the base's embeddings.
 func (x *inspection) nearest(p *prompt.Prompt, b *base, top int) {
-	mean := 0.0
-	found := make([][]near, p.Rows)
-	for id := range b.Vocab {
-		row := b.EmbeddingRow(id)
-		norm := prompt.Norm(row)
-		mean += norm / float64(b.Vocab)
-		for i := range found {
-			var dot float64
-			for k, v := range p.Row(i) {
-				dot += float64(v) * float64(row[k])
-			}
-			cosine := 0.0
-			if n := norm * x.Tokens[i].Norm; n > 0 {
-				cosine = dot / n
-			}
-			at, _ := slices.BinarySearchFunc(found[i], cosine, func(n near, c float64) int {
-				if n.Cosine >= c {
-					return -1
-				}
-				return 1
-			})
-			if at < top {
-				found[i] = slices.Insert(found[i], at, near{ID: id, Cosine: cosine})
-				found[i] = found[i][:min(top, len(found[i]))]
-			}
-		}
-	}
+	found, mean := p.Nearest(prompt.Source{Vocab: b.Vocab, Row: b.EmbeddingRow}, top)
 	x.EmbeddingNorm = &mean
-	for i := range found {
-		for k := range found[i] {
-			n := &found[i][k]
-			if n.Token = b.tok.Decode([]int32{int32(n.ID)}); strings.Trim(n.Token, "\ufffd") == "" {
-				n.Token = b.tok.Piece(int32(n.ID))
+	for i, neighbors := range found {
+		for _, n := range neighbors {
+			token := b.tok.Decode([]int32{int32(n.ID)})
+			if strings.Trim(token, "\ufffd") == "" { // part of a character: the token's own name
+				token = b.tok.Piece(int32(n.ID))
 			}
+			x.Tokens[i].Nearest = append(x.Tokens[i].Nearest, near{n.ID, token, n.Cosine})
 		}
-		x.Tokens[i].Nearest = found[i]
 	}
 }
 
