@@ -4,41 +4,57 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
 
-// Schema is the JSON Schema of a task file, for editors: its keys with their types, defaults and what they mean.
+// Schema returns the JSON Schema (draft 7) of a task file, for editors: the keys with their types,
+// defaults and descriptions. The descriptions are the comments of Reference.
 func Schema() ([]byte, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(Reference), &doc); err != nil {
 		return nil, err
 	}
 	comments := map[string]string{}
-	collect(doc.Content[0], "", comments)
+	collect(doc.Content[0], "", strings.Split(Reference, "\n"), comments)
 	root := schemaOf(reflect.ValueOf(Default()).Elem(), "", comments)
 	root["$schema"] = "http://json-schema.org/draft-07/schema#"
 	root["title"] = "ptune task file"
 	return json.MarshalIndent(root, "", "  ")
 }
 
-// collect notes the comment behind each key of the reference.
-func collect(n *yaml.Node, prefix string, comments map[string]string) {
+// collect fills comments with the comment of each dotted key.
+func collect(n *yaml.Node, prefix string, lines []string, comments map[string]string) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		name := prefix + key.Value
-		comment := value.LineComment
-		if comment == "" {
-			comment = key.LineComment
-		}
-		comments[name] = strings.TrimSpace(strings.TrimPrefix(comment, "#"))
+		comments[name] = commentAt(lines[key.Line-1:])
 		if value.Kind == yaml.MappingNode {
-			collect(value, name+".", comments)
+			collect(value, name+".", lines, comments)
 		}
 	}
 }
 
-// required is the mark of a key without a default.
+// commentAt returns the comment of the first line, with its continuation in the lines below: comments
+// that begin in the same column. The YAML library gives those to the next key.
+func commentAt(lines []string) string {
+	before, comment, ok := strings.Cut(lines[0], "# ")
+	if !ok {
+		return ""
+	}
+	indent := strings.Repeat(" ", utf8.RuneCountInString(before)) + "# "
+	for _, line := range lines[1:] {
+		more, ok := strings.CutPrefix(line, indent)
+		if !ok {
+			break
+		}
+		comment += " " + more
+	}
+	return comment
+}
+
+// required marks the keys of Reference that have no default.
 const required = "●"
 
 func schemaOf(v reflect.Value, prefix string, comments map[string]string) map[string]any {
@@ -50,7 +66,7 @@ func schemaOf(v reflect.Value, prefix string, comments map[string]string) map[st
 		}
 		name := prefix + key
 		comment := comments[name]
-		if strings.HasPrefix(comment, required) && !strings.Contains(comment, "for init:") || key == "data" || key == "output" {
+		if strings.HasPrefix(comment, required) || key == "data" || key == "output" {
 			must = append(must, key)
 		}
 		p := schemaType(field, name, comments)
@@ -100,17 +116,12 @@ func schemaType(v reflect.Value, name string, comments map[string]string) map[st
 	return text
 }
 
-// choicesOf are the words of a comment that begins as a | b | c.
+// choicesOf returns the words of a comment that begins with a | b | c; nil for any other comment.
 func choicesOf(comment string) []string {
 	comment, _, _ = strings.Cut(comment, ":")
-	comment, _, _ = strings.Cut(comment, ";")
 	var words []string
-	for part := range strings.SplitSeq(comment, "|") {
-		part = strings.TrimSpace(part)
-		if i := strings.IndexByte(part, '('); i > 0 {
-			part = strings.TrimSpace(part[:i])
-		}
-		words = append(words, part)
+	for word := range strings.SplitSeq(comment, "|") {
+		words = append(words, strings.TrimSpace(word))
 	}
 	if len(words) < 2 {
 		return nil
