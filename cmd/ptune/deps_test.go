@@ -17,6 +17,7 @@ import (
 // that breaks it is mended in the code, not here. Tests may import what they like.
 var mayImport = map[string]string{
 	"cmd/ptune":           "batch chat config data demo eval files generate hub kernels model process prompt report tokenize train",
+	"internal/arch":       "kernels tensorfile",
 	"internal/batch":      "",
 	"internal/config":     "data prompt train",
 	"internal/chat":       "",
@@ -27,7 +28,7 @@ var mayImport = map[string]string{
 	"internal/generate":   "",
 	"internal/hub":        "files",
 	"internal/kernels":    "process",
-	"internal/model":      "batch files kernels ops tensorfile",
+	"internal/model":      "arch batch files kernels ops tensorfile",
 	"internal/ops":        "kernels",
 	"internal/process":    "",
 	"internal/prompt":     "files tensorfile",

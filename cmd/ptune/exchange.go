@@ -119,7 +119,7 @@ func exportPrompt(o exportFlags, path string, s streams) error {
 		if o.name == "" {
 			o.name = dir
 		}
-		if err := p.SavePEFT(o.peft, o.name, b.Layers(), b.Heads()); err != nil {
+		if err := p.SavePEFT(o.peft, o.name, b.Layers(), b.Heads.Q); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintln(s.out, o.peft)

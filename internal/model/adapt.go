@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"ptune/internal/arch"
 	"ptune/internal/batch"
 	"ptune/internal/kernels"
 	"ptune/internal/ops"
@@ -20,27 +21,27 @@ type Param struct {
 }
 
 // linears are all frozen products of the layers.
-func (m *Model) linears() []*ops.Linear {
-	var all []*ops.Linear
-	for i := range m.arch.Blocks {
-		b := &m.arch.Blocks[i]
+func (m *Model) linears() []*arch.Linear {
+	var all []*arch.Linear
+	for i := range m.Blocks {
+		b := &m.Blocks[i]
 		if f := b.Attn.Fused; f != nil {
-			all = append(all, &f.Linear)
+			all = append(all, f.Linear)
 		} else {
-			all = append(all, &b.Attn.Q, &b.Attn.K, &b.Attn.V)
+			all = append(all, b.Attn.Q, b.Attn.K, b.Attn.V)
 		}
-		all = append(all, &b.AttnOut)
+		all = append(all, b.AttnOut)
 		if b.MLP.Gate != nil {
 			all = append(all, b.MLP.Gate)
 		}
-		all = append(all, &b.MLP.Up, &b.MLP.Down)
+		all = append(all, b.MLP.Up, b.MLP.Down)
 	}
 	return all
 }
 
 // module is a weight's module as transformers names it, whatever the checkpoint leaves out.
 func (m *Model) module(w kernels.Weight) string {
-	return m.outer + strings.TrimPrefix(strings.TrimSuffix(w.Name, ".weight"), m.outer)
+	return m.Prefix + strings.TrimPrefix(strings.TrimSuffix(w.Name, ".weight"), m.Prefix)
 }
 
 // whole are the outputs of each stored matrix: parts of it add up.
@@ -71,14 +72,8 @@ func (p *params) of(name string, shape ...int) *Param {
 	return x
 }
 
-// changed has the graphs built anew, with what is trained now.
-func (m *Model) changed() {
-	m.arch.Trains = true
-	clear(m.graphs)
-}
-
 // AddLoRA puts a LoRA beside every matrix of the modules that the configuration targets and returns what is to be trained: A
-// [rank, in] as PEFT draws it, by the seed, and B [out, rank], zero. It is taken away by Close only.
+// [rank, in] as PEFT draws it, by the seed, and B [out, rank], zero. Detach takes it off again.
 func (m *Model) AddLoRA(c LoRA, seed uint64) ([]*Param, error) {
 	targets := c.Targets
 	if len(targets) == 0 {
@@ -86,7 +81,7 @@ func (m *Model) AddLoRA(c LoRA, seed uint64) ([]*Param, error) {
 	}
 	p := params{find: map[string]*Param{}}
 	r, outs := rand.New(rand.NewPCG(seed, 0x6c6f7261)), m.whole() // "lora"
-	used := map[string]bool{}
+	used, ad := map[string]bool{}, &Adapter{LoRAs: map[*arch.Linear]*ops.LoRA{}}
 	for _, l := range m.linears() {
 		module := m.module(l.Weight)
 		at := slices.IndexFunc(targets, func(t string) bool { return t == allLinear || module == t || strings.HasSuffix(module, "."+t) })
@@ -103,7 +98,7 @@ func (m *Model) AddLoRA(c LoRA, seed uint64) ([]*Param, error) {
 			}
 		}
 		from, n := l.Weight.From*c.Rank, l.Weight.Out*c.Rank
-		l.LoRA = &ops.LoRA{
+		ad.LoRAs[l] = &ops.LoRA{
 			A:  kernels.Weight{Name: a.Name, Data: kernels.FloatBytes(a.Values), Out: c.Rank, In: in, Stride: in},
 			B:  kernels.Weight{Name: b.Name, Data: kernels.FloatBytes(b.Values[from : from+n]), Out: l.Weight.Out, In: c.Rank, Stride: c.Rank},
 			DA: kernels.View(a.Grad, c.Rank, in), DB: kernels.View(b.Grad[from:from+n], l.Weight.Out, c.Rank),
@@ -115,7 +110,7 @@ func (m *Model) AddLoRA(c LoRA, seed uint64) ([]*Param, error) {
 			return nil, fmt.Errorf("LoRA targets %q, but %s has no such module; it has %s", t, m.Name, strings.Join(m.modules(), ", "))
 		}
 	}
-	m.changed()
+	m.Attach(ad)
 	return p.all, nil
 }
 
@@ -131,12 +126,15 @@ func (m *Model) modules() []string {
 	return names
 }
 
-// TrainAll makes an f32 copy of every weight and returns all of them to be trained: full fine-tuning.
+// TrainAll attaches an f32 copy of every weight and returns all of them to be trained: full fine-tuning.
+// Detach takes them off again.
 func (m *Model) TrainAll() []*Param {
 	p := params{find: map[string]*Param{}}
 	outs := m.whole()
-	// matrix gives a weight its copy, a part of it that of its rows or columns.
-	matrix := func(w *kernels.Weight, out int) kernels.Matrix {
+	ad := &Adapter{Linears: map[*arch.Linear]ops.Linear{}, Norms: map[*arch.Norm]ops.Norm{}}
+	// matrix returns the copy of a weight and its gradient: of a part of a stored matrix with out outputs,
+	// those of its rows or columns.
+	matrix := func(w kernels.Weight, out int) (kernels.Weight, kernels.Matrix) {
 		rows, cols := out, w.In
 		if w.InOut {
 			rows, cols = w.In, out
@@ -151,49 +149,53 @@ func (m *Model) TrainAll() []*Param {
 			kernels.ToFloats(values.Row(i), w.Data[i*w.Stride*w.DType.Size():], w.DType)
 		}
 		w.Data, w.DType, w.Stride = kernels.FloatBytes(x.Values[from:]), kernels.F32, cols
-		return kernels.Matrix{Rows: r, Cols: c, Stride: cols, Data: x.Grad[from:]}
+		return w, kernels.Matrix{Rows: r, Cols: c, Stride: cols, Data: x.Grad[from:]}
 	}
-	vector := func(name string, values *[]float32) []float32 {
-		if *values == nil {
-			return nil
+	vector := func(name string, values []float32) (trained, grad []float32) {
+		if values == nil {
+			return nil, nil
 		}
-		x := p.of(name, len(*values))
-		copy(x.Values, *values)
-		*values = x.Values
-		return x.Grad
+		x := p.of(name, len(values))
+		copy(x.Values, values)
+		return x.Values, x.Grad
 	}
-	linear := func(l *ops.Linear, out int) {
+	linear := func(l *arch.Linear, out int) {
 		name := strings.TrimSuffix(l.Weight.Name, ".weight")
-		gr := &ops.Grad{Weight: matrix(&l.Weight, out)}
-		if l.Bias != nil {
-			gr.Bias = vector(fmt.Sprintf("%s.bias%s", name, part(l.Weight, out)), &l.Bias)
-		}
-		l.Grad = gr
+		o := ops.Linear{Grad: &ops.Grad{}}
+		o.Weight, o.Grad.Weight = matrix(l.Weight, out)
+		o.Bias, o.Grad.Bias = vector(fmt.Sprintf("%s.bias%s", name, part(l.Weight, out)), l.Bias)
+		ad.Linears[l] = o
 	}
-	norm := func(n *ops.Norm) {
-		if n == nil || n.Weight == nil {
+	norm := func(n *arch.Norm) {
+		if n == nil {
 			return
 		}
-		name := strings.TrimSuffix(n.Name, " again")
-		n.Grad = &ops.NormGrad{Weight: vector(name+".weight", &n.Weight), Bias: vector(name+".bias", &n.Bias)}
+		o := ops.Norm{Name: n.Name, Eps: n.Eps, Grad: &ops.NormGrad{}}
+		o.Weight, o.Grad.Weight = vector(n.Name+".weight", n.Weight)
+		o.Bias, o.Grad.Bias = vector(n.Name+".bias", n.Bias)
+		ad.Norms[n] = o
 	}
-	m.embed.Grad = &ops.EmbeddingGrad{Tokens: matrix(&m.embed.Tokens, m.embed.Tokens.Out)}
-	if m.embed.Positions != nil {
-		m.embed.Grad.Positions = matrix(m.embed.Positions, m.embed.Positions.Out)
+	e := m.embedding()
+	e.Grad = &ops.EmbeddingGrad{}
+	e.Tokens, e.Grad.Tokens = matrix(e.Tokens, e.Tokens.Out)
+	if e.Positions != nil {
+		positions, grad := matrix(*e.Positions, e.Positions.Out)
+		e.Positions, e.Grad.Positions = &positions, grad
 	}
-	norm(m.arch.EmbedNorm)
+	ad.Embedding = &e
+	norm(m.EmbedNorm)
 	for _, l := range m.linears() {
 		linear(l, outs[l.Weight.Name])
 	}
-	for i := range m.arch.Blocks {
-		b := &m.arch.Blocks[i]
-		for _, n := range []*ops.Norm{&b.AttnNorm, b.AttnPost, &b.MLPNorm, b.MLPPost, b.Attn.QNorm, b.Attn.KNorm} {
+	for i := range m.Blocks {
+		b := &m.Blocks[i]
+		for _, n := range []*arch.Norm{b.AttnNorm, b.AttnPost, b.MLPNorm, b.MLPPost, b.Attn.QNorm, b.Attn.KNorm} {
 			norm(n)
 		}
 	}
-	norm(&m.arch.Norm)
-	linear(&m.head.Linear, m.head.Weight.Out)
-	m.changed()
+	norm(m.Norm)
+	linear(&m.Head.Linear, m.Head.Weight.Out)
+	m.Attach(ad)
 	return p.all
 }
 

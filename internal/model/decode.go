@@ -73,9 +73,9 @@ func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew i
 		})
 	}
 	d.step = min(32, max(1, maxNew))
-	keys := m.heads.KV * max(f.Rows(), len(texts)*d.step) // rows of a layer in a block
-	d.block = m.layers * keys
-	wide := 2 * m.heads.Dim
+	keys := m.Heads.KV * max(f.Rows(), len(texts)*d.step) // rows of a layer in a block
+	d.block = m.Layers() * keys
+	wide := 2 * m.Heads.Dim
 	blocks := 2 + (maxNew-1)/d.step
 	if gb := float64(blocks) * float64(d.block) * float64(wide) * 4 / 1e9; gb > 1000 {
 		return nil, nil, fmt.Errorf("run %s: %d tokens more for each of %d texts want room for %.0f GB of keys and values, 1,000 at most: ask for fewer", m.Name, maxNew, len(texts), gb)
@@ -85,7 +85,7 @@ func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew i
 	if room == nil {
 		room = kernels.Floats(values)
 	}
-	for layer := range m.layers {
+	for layer := range m.Layers() {
 		d.cache = append(d.cache, kernels.Matrix{Rows: keys, Cols: wide, Stride: wide, Data: room[layer*keys*wide:]})
 	}
 	l.CacheRows = make([]int32, f.Rows())

@@ -390,7 +390,7 @@ func TestCheckpointsThatDoNotFitAreRefusedByName(t *testing.T) {
 		change, into string // in config.json
 		want         string
 	}{
-		"another architecture":     {bases[0], `"llama"`, `"mamba"`, `model_type "mamba" is not one that ptune knows`},
+		"another architecture":     {bases[0], `"llama"`, `"mamba"`, `ptune cannot load model_type "mamba"`},
 		"another activation":       {bases[0], `"silu"`, `"mish"`, `hidden_act: activation "mish" is not one that ptune has`},
 		"scaled positions":         {bases[0], `"rope_type": "default"`, `"rope_type": "mrope"`, `rope_type is "mrope"`},
 		"a multimodal wrapper":     {bases[0], `"model_type": "llama"`, `"text_config": {}, "model_type": "llava"`, "wraps a text model"},

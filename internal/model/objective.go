@@ -50,18 +50,18 @@ func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
 	g := ops.NewGraph(m.pool, m.arena)
 	g.Observe = m.Observe
 	gr = &graph{Graph: g, prompt: g.Input(max(1, prompts), m.Hidden)}
-	h := m.arch.hidden(g, g.Embed(gr.prompt, m.embed), prompts > 0 || kind == partOfOne)
+	h := m.hidden(g, g.Embed(gr.prompt, m.embedding()), prompts > 0 || kind == partOfOne)
 	switch kind {
 	case decoding:
-		gr.logits = g.Logits(h, m.head)
+		gr.logits = g.Logits(h, m.head())
 		g.Compile(gr.logits)
 	case lossAndGradient, partOfOne:
-		if gr.grad, err = g.Grad(g.HeadLoss(g.Between(h), m.head), gr.prompt); err != nil {
+		if gr.grad, err = g.Grad(g.HeadLoss(g.Between(h), m.head()), gr.prompt); err != nil {
 			return nil, err
 		}
 		g.Compile(gr.grad)
 	default:
-		g.HeadLoss(h, m.head)
+		g.HeadLoss(h, m.head())
 		g.Compile()
 	}
 	m.graphs[key] = gr
@@ -144,9 +144,9 @@ func (m *Model) Plan(f *batch.Forest) (plan ops.Plan, err error) {
 	}
 	plan.Rows = d.rows()
 	if d.parts != nil {
-		plan.Bytes += 2 * 4 * int64(len(d.trunk.IDs)) * int64(m.layers*m.heads.KVCols()) // keys, values and their gradients
+		plan.Bytes += 2 * 4 * int64(len(d.trunk.IDs)) * int64(m.Layers()*m.Heads.KVCols()) // keys, values and their gradients
 	}
-	for _, b := range m.arch.Blocks {
+	for _, b := range m.Blocks {
 		plan.Packed = max(plan.Packed, m.pool.Packed(plan.Rows, b.MLP.Down.Weight.In))
 	}
 	return plan, nil

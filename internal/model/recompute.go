@@ -31,4 +31,4 @@ func (r Recompute) of(rows int) ops.Recompute {
 }
 
 // RecomputedLayers is how many layers make values again where so many rows are computed at a time.
-func (m *Model) RecomputedLayers(rows int) int { return min(m.layers, m.Recompute.of(rows).Marked) }
+func (m *Model) RecomputedLayers(rows int) int { return min(m.Layers(), m.Recompute.of(rows).Marked) }

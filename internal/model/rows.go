@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"ptune/internal/arch"
 	"ptune/internal/files"
 	"ptune/internal/kernels"
 	"ptune/internal/tensorfile"
@@ -27,36 +28,36 @@ func (m *Model) SaveWithTokens(from, to string, first int, values []float32, ext
 	rows := len(values) / m.Hidden
 	vocab := max(m.Vocab, first+rows)
 	change := map[string]tensorfile.Tensor{}
-	t := m.embed.Tokens
+	t := m.Embedding.Tokens
 	scaled := make([]float32, len(values))
 	for i, v := range values {
-		if scaled[i] = v; m.embed.Scale != 0 { // what the model will multiply by it again
-			scaled[i] = v / m.embed.Scale
+		if scaled[i] = v; m.Embedding.Scale != 0 { // what the model will multiply by it again
+			scaled[i] = v / m.Embedding.Scale
 		}
 	}
 	embedding := append(m.rowsOf(t), make([]byte, (vocab-m.Vocab)*m.Hidden*t.DType.Size())...)
 	put(embedding[first*m.Hidden*t.DType.Size():], scaled, t.DType)
 	change[t.Name] = tensorfile.Tensor{Name: t.Name, DType: t.DType.String(), Shape: []int{vocab, m.Hidden}, Data: embedding}
-	if h := m.head.Weight; h.Name != t.Name {
+	if h := m.Head.Weight; h.Name != t.Name {
 		data := append(m.rowsOf(h), make([]byte, (vocab-m.Vocab)*m.Hidden*h.DType.Size())...)
 		change[h.Name] = tensorfile.Tensor{Name: h.Name, DType: h.DType.String(), Shape: []int{vocab, m.Hidden}, Data: data}
-	} else if other, ok := m.dir.Tensor("lm_head.weight"); ok { // some files hold a tied head twice
+	} else if other, ok := m.Weights.Tensor("lm_head.weight"); ok { // some files hold a tied head twice
 		other.Shape, other.Data = []int{vocab, m.Hidden}, embedding
 		change[other.Name] = other
 	}
-	if m.head.Bias != nil {
+	if m.Head.Bias != nil {
 		const name, never = "lm_head.bias", -1e4
-		b, _ := m.dir.Tensor(name)
-		bias := append([]float32(nil), m.head.Bias...)
+		b, _ := m.Weights.Tensor(name)
+		bias := append([]float32(nil), m.Head.Bias...)
 		for len(bias) < vocab {
 			bias = append(bias, never)
 		}
-		d, _ := dtype(b)
+		d, _ := arch.DType(b)
 		b.Shape, b.Data = []int{vocab}, make([]byte, vocab*d.Size())
 		put(b.Data, bias, d)
 		change[name] = b
 	}
-	if err := m.dir.Rewrite(to, change); err != nil {
+	if err := m.Weights.Rewrite(to, change); err != nil {
 		return 0, err
 	}
 	ids := make([]int, rows)
@@ -105,7 +106,7 @@ func put(data []byte, values []float32, t kernels.DType) {
 		case kernels.F32:
 			binary.LittleEndian.PutUint32(data[4*i:], math.Float32bits(v))
 		case kernels.BF16:
-			binary.LittleEndian.PutUint16(data[2*i:], uint16(math.Float32bits(bf16(v))>>16))
+			binary.LittleEndian.PutUint16(data[2*i:], uint16(math.Float32bits(arch.BF16(v))>>16))
 		case kernels.F16:
 			binary.LittleEndian.PutUint16(data[2*i:], half(v))
 		}

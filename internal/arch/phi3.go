@@ -1,4 +1,4 @@
-package model
+package arch
 
 // loadPhi3 reads Phi3ForCausalLM (Abdin et al. 2024): Llama with one matrix for queries, keys and values and one for gate and up.
 // Its long checkpoints stretch positions (LongRoPE).
@@ -10,22 +10,21 @@ func loadPhi3(b *builder) {
 	}
 	d, inner, q, kv := b.HiddenSize, b.IntermediateSize, h.QCols(), h.KVCols()/2
 	b.embedding("model.", "embed_tokens")
-	a := &decoder{Norm: b.rmsNorm("norm", d)}
+	b.m.Norm = b.rmsNorm("norm", d)
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)
 		h.Window = b.window(true)
 		qkv, gateUp := b.linear(n+"self_attn.qkv_proj", q+2*kv, d, false), b.linear(n+"mlp.gate_up_proj", 2*inner, d, false)
-		attn := b.inRows(i, n+"self_attn", h, qkv)
+		attn := b.inRows(h, qkv)
 		attn.Rotary = rotary
-		a.Blocks = append(a.Blocks, block{
+		b.m.Blocks = append(b.m.Blocks, Block{
 			Name:     n,
 			AttnNorm: b.rmsNorm(n+"input_layernorm", d),
 			Attn:     attn,
 			AttnOut:  b.linear(n+"self_attn.o_proj", d, q, false),
 			MLPNorm:  b.rmsNorm(n+"post_attention_layernorm", d),
-			MLP:      mlp{Gate: some(b.part(gateUp, 0, inner)), Up: b.part(gateUp, inner, inner), Down: b.linear(n+"mlp.down_proj", d, inner, false), Act: act},
+			MLP:      MLP{Gate: b.part(gateUp, 0, inner), Up: b.part(gateUp, inner, inner), Down: b.linear(n+"mlp.down_proj", d, inner, false), Act: act},
 		})
 	}
-	b.m.arch = a
 	b.outputs(false, false)
 }

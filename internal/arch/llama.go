@@ -1,8 +1,6 @@
-package model
+package arch
 
-import (
-	"ptune/internal/ops"
-)
+import ()
 
 // loadLlama reads transformers' LlamaForCausalLM (Touvron et al. 2023): RMS norms before each block, rotary positions,
 // grouped-query attention and a SwiGLU MLP. TinyLlama and SmolLM2 have this shape.
@@ -32,10 +30,10 @@ func (b *builder) llama(p llamaParts) {
 		h.Scale = p.Scale
 	}
 	b.embedding("model.", "embed_tokens")
-	d := &decoder{Norm: b.rmsNorm("norm", b.HiddenSize)}
+	b.m.Norm = b.rmsNorm("norm", b.HiddenSize)
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)
-		attn := b.attention(i, n+"self_attn", h, p.QKVBias)
+		attn := b.attention(n+"self_attn", h, p.QKVBias)
 		if p.Window != nil {
 			attn.Heads.Window = p.Window(i)
 		}
@@ -45,7 +43,7 @@ func (b *builder) llama(p llamaParts) {
 		if p.QKNorm {
 			attn.QNorm, attn.KNorm = b.headNorms(n+"self_attn", h.Dim, h.Dim)
 		}
-		d.Blocks = append(d.Blocks, block{
+		b.m.Blocks = append(b.m.Blocks, Block{
 			Name:     n,
 			AttnNorm: b.rmsNorm(n+"input_layernorm", b.HiddenSize),
 			Attn:     attn,
@@ -55,17 +53,16 @@ func (b *builder) llama(p llamaParts) {
 			Residual: p.Residual,
 		})
 	}
-	b.m.arch = d
 	b.outputs(p.Tied, false)
 }
 
 // headNorms are q_norm and k_norm of so many values.
-func (b *builder) headNorms(name string, q, k int) (qNorm, kNorm *ops.Norm) {
-	return some(b.rmsNorm(name+".q_norm", q)), some(b.rmsNorm(name+".k_norm", k))
+func (b *builder) headNorms(name string, q, k int) (qNorm, kNorm *Norm) {
+	return b.rmsNorm(name+".q_norm", q), b.rmsNorm(name+".k_norm", k)
 }
 
 // oneMore adds one to a norm's weights, which Gemma's checkpoints leave out.
-func oneMore(n ops.Norm) ops.Norm {
+func oneMore(n *Norm) *Norm {
 	for i := range n.Weight {
 		n.Weight[i]++
 	}

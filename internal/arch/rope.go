@@ -1,4 +1,4 @@
-package model
+package arch
 
 import (
 	"encoding/json"
@@ -65,13 +65,13 @@ func (c *Config) ropeParameters(kind string) (ropeParameters, error) {
 	if p.RopeTheta == nil {
 		switch {
 		case kind == "sliding_attention":
-			p.RopeTheta = some(10000.0)
+			p.RopeTheta = new(10000.0)
 		case c.RotaryEmbBase != 0:
-			p.RopeTheta = some(c.RotaryEmbBase)
+			p.RopeTheta = new(c.RotaryEmbBase)
 		case c.RopeTheta != 0:
-			p.RopeTheta = some(c.RopeTheta)
+			p.RopeTheta = new(c.RopeTheta)
 		default:
-			p.RopeTheta = some(10000.0)
+			p.RopeTheta = new(10000.0)
 		}
 	}
 	if p.PartialRotaryFactor == nil {
@@ -80,7 +80,7 @@ func (c *Config) ropeParameters(kind string) (ropeParameters, error) {
 		}
 	}
 	if p.PartialRotaryFactor == nil {
-		p.PartialRotaryFactor = some(1.0)
+		p.PartialRotaryFactor = new(1.0)
 	}
 	if p.OriginalMaxPositionEmbeddings == 0 || c.OriginalMaxPositionEmbeddings != 0 {
 		if p.OriginalMaxPositionEmbeddings = c.OriginalMaxPositionEmbeddings; p.OriginalMaxPositionEmbeddings == 0 {

@@ -1,6 +1,4 @@
-package model
-
-import "ptune/internal/ops"
+package arch
 
 // loadGPTNeoX reads GPTNeoXForCausalLM (Black et al. 2022; Pythia): attention and MLP side by side, each behind a layer norm of its
 // own, rotary positions in a part of each head, and queries, keys and values of a head next to each other in one matrix.
@@ -13,26 +11,25 @@ func loadGPTNeoX(b *builder) {
 	}
 	d := b.HiddenSize
 	b.embedding("gpt_neox.", "embed_in")
-	a := &decoder{Norm: b.layerNorm("final_layer_norm", b.LayerNormEps)}
+	b.m.Norm = b.layerNorm("final_layer_norm", b.LayerNormEps)
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)
-		fused := ops.Fused{Linear: b.linear(n+"attention.query_key_value", 3*d, d, b.AttentionBias)}
+		fused := Fused{Linear: b.linear(n+"attention.query_key_value", 3*d, d, b.AttentionBias)}
 		fused.Q, fused.K, fused.V = headsInTurn(h)
-		a.Blocks = append(a.Blocks, block{
+		b.m.Blocks = append(b.m.Blocks, Block{
 			Name:     n,
 			AttnNorm: b.layerNorm(n+"input_layernorm", b.LayerNormEps),
-			Attn:     ops.Attention{Name: n + "attention", Layer: i, Heads: h, Fused: &fused, Rotary: rotary},
+			Attn:     Attention{Heads: h, Fused: &fused, Rotary: rotary},
 			AttnOut:  b.linear(n+"attention.dense", d, d, b.AttentionBias),
 			MLPNorm:  b.layerNorm(n+"post_attention_layernorm", b.LayerNormEps),
-			MLP:      mlp{Up: b.linear(n+"mlp.dense_h_to_4h", b.IntermediateSize, d, true), Down: b.linear(n+"mlp.dense_4h_to_h", d, b.IntermediateSize, true), Act: act},
+			MLP:      MLP{Up: b.linear(n+"mlp.dense_h_to_4h", b.IntermediateSize, d, true), Down: b.linear(n+"mlp.dense_4h_to_h", d, b.IntermediateSize, true), Act: act},
 			Parallel: b.UseParallelResidual,
 		})
 	}
-	b.m.arch = a
 	b.prefix = ""
 	if tied := b.TieWordEmbeddings; tied != nil && *tied {
-		b.m.head.Weight = b.m.embed.Tokens
+		b.m.Head.Weight = b.m.Embedding.Tokens
 		return
 	}
-	b.m.head.Weight = b.matrix("embed_out.weight", b.VocabSize, d, false)
+	b.m.Head.Weight = b.matrix("embed_out.weight", b.VocabSize, d, false)
 }

@@ -1,9 +1,7 @@
-package model
+package arch
 
 import (
 	"cmp"
-
-	"ptune/internal/ops"
 )
 
 // loadGPT2 reads GPT2LMHeadModel (Radford et al. 2019): learned positions, layer norms before each block, one fused
@@ -26,27 +24,26 @@ func loadGPT2(b *builder) {
 		h.Scale = 1
 	}
 	d := b.NEmbd
-	conv1D := func(name string, in, out int) ops.Linear {
-		return ops.Linear{Weight: b.matrix(name+".weight", in, out, true), Bias: b.vector(name+".bias", out)}
+	conv1D := func(name string, in, out int) *Linear {
+		return &Linear{Weight: b.matrix(name+".weight", in, out, true), Bias: b.vector(name+".bias", out)}
 	}
 	b.embedding("transformer.", "wte")
-	b.m.embed.Positions = some(b.matrix("wpe.weight", b.NPositions, d, false))
-	a := &decoder{Norm: b.layerNorm("ln_f", b.LayerNormEpsilon)}
+	b.m.Embedding.Positions = new(b.matrix("wpe.weight", b.NPositions, d, false))
+	b.m.Norm = b.layerNorm("ln_f", b.LayerNormEpsilon)
 	for i := range b.NLayer {
 		n := layer("h.%d.", i)
 		heads := h
 		if b.ScaleAttnByInverseLayerIdx {
 			heads.Scale = float32(float64(h.Scale) / float64(i+1))
 		}
-		a.Blocks = append(a.Blocks, block{
+		b.m.Blocks = append(b.m.Blocks, Block{
 			Name:     n,
 			AttnNorm: b.layerNorm(n+"ln_1", b.LayerNormEpsilon),
-			Attn:     b.inRows(i, n+"attn", heads, conv1D(n+"attn.c_attn", d, 3*d)),
+			Attn:     b.inRows(heads, conv1D(n+"attn.c_attn", d, 3*d)),
 			AttnOut:  conv1D(n+"attn.c_proj", d, d),
 			MLPNorm:  b.layerNorm(n+"ln_2", b.LayerNormEpsilon),
-			MLP:      mlp{Up: conv1D(n+"mlp.c_fc", d, inner), Down: conv1D(n+"mlp.c_proj", inner, d), Act: act},
+			MLP:      MLP{Up: conv1D(n+"mlp.c_fc", d, inner), Down: conv1D(n+"mlp.c_proj", inner, d), Act: act},
 		})
 	}
-	b.m.arch = a
 	b.outputs(true, false)
 }

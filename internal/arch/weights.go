@@ -1,4 +1,4 @@
-package model
+package arch
 
 import (
 	"errors"
@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"ptune/internal/kernels"
-	"ptune/internal/ops"
 	"ptune/internal/tensorfile"
 )
 
@@ -47,15 +46,15 @@ func (r *reader) tensor(name string, shape ...int) (tensorfile.Tensor, kernels.D
 	if !slices.Equal(t.Shape, shape) {
 		r.errs = append(r.errs, fmt.Errorf("tensor %q has shape %v, want %v", r.prefix+name, t.Shape, shape))
 	}
-	d, ok := dtype(t)
+	d, ok := DType(t)
 	if !ok {
 		r.errs = append(r.errs, fmt.Errorf("tensor %q has type %s; ptune reads F32, BF16 and F16", r.prefix+name, t.DType))
 	}
 	return t, d
 }
 
-// dtype is a tensor's type, if kernels read it.
-func dtype(t tensorfile.Tensor) (kernels.DType, bool) {
+// DType is a tensor's type, if kernels read it.
+func DType(t tensorfile.Tensor) (kernels.DType, bool) {
 	for _, d := range []kernels.DType{kernels.F32, kernels.BF16, kernels.F16} {
 		if d.String() == t.DType {
 			return d, true
@@ -86,8 +85,8 @@ func (r *reader) vector(name string, n int) []float32 {
 }
 
 // linear is name.weight [out, in] with, if asked for, name.bias [out].
-func (r *reader) linear(name string, out, in int, bias bool) ops.Linear {
-	l := ops.Linear{Weight: r.matrix(name+".weight", out, in, false)}
+func (r *reader) linear(name string, out, in int, bias bool) *Linear {
+	l := &Linear{Weight: r.matrix(name+".weight", out, in, false)}
 	if bias {
 		l.Bias = r.vector(name+".bias", out)
 	}

@@ -1,4 +1,4 @@
-package model
+package arch
 
 import "cmp"
 
@@ -24,8 +24,8 @@ func loadGPTNeo(b *builder) {
 	d := b.HiddenSize
 	h.Scale = 1
 	b.embedding("transformer.", "wte")
-	b.m.embed.Positions = some(b.matrix("wpe.weight", b.MaxPositionEmbeddings, d, false))
-	a := &decoder{Norm: b.layerNorm("ln_f", b.LayerNormEpsilon)}
+	b.m.Embedding.Positions = new(b.matrix("wpe.weight", b.MaxPositionEmbeddings, d, false))
+	b.m.Norm = b.layerNorm("ln_f", b.LayerNormEpsilon)
 	for i := range b.NumLayers {
 		n := layer("h.%d.", i)
 		switch kinds[i] {
@@ -36,15 +36,14 @@ func loadGPTNeo(b *builder) {
 		default:
 			b.refuse("attention_types has %q, ptune has global and local", kinds[i])
 		}
-		a.Blocks = append(a.Blocks, block{
+		b.m.Blocks = append(b.m.Blocks, Block{
 			Name:     n,
 			AttnNorm: b.layerNorm(n+"ln_1", b.LayerNormEpsilon),
-			Attn:     b.attention(i, n+"attn.attention", h, false),
+			Attn:     b.attention(n+"attn.attention", h, false),
 			AttnOut:  b.linear(n+"attn.attention.out_proj", d, d, true),
 			MLPNorm:  b.layerNorm(n+"ln_2", b.LayerNormEpsilon),
-			MLP:      mlp{Up: b.linear(n+"mlp.c_fc", inner, d, true), Down: b.linear(n+"mlp.c_proj", d, inner, true), Act: act},
+			MLP:      MLP{Up: b.linear(n+"mlp.c_fc", inner, d, true), Down: b.linear(n+"mlp.c_proj", d, inner, true), Act: act},
 		})
 	}
-	b.m.arch = a
 	b.outputs(true, false)
 }

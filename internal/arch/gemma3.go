@@ -1,4 +1,4 @@
-package model
+package arch
 
 import "ptune/internal/kernels"
 
@@ -10,7 +10,7 @@ func loadGemma3(b *builder) {
 		return
 	}
 	var local *kernels.Rotary
-	b.gemma(b.activation("hidden_activation", b.hiddenActivation()), func(n string, i int, blk *block) {
+	b.gemma(b.activation("hidden_activation", b.hiddenActivation()), func(n string, i int, blk *Block) {
 		b.sandwich(n, blk)
 		if local == nil {
 			local = b.rotary("sliding_attention")
@@ -19,6 +19,6 @@ func loadGemma3(b *builder) {
 			blk.Attn.Heads.Window, blk.Attn.Rotary = b.window(true), local
 		}
 		q, k := b.headNorms(n+"self_attn", b.HeadDim, b.HeadDim)
-		blk.Attn.QNorm, blk.Attn.KNorm = some(oneMore(*q)), some(oneMore(*k))
+		blk.Attn.QNorm, blk.Attn.KNorm = oneMore(q), oneMore(k)
 	}, b.rotary)
 }

@@ -1,4 +1,4 @@
-package model
+package arch
 
 // loadQwen2 reads Qwen2ForCausalLM (Yang et al. 2024): Llama with biases at queries, keys and values, and in some checkpoints a
 // window in the upper layers.

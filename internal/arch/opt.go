@@ -1,4 +1,4 @@
-package model
+package arch
 
 // loadOPT reads OPTForCausalLM (Zhang et al. 2022): GPT-2 with a ReLU and learned positions that begin at the table's third row.
 // opt-350m, which norms after its blocks and has embeddings of another width, is refused.
@@ -17,20 +17,19 @@ func loadOPT(b *builder) {
 	const eps, offset = 1e-5, 2
 	d := b.HiddenSize
 	b.embedding("model.", "decoder.embed_tokens")
-	b.m.embed.Offset = offset
-	b.m.embed.Positions = some(b.matrix("decoder.embed_positions.weight", b.MaxPositionEmbeddings+offset, d, false))
-	a := &decoder{Norm: b.layerNorm("decoder.final_layer_norm", eps)}
+	b.m.Embedding.Offset = offset
+	b.m.Embedding.Positions = new(b.matrix("decoder.embed_positions.weight", b.MaxPositionEmbeddings+offset, d, false))
+	b.m.Norm = b.layerNorm("decoder.final_layer_norm", eps)
 	for i := range b.NumHiddenLayers {
 		n := layer("decoder.layers.%d.", i)
-		a.Blocks = append(a.Blocks, block{
+		b.m.Blocks = append(b.m.Blocks, Block{
 			Name:     n,
 			AttnNorm: b.layerNorm(n+"self_attn_layer_norm", eps),
-			Attn:     b.attention(i, n+"self_attn", h, b.EnableBias),
+			Attn:     b.attention(n+"self_attn", h, b.EnableBias),
 			AttnOut:  b.linear(n+"self_attn.out_proj", d, d, b.EnableBias),
 			MLPNorm:  b.layerNorm(n+"final_layer_norm", eps),
-			MLP:      mlp{Up: b.linear(n+"fc1", b.FFNDim, d, b.EnableBias), Down: b.linear(n+"fc2", d, b.FFNDim, b.EnableBias), Act: act},
+			MLP:      MLP{Up: b.linear(n+"fc1", b.FFNDim, d, b.EnableBias), Down: b.linear(n+"fc2", d, b.FFNDim, b.EnableBias), Act: act},
 		})
 	}
-	b.m.arch = a
 	b.outputs(true, false)
 }

@@ -1,4 +1,4 @@
-package model
+package arch
 
 // loadSmolLM3 reads SmolLM3ForCausalLM: Llama where every fourth layer knows no positions (Yang et al. 2025, "RoPE to NoRoPE and
 // back again").

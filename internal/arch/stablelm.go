@@ -1,4 +1,4 @@
-package model
+package arch
 
 // loadStableLM reads StableLmForCausalLM (Bellagente et al. 2024): Llama with layer norms, positions in a part of each head, and in
 // some checkpoints the MLP beside the attention.
@@ -10,13 +10,13 @@ func loadStableLM(b *builder) {
 		return
 	}
 	b.embedding("model.", "embed_tokens")
-	d := &decoder{Norm: b.layerNorm("norm", b.LayerNormEps)}
+	b.m.Norm = b.layerNorm("norm", b.LayerNormEps)
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)
-		attn := b.attention(i, n+"self_attn", h, b.UseQKVBias)
+		attn := b.attention(n+"self_attn", h, b.UseQKVBias)
 		attn.Rotary = rotary
 		before := b.layerNorm(n+"input_layernorm", b.LayerNormEps)
-		blk := block{
+		blk := Block{
 			Name:     n,
 			AttnNorm: before,
 			Attn:     attn,
@@ -25,12 +25,11 @@ func loadStableLM(b *builder) {
 			Parallel: b.UseParallelResidual,
 		}
 		if b.UseParallelResidual {
-			blk.MLPNorm = again(before)
+			blk.MLPNorm = before
 		} else {
 			blk.MLPNorm = b.layerNorm(n+"post_attention_layernorm", b.LayerNormEps)
 		}
-		d.Blocks = append(d.Blocks, blk)
+		b.m.Blocks = append(b.m.Blocks, blk)
 	}
-	b.m.arch = d
 	b.outputs(false, false)
 }

@@ -1,10 +1,9 @@
-package model
+package arch
 
 import (
 	"cmp"
 
 	"ptune/internal/kernels"
-	"ptune/internal/ops"
 )
 
 // loadBloom reads BloomForCausalLM (Le Scao et al. 2022): no position but in the scores (ALiBi), a layer norm of the embedded rows,
@@ -20,20 +19,20 @@ func loadBloom(b *builder) {
 	}
 	h.Bias = kernels.NewALiBi(h.Q)
 	b.embedding("transformer.", "word_embeddings")
-	a := &decoder{EmbedNorm: some(b.layerNorm("word_embeddings_layernorm", b.LayerNormEpsilon)), Norm: b.layerNorm("ln_f", b.LayerNormEpsilon)}
+	b.m.EmbedNorm = b.layerNorm("word_embeddings_layernorm", b.LayerNormEpsilon)
+	b.m.Norm = b.layerNorm("ln_f", b.LayerNormEpsilon)
 	for i := range b.NLayer {
 		n := layer("h.%d.", i)
-		fused := ops.Fused{Linear: b.linear(n+"self_attention.query_key_value", 3*d, d, true)}
+		fused := Fused{Linear: b.linear(n+"self_attention.query_key_value", 3*d, d, true)}
 		fused.Q, fused.K, fused.V = headsInTurn(h)
-		a.Blocks = append(a.Blocks, block{
+		b.m.Blocks = append(b.m.Blocks, Block{
 			Name:     n,
 			AttnNorm: b.layerNorm(n+"input_layernorm", b.LayerNormEpsilon),
-			Attn:     ops.Attention{Name: n + "self_attention", Layer: i, Heads: h, Fused: &fused},
+			Attn:     Attention{Heads: h, Fused: &fused},
 			AttnOut:  b.linear(n+"self_attention.dense", d, d, true),
 			MLPNorm:  b.layerNorm(n+"post_attention_layernorm", b.LayerNormEpsilon),
-			MLP:      mlp{Up: b.linear(n+"mlp.dense_h_to_4h", 4*d, d, true), Down: b.linear(n+"mlp.dense_4h_to_h", d, 4*d, true), Act: kernels.GELUTanh},
+			MLP:      MLP{Up: b.linear(n+"mlp.dense_h_to_4h", 4*d, d, true), Down: b.linear(n+"mlp.dense_4h_to_h", d, 4*d, true), Act: kernels.GELUTanh},
 		})
 	}
-	b.m.arch = a
 	b.outputs(true, false)
 }

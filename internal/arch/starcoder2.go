@@ -1,4 +1,4 @@
-package model
+package arch
 
 // loadStarcoder2 reads Starcoder2ForCausalLM (Lozhkov et al. 2024): Llama's attention with layer norms, biases, a plain MLP and a
 // sliding window.
@@ -10,21 +10,20 @@ func loadStarcoder2(b *builder) {
 	}
 	d := b.HiddenSize
 	b.embedding("model.", "embed_tokens")
-	a := &decoder{Norm: b.layerNorm("norm", b.NormEpsilon)}
+	b.m.Norm = b.layerNorm("norm", b.NormEpsilon)
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)
 		h.Window = b.window(true)
-		attn := b.attention(i, n+"self_attn", h, b.UseBias)
+		attn := b.attention(n+"self_attn", h, b.UseBias)
 		attn.Rotary = rotary
-		a.Blocks = append(a.Blocks, block{
+		b.m.Blocks = append(b.m.Blocks, Block{
 			Name:     n,
 			AttnNorm: b.layerNorm(n+"input_layernorm", b.NormEpsilon),
 			Attn:     attn,
 			AttnOut:  b.linear(n+"self_attn.o_proj", d, h.QCols(), b.UseBias),
 			MLPNorm:  b.layerNorm(n+"post_attention_layernorm", b.NormEpsilon),
-			MLP:      mlp{Up: b.linear(n+"mlp.c_fc", b.IntermediateSize, d, b.UseBias), Down: b.linear(n+"mlp.c_proj", d, b.IntermediateSize, b.UseBias), Act: act},
+			MLP:      MLP{Up: b.linear(n+"mlp.c_fc", b.IntermediateSize, d, b.UseBias), Down: b.linear(n+"mlp.c_proj", d, b.IntermediateSize, b.UseBias), Act: act},
 		})
 	}
-	b.m.arch = a
 	b.outputs(true, false)
 }

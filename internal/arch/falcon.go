@@ -1,10 +1,9 @@
-package model
+package arch
 
 import (
 	"math"
 
 	"ptune/internal/kernels"
-	"ptune/internal/ops"
 )
 
 // loadFalcon reads FalconForCausalLM (Almazrouei et al. 2023) in its three styles: falcon-rw (ALiBi, attention and MLP one after
@@ -44,18 +43,17 @@ func loadFalcon(b *builder) {
 	}
 	parallel := b.ParallelAttn || b.NewDecoderArchitecture
 	b.embedding("transformer.", "word_embeddings")
-	a := &decoder{Norm: b.layerNorm("ln_f", b.LayerNormEpsilon)}
+	b.m.Norm = b.layerNorm("ln_f", b.LayerNormEpsilon)
 	for i := range b.NumHiddenLayers {
 		n := layer("h.%d.", i)
-		fused := ops.Fused{Linear: b.linear(n+"self_attention.query_key_value", h.QCols()+h.KVCols(), d, b.Bias)}
+		fused := Fused{Linear: b.linear(n+"self_attention.query_key_value", h.QCols()+h.KVCols(), d, b.Bias)}
 		fused.Q, fused.K, fused.V = groupsInTurn(h)
-		blk := block{
+		blk := Block{
 			Name:     n,
-			Attn:     ops.Attention{Name: n + "self_attention", Layer: i, Heads: h, Fused: &fused, Rotary: rotary},
+			Attn:     Attention{Heads: h, Fused: &fused, Rotary: rotary, Alone: alone},
 			AttnOut:  b.linear(n+"self_attention.dense", d, d, b.Bias),
-			MLP:      mlp{Up: b.linear(n+"mlp.dense_h_to_4h", inner, d, b.Bias), Down: b.linear(n+"mlp.dense_4h_to_h", d, inner, b.Bias), Act: act},
+			MLP:      MLP{Up: b.linear(n+"mlp.dense_h_to_4h", inner, d, b.Bias), Down: b.linear(n+"mlp.dense_4h_to_h", d, inner, b.Bias), Act: act},
 			Parallel: parallel,
-			Alone:    alone,
 		}
 		switch {
 		case !parallel:
@@ -64,11 +62,10 @@ func loadFalcon(b *builder) {
 			blk.AttnNorm, blk.MLPNorm = b.layerNorm(n+"ln_attn", b.LayerNormEpsilon), b.layerNorm(n+"ln_mlp", b.LayerNormEpsilon)
 		default:
 			blk.AttnNorm = b.layerNorm(n+"input_layernorm", b.LayerNormEpsilon)
-			blk.MLPNorm = again(blk.AttnNorm)
+			blk.MLPNorm = blk.AttnNorm
 		}
-		a.Blocks = append(a.Blocks, blk)
+		b.m.Blocks = append(b.m.Blocks, blk)
 	}
-	b.m.arch = a
 	b.outputs(true, false)
 }
 
@@ -81,10 +78,10 @@ func falconALiBi(h kernels.Heads) (prompted, alone *kernels.ALiBi) {
 	for _, a := range []*kernels.ALiBi{prompted, alone} {
 		a.Scale = h.Scale
 		for i, slope := range a.Slopes {
-			a.Slopes[i] = bf16(slope)
+			a.Slopes[i] = BF16(slope)
 		}
 	}
-	alone.Round = bf16
+	alone.Round = BF16
 	return prompted, alone
 }
 
@@ -101,8 +98,8 @@ func groupsInTurn(h kernels.Heads) (q, k, v []int) {
 	return q, k, v
 }
 
-// bf16 rounds to bfloat16, to even.
-func bf16(x float32) float32 {
+// BF16 rounds to bfloat16, to even.
+func BF16(x float32) float32 {
 	bits := math.Float32bits(x)
 	return math.Float32frombits((bits + 0x7fff + bits>>16&1) &^ 0xffff)
 }

@@ -1,4 +1,4 @@
-package model
+package arch
 
 // loadMistral reads MistralForCausalLM (Jiang et al. 2023): Llama with a window that every layer's attention slides along.
 func loadMistral(b *builder) {

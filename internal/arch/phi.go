@@ -1,4 +1,4 @@
-package model
+package arch
 
 // loadPhi reads PhiForCausalLM (Li et al. 2023): attention and MLP side by side behind one layer norm, rotary positions in a part of
 // each head, biases everywhere.
@@ -11,22 +11,21 @@ func loadPhi(b *builder) {
 	}
 	d := b.HiddenSize
 	b.embedding("model.", "embed_tokens")
-	a := &decoder{Norm: b.layerNorm("final_layernorm", b.LayerNormEps)}
+	b.m.Norm = b.layerNorm("final_layernorm", b.LayerNormEps)
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)
-		attn := b.attention(i, n+"self_attn", h, true)
+		attn := b.attention(n+"self_attn", h, true)
 		attn.Rotary = rotary
 		before := b.layerNorm(n+"input_layernorm", b.LayerNormEps)
-		a.Blocks = append(a.Blocks, block{
+		b.m.Blocks = append(b.m.Blocks, Block{
 			Name:     n,
 			AttnNorm: before,
 			Attn:     attn,
 			AttnOut:  b.linear(n+"self_attn.dense", d, h.QCols(), true),
-			MLPNorm:  again(before),
-			MLP:      mlp{Up: b.linear(n+"mlp.fc1", b.IntermediateSize, d, true), Down: b.linear(n+"mlp.fc2", d, b.IntermediateSize, true), Act: act},
+			MLPNorm:  before,
+			MLP:      MLP{Up: b.linear(n+"mlp.fc1", b.IntermediateSize, d, true), Down: b.linear(n+"mlp.fc2", d, b.IntermediateSize, true), Act: act},
 			Parallel: true,
 		})
 	}
-	b.m.arch = a
 	b.outputs(false, true)
 }
