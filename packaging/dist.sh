@@ -1,5 +1,6 @@
 #!/bin/sh
-# Make a release archive: the program, completions for four shells, manual pages, and the licences of all that is linked in.
+# Makes a release archive: the program, completions for four shells, manual pages, and the licences
+# of all linked libraries.
 #
 #   sh packaging/dist.sh bin/ptune VERSION
 set -e
@@ -13,8 +14,9 @@ cp README.md LICENSE "$out/"
 for shell in bash zsh fish powershell; do "$exe" completion $shell > "$out/completions/ptune.$shell"; done
 "$exe" man "$out/man"
 
-# Go modules: their own licence files.
-go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/ptune | sort -u | while read -r module version dir; do
+# Go modules: copy each module's licence files.
+modules='{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}'
+go list -deps -f "$modules" ./cmd/ptune | sort -u | while read -r module version dir; do
 	found=
 	for f in "$dir"/LICENSE* "$dir"/LICENCE* "$dir"/COPYING* "$dir"/License*; do
 		test -f "$f" || continue
@@ -25,9 +27,11 @@ go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}
 	echo "$module $version"
 done > "$out/licences/go-modules.txt"
 
-# Rust crates of the tokenizer library: their names, versions and licences, by their own manifests.
+# Rust crates of the tokenizer library: names, versions and licences, from their manifests.
 manifest=$(go list -m -f '{{.Dir}}' github.com/daulet/tokenizers)/Cargo.toml
-CARGO_TARGET_DIR=lib/target cargo tree --locked --manifest-path "$manifest" --edges normal --prefix none --format '{p} {l}' | sed 's/ (\/[^)]*)//; s/ (\*)//' | sort -u > "$out/licences/rust-crates.txt"
+CARGO_TARGET_DIR=lib/target cargo tree --locked --manifest-path "$manifest" \
+	--edges normal --prefix none --format '{p} {l}' |
+	sed 's/ (\/[^)]*)//; s/ (\*)//' | sort -u > "$out/licences/rust-crates.txt"
 
 tar -C dist -czf "dist/$name.tar.gz" "$name"
 echo "dist/$name.tar.gz"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# List everything that is linked into ptune, with its version and licence, as Markdown: Go modules by their licence files, Rust crates by
-# their manifests.
+# Prints all libraries that are linked into ptune, with versions and licences, as Markdown. The
+# licence of a Go module is recognised from its licence file, that of a Rust crate is in its manifest.
 set -e
 licence() {
 	case "$(tr -s '\n\t ' ' ' < "$1")" in
@@ -12,13 +12,15 @@ licence() {
 	*) echo "see $(basename "$1")" ;;
 	esac
 }
-echo "# What is linked in"
+echo "# Linked libraries"
 echo
-echo "\`make linked\` writes this list; \`make dist\` puts the licences' texts into the archive. With \`TAGS=parquet\` parquet-go and what it needs come in, too."
+echo "All libraries in the ptune program. \`make linked\` writes this page, and \`make dist\` puts the texts of"
+echo "the licences into the archive. A build with \`TAGS=parquet\` also contains parquet-go and its dependencies."
 echo
 echo "| Go module | version | licence |"
 echo "|---|---|---|"
-go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/ptune | sort -u | while read -r module version dir; do
+modules='{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}'
+go list -deps -f "$modules" ./cmd/ptune | sort -u | while read -r module version dir; do
 	for f in "$dir"/LICENSE* "$dir"/LICENCE* "$dir"/COPYING* "$dir"/License*; do
 		test -f "$f" || continue
 		echo "| $module | $version | $(licence "$f") |"
@@ -29,5 +31,7 @@ echo
 echo "| Rust crate of the tokenizer library | version | licence |"
 echo "|---|---|---|"
 manifest=$(go list -m -f '{{.Dir}}' github.com/daulet/tokenizers)/Cargo.toml
-CARGO_TARGET_DIR=lib/target cargo tree --locked --manifest-path "$manifest" --edges normal --prefix none --format '{p}|{l}' | sed 's/ (\/[^)]*)//; s/ (\*)//' | sort -u | grep -v '^tokenizers-ffi ' |
+CARGO_TARGET_DIR=lib/target cargo tree --locked --manifest-path "$manifest" \
+	--edges normal --prefix none --format '{p}|{l}' |
+	sed 's/ (\/[^)]*)//; s/ (\*)//' | sort -u | grep -v '^tokenizers-ffi ' |
 	sed 's/^\([^ ]*\) v\([^|]*\)|\(.*\)$/| \1 | \2 | \3 |/'

@@ -1,10 +1,11 @@
-"""Measure ptune beside transformers and PEFT: the table of docs/performance.md.
+"""Measure ptune and PEFT in turn, for the tables of docs/performance.md.
 
     python testdata/bench.py bin/ptune [CASE...] [--rounds 5] [--results docs/performance.json]
 
-Each case is run in turn, peer then ptune, --rounds times, each run in a process of its own on two threads; what is kept is the
-median and the range of each round's ratio. The results are merged into those of this machine in --results. Models have the real shapes and random
-weights; they are made in .bench/ once. Tokenizers and SST-2 are read from the folder that PTUNE_SHARED names (../shared).
+Each case runs PEFT and then ptune, --rounds times, each run in a process of its own with two threads.
+The result is the median, and the median and range of the ratios of all rounds. It replaces the result
+of this case and machine in --results. Models have the real shapes and random weights, and are made
+once, in .bench/. Tokenizers and SST-2 are read from the folder PTUNE_SHARED (default ../shared).
 """
 import argparse, datetime, json, os, platform, shutil, statistics, subprocess, sys, time
 import peer
@@ -25,7 +26,7 @@ def shape(name):
 
 
 def model(name, dtype):
-    """A model directory of a real shape with random weights."""
+    """Return a model directory with a real shape and random weights."""
     path = os.path.join(WORK, name + "-" + dtype)
     if not os.path.exists(path + "/tokenizer.json"):
         import torch
@@ -42,12 +43,13 @@ def tokens(path, text):
 
 
 def rows(kind, path):
-    """A file of rows: SST-2's phrases or sentences, behind an instruction, or texts of a given number of tokens."""
+    """Write a file of rows and return its path. Kinds: train (phrases of SST-2), dev (sentences),
+    instruction (phrases after an instruction), "of N" (texts of N tokens)."""
     lines = [x.rstrip("\n").split("\t") for x in open(os.path.join(SHARED, "data/sst2", "dev.tsv" if kind == "dev" else "train_full.tsv"))][1:400]
     out = [("Review: %s\nSentiment:" % s.strip(), " " + ("negative", "positive")[int(y)]) for s, y in lines]
     if kind == "instruction":
         out = [(INSTRUCTION + x, y) for x, y in out]
-    if kind.startswith("of "):  # tokens of text with its target and EOS
+    if kind.startswith("of "):  # N tokens with the target and EOS
         want, out, words = int(kind[3:]), [], " ".join(s for s, _ in lines).split() * 40
         from tokenizers import Tokenizer
         count = lambda x: len(tok.encode(x, add_special_tokens=False).ids)
@@ -66,8 +68,8 @@ def rows(kind, path):
     return file
 
 
-def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", with_peer=True, again="auto", part=4096):
-    """Seconds a step, peak memory and seconds of the whole process."""
+def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", with_peer=True, recompute="auto", part=4096):
+    """A case that measures seconds per step, peak memory and seconds of the whole process."""
     def case(a):
         path = model(name, dtype)
         x = argparse.Namespace(ptune=a.ptune, model=path, rows=rows(kind, path), steps=steps, batch=batch, adapter=os.path.join(WORK, "adapter-" + name))
@@ -81,21 +83,22 @@ def training(name, dtype, kind, batch=16, steps=6, rounds=None, compute="f32", w
                 r = json.loads(subprocess.run(me + ["--peft", "--adapter", x.adapter], **PEER).stdout)
                 pair.append(dict(step=statistics.median(r["seconds"][1:]), memory=r["peak"], process=time.perf_counter() - t))
             t = time.perf_counter()
-            r = peer.ptune(x, WORK, "--compute", compute, "--set", "train.recompute=" + again, "--set", "train.micro_batch_tokens=%d" % part)
+            r = peer.ptune(x, WORK, "--compute", compute, "--set", "train.recompute=" + recompute, "--set", "train.micro_batch_tokens=%d" % part)
             pair.append(dict(step=statistics.median(r["seconds"][1:]), memory=r["peak"], process=time.perf_counter() - t))
             yield pair
     return case
 
 
 def generating(dtype, batch, n, compute="f32", guess="false"):
-    """Tokens a second, from the difference of n+1 tokens and 1, and seconds of the whole process for one token."""
+    """A case that measures tokens per second (from the times of n+1 tokens and of one) and seconds of
+    the whole process for one token."""
     def case(a):
         path = model("smollm2-135m", dtype)
         texts = ["Review: a fine film , number %d\nSentiment:" % i for i in range(batch)]
         x = argparse.Namespace(ptune=a.ptune, model=path, rows=rows("train", path), steps=1, batch=2, adapter=os.path.join(WORK, "adapter-smollm2-135m"))
         if not os.path.exists(x.adapter):
             subprocess.run([sys.executable, os.path.join(HERE, "peer.py"), a.ptune, "--model", path, "--rows", x.rows, "--start", x.adapter], **PEER)
-        peer.ptune(x, WORK, "--set", "train.learning_rate=1e-12")  # the adapter's prompt as ptune's: a trained one may end its texts
+        peer.ptune(x, WORK, "--set", "train.learning_rate=1e-12")  # write the adapter's prompt as a prompt file: a trained prompt may end its texts early
         def ours(n):
             t = time.perf_counter()
             out = subprocess.run([a.ptune, "generate", "--prompt", WORK + "/x.st", "--model", path, "--max-tokens", str(n), "--threads", "2", "--json", "--compute", compute, "--guess=" + guess] + texts, **PEER).stdout
@@ -128,27 +131,27 @@ def peer_generates(path, adapter, dtype, texts, n):
 
 
 CASES = {
-    "phrases": ("SmolLM2-135M, f32, SST-2 phrases in 16s", training("smollm2-135m", "float32", "train")),
-    "sentences": ("the same, sentences of SST-2 dev", training("smollm2-135m", "float32", "dev")),
-    "bf16": ("SmolLM2-135M in BF16, phrases, `--compute bf16` against PEFT in bf16", training("smollm2-135m", "bfloat16", "train", compute="bf16")),
-    "bf16-f32": ("SmolLM2-135M in BF16, phrases, f32 arithmetic against PEFT in bf16", training("smollm2-135m", "bfloat16", "train")),
-    "recompute": ("SmolLM2-135M, f32, phrases, `train.recompute: on`", training("smollm2-135m", "float32", "train", again="on")),
-    "kept": ("SmolLM2-135M, f32, phrases, `train.recompute: off`", training("smollm2-135m", "float32", "train", again="off")),
+    "phrases": ("SmolLM2-135M, f32, SST-2 phrases, 16 per batch", training("smollm2-135m", "float32", "train")),
+    "sentences": ("the same with sentences of SST-2 dev", training("smollm2-135m", "float32", "dev")),
+    "bf16": ("SmolLM2-135M in BF16, phrases, `--compute bf16`, PEFT in bf16", training("smollm2-135m", "bfloat16", "train", compute="bf16")),
+    "bf16-f32": ("SmolLM2-135M in BF16, phrases, f32 arithmetic, PEFT in bf16", training("smollm2-135m", "bfloat16", "train")),
+    "recompute": ("SmolLM2-135M, f32, phrases, `train.recompute: on`", training("smollm2-135m", "float32", "train", recompute="on")),
+    "kept": ("SmolLM2-135M, f32, phrases, `train.recompute: off`", training("smollm2-135m", "float32", "train", recompute="off")),
     "64": ("SmolLM2-135M, f32, 8 rows of exactly 64 tokens", training("smollm2-135m", "float32", "of 64", batch=8)),
-    "64-recompute": ("the same, `train.recompute: on`", training("smollm2-135m", "float32", "of 64", batch=8, again="on")),
-    "64-parts": ("the same in four parts, `train.micro_batch_tokens: 128`", training("smollm2-135m", "float32", "of 64", batch=8, part=128)),
-    "instruction": ("SmolLM2-135M, f32, phrases behind a 40-token instruction", training("smollm2-135m", "float32", "instruction")),
-    "gpt2": ("gpt2, f32, phrases in 16s", training("gpt2", "float32", "train")),
-    "process": ("SmolLM2-135M, f32, phrases: whole process, 10 steps and save", training("smollm2-135m", "float32", "train", steps=10)),
-    "1.7b": ("SmolLM2-1.7B in BF16, 8 × 64, f32 arithmetic against PEFT in bf16", training("smollm2-1.7b", "bfloat16", "of 64", batch=8, steps=3, rounds=2)),
+    "64-recompute": ("the same with `train.recompute: on`", training("smollm2-135m", "float32", "of 64", batch=8, recompute="on")),
+    "64-parts": ("the same in four micro-batches, `train.micro_batch_tokens: 128`", training("smollm2-135m", "float32", "of 64", batch=8, part=128)),
+    "instruction": ("SmolLM2-135M, f32, phrases after an instruction of 40 tokens", training("smollm2-135m", "float32", "instruction")),
+    "gpt2": ("gpt2, f32, phrases, 16 per batch", training("gpt2", "float32", "train")),
+    "process": ("SmolLM2-135M, f32, phrases: load, 10 steps, save", training("smollm2-135m", "float32", "train", steps=10)),
+    "1.7b": ("SmolLM2-1.7B in BF16, 8 rows of 64 tokens, f32 arithmetic, PEFT in bf16", training("smollm2-1.7b", "bfloat16", "of 64", batch=8, steps=3, rounds=2)),
     "1.7b-bf16": ("the same with `--compute bf16`", training("smollm2-1.7b", "bfloat16", "of 64", batch=8, steps=3, rounds=2, compute="bf16")),
     "row-1024": ("SmolLM2-135M, f32, one row of 1,024 tokens", training("smollm2-135m", "float32", "of 1024", batch=1, steps=2, rounds=1, with_peer=False)),
     "row-2048": ("one row of 2,048 tokens", training("smollm2-135m", "float32", "of 2048", batch=1, steps=2, rounds=1, with_peer=False)),
     "row-4096": ("one row of 4,096 tokens", training("smollm2-135m", "float32", "of 4096", batch=1, steps=2, rounds=1, with_peer=False)),
     "generate": ("generation, batch 1, f32", generating("float32", 1, 60)),
-    "generate-guess": ("generation, batch 1, f32, guessing, a text that repeats itself", generating("float32", 1, 60, guess="true")),
+    "generate-guess": ("generation, batch 1, f32, speculative, a text that repeats itself", generating("float32", 1, 60, guess="true")),
     "generate-bf16": ("generation, batch 1, BF16 file", generating("bfloat16", 1, 60)),
-    "generate-bf16-guess": ("generation, batch 1, BF16 file, guessing, a text that repeats itself", generating("bfloat16", 1, 60, guess="true")),
+    "generate-bf16-guess": ("generation, batch 1, BF16 file, speculative, a text that repeats itself", generating("bfloat16", 1, 60, guess="true")),
     "generate-16": ("generation, batch 16, f32", generating("float32", 16, 60)),
     "generate-16-bf16": ("generation, batch 16, BF16 file, `--compute bf16`", generating("bfloat16", 16, 60, compute="bf16")),
 }
@@ -156,7 +159,7 @@ BETTER_IF_MORE = {"rate"}
 
 
 def machine():
-    """How this machine is called in the results."""
+    """The name of this machine in the results."""
     cpu = [x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")]
     flags = next(x for x in open("/proc/cpuinfo") if x.startswith("flags")).split()
     return "%d × %s (%s)" % (len(cpu), cpu[0], ", ".join(x for x in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if x in flags))
@@ -174,10 +177,10 @@ def main():
         return peer_generates(*json.loads(a.generate))
     a.ptune = os.path.abspath(a.ptune)
     if not os.path.exists(os.path.join(SHARED, "data/sst2")):
-        sys.exit("bench: no data/sst2 and tokenizers in %s: name their folder with PTUNE_SHARED" % SHARED)
+        sys.exit("bench: %s has no data/sst2 and tokenizers: set PTUNE_SHARED to their folder" % SHARED)
     unknown = set(a.cases) - set(CASES)
     if unknown:
-        sys.exit("bench: no case %s; there are %s" % (", ".join(unknown), ", ".join(CASES)))
+        sys.exit("bench: unknown case %s; the cases are %s" % (", ".join(unknown), ", ".join(CASES)))
     os.makedirs(WORK, exist_ok=True)
     results = json.load(open(a.results)) if os.path.exists(a.results) else {}
     here = results.setdefault(machine(), {}).setdefault("cases", {})

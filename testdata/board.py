@@ -1,4 +1,4 @@
-"""Have TensorBoard read the event files that ptune writes.
+"""Check that TensorBoard reads the event files that ptune writes.
 
     V/bin/python testdata/board.py bin/ptune
 """
@@ -19,4 +19,4 @@ with tempfile.TemporaryDirectory() as out:
         got = [(e.step, e.value) for e in board.Scalars(tag)]
         want = [(e["step"], e[key]) for e in events if e["event"] == kind]
         assert len(got) == len(want) > 1 and all(a[0] == b[0] and abs(a[1] - b[1]) <= 1e-6 * abs(b[1]) for a, b in zip(got, want)), (tag, got[:3], want[:3])
-print("TensorBoard reads what ptune wrote")
+print("TensorBoard reads ptune's event files")

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Compare the results of two builds of ptune byte for byte: prompts, events and JSON of the demo's
+# Compares the results of two builds of ptune byte for byte: prompts, events and JSON of the demo's
 # tasks, of a sweep, of a comparison with LoRA and full fine-tuning, and of a resumed run, for each
-# kernel set of this machine. Times and memory are left out of events and JSON.
+# of the given kernel sets. Times and memory in events and JSON are ignored.
 #
 #   sh testdata/bytes.sh OLD NEW [KERNELS...]     # default: avx2 plain; needs python3
 #
@@ -20,7 +20,7 @@ run() {
   $ptune train --config configs/sentiment.yaml --set train.steps=30 --set output.prompt="$out/a.st" --set output.dir="$out/a" --quiet --json >"$out/a.json"
   $ptune train --config configs/topic.yaml --set train.steps=20 --set prompt.anchor=0.1 --set train.reparametrise=mlp --set train.micro_batch_tokens=64 \
     --set output.prompt="$out/b.st" --set output.dir="$out/b" --quiet --json >"$out/b.json"
-  # Interrupted, then resumed: 143 is SIGTERM's exit code.
+  # Interrupted by SIGTERM, then resumed.
   $ptune train --config configs/topic.yaml --set train.steps=40 --set train.eval_every=5 --set output.prompt="$out/c.st" --set output.dir="$out/c" --quiet &
   pid=$!
   while ! grep -q '"step":7' "$out/c/events.jsonl" 2>/dev/null; do kill -0 $pid 2>/dev/null || break; sleep 0.05; done
@@ -48,7 +48,7 @@ for kernels in "${@:-avx2 plain}"; do
   for k in $kernels; do
     export PTUNE_KERNELS="$k" GITHUB_STEP_SUMMARY=
     rm -rf "$work/run" "$work/old" "$work/new"
-    # Both run under one name, for paths are part of some results.
+    # Both builds write to the same path, because paths are part of some results.
     run "$old" "$work/run" && mv "$work/run" "$work/old"
     run "$new" "$work/run" && mv "$work/run" "$work/new"
     python3 - "$work/old" "$work/new" "$k" <<'PY' || status=1
@@ -68,7 +68,7 @@ def read(path):
             return [x for x in lines if x.get("event") != "start"]
         except ValueError:
             return plain(json.loads(data))
-    if ".safetensors" in path:  # a state: its scalars have seconds of evaluations, and a hash over them
+    if ".safetensors" in path:  # a resume state: its scalars contain seconds, and a hash of them
         n = int.from_bytes(data[:8], "little")
         head = json.loads(data[8:8 + n])
         meta = {k: plain(json.loads(v)) if v.startswith("{") else v for k, v in head.pop("__metadata__", {}).items() if k != "sha256"}

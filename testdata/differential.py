@@ -1,4 +1,5 @@
-"""Write small safetensors files, good and spoilt, with what the Rust library makes of each, for a comparison with ptune.
+"""Write small safetensors files, valid and damaged, with what the Rust library reads from each. A test
+compares ptune with it.
 
     V/bin/python testdata/differential.py [--files 1000] [--seed N] OUT.jsonl       (needs safetensors)
 """
@@ -24,7 +25,7 @@ def tensors(r):
 
 
 def spoil(r, pairs):
-    """Change what one tensor says of itself."""
+    """Damage the description of one tensor."""
     name, t = r.choice(pairs)
     key = r.choice(["dtype", "shape", "data_offsets"])
     what = r.randrange(12)
@@ -56,7 +57,7 @@ def spoil(r, pairs):
 
 
 def text(r, pairs):
-    """The header as JSON, written in one of the ways that JSON can be written."""
+    """The header as JSON, in one of several spellings."""
     ascii, space = r.random() < 0.5, r.choice(["", "", "", " ", "\n", "\t"])
     dump = lambda v: json.dumps(v, ensure_ascii=ascii, separators=("," + space, ":" + space))
     fields = [dump(k) + ":" + space + dump(v) for k, v in pairs]
@@ -75,7 +76,7 @@ def file(r):
             try:
                 spoil(r, pairs)
             except (KeyError, TypeError, IndexError):
-                pass  # it is spoilt already
+                pass  # already damaged
     header = text(r, pairs)
     if r.random() < 0.3:
         header += b" " * r.randrange(9)

@@ -1,11 +1,16 @@
-"""Prompts between ptune and PEFT, both ways, and as vocabulary of their base.
+"""Check prompts exported to PEFT, imported from PEFT, and written into the vocabulary of a base model.
 
     V/bin/python testdata/exchange.py bin/ptune [--seed N]
 
-For bases with the demo's tokenizer (tied, untied, with scaled embeddings, with biased logits, with positions of their own) ptune trains a few steps.
-Then, against transformers and PEFT: PEFT loads the exported adapter and gives the same greedy ids; what it saves again has the same
-bytes, and so has what ptune imports of it; a P_TUNING adapter gives PEFT's ids; the base with the prompt in its vocabulary gives the
-adapter's logits and greedy ids from ordinary text. Exits with 1 where something differs.
+ptune trains a few steps on several base models with the demo's tokenizer: tied and untied heads, scaled
+embeddings, biased logits, learned positions. Then, with transformers and PEFT:
+
+- PEFT loads the exported adapter and generates the same greedy ids;
+- the adapter that PEFT saves again has the same bytes, and imported into ptune the same values;
+- a P_TUNING adapter imported into ptune generates PEFT's greedy ids;
+- the base model with the prompt in its vocabulary computes the adapter's logits and greedy ids from text.
+
+Exits with 1 if anything differs.
 """
 import argparse, json, os, subprocess, sys, tempfile, warnings
 
@@ -25,7 +30,7 @@ transformers.logging.disable_progress_bar()
 
 
 def bases(work):
-    """Directories of bases that take the demo's tokenizer, in F32."""
+    """Yield (name, model) for base models in F32 that use the demo's tokenizer."""
     model = AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32)
     sizes = dict(vocab_size=1901, hidden_size=48, intermediate_size=56, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=3, head_dim=16,
                  max_position_embeddings=256, bos_token_id=None, eos_token_id=0, pad_token_id=None, initializer_range=0.2)
@@ -36,7 +41,7 @@ def bases(work):
     untied.lm_head.weight.data += 0.02 * torch.randn_like(untied.lm_head.weight)
     yield "demo, untied", untied
     for kind in "Gemma", "Granite", "Phi", "GPT2", "Bloom", "OPT":
-        sizes["vocab_size"] = 1901 if kind in ("Gemma", "GPT2", "Bloom") else 1837  # with spare rows for the prompt, or none
+        sizes["vocab_size"] = 1901 if kind in ("Gemma", "GPT2", "Bloom") else 1837  # with or without spare rows for the prompt
         more = dict(Gemma={}, Granite=dict(embedding_multiplier=3.0), Phi={}, GPT2=dict(n_embd=48, n_layer=2, n_head=3), Bloom={}, OPT=dict(ffn_dim=56))[kind]
         yield kind.lower(), AutoModelForCausalLM.from_config(getattr(transformers, kind + "Config")(**sizes | more))
 
@@ -65,7 +70,7 @@ def main():
         return done.stdout
 
     def continued(prompt, base):
-        """ptune's greedy ids; it stops at the end token, so they may be fewer."""
+        """ptune's greedy ids. ptune stops at the end token, so there may be fewer than N."""
         return [json.loads(x)["ids"] for x in run("generate", "--prompt", prompt, "--model", base, "--json", "--max-tokens", str(N), *TEXTS).splitlines()]
 
     def same(ours, theirs):
@@ -101,20 +106,20 @@ def main():
             text = open(os.path.join(served, "prompt.txt")).read()
             tok2, model2 = AutoTokenizer.from_pretrained(served), AutoModelForCausalLM.from_pretrained(served, dtype=torch.float32).eval()
             ids2 = [tok2(text + t, add_special_tokens=False, return_tensors="pt").input_ids for t in TEXTS]
-            real = min(model.config.vocab_size, ids2[0][0, 0].item())  # the base's own ids; a tied head makes logits for the others, too
+            real = min(model.config.vocab_size, ids2[0][0, 0].item())  # ids of the base model; a tied head also has logits for the prompt's ids
             with torch.no_grad():
                 gap = max((peft(input_ids=x).logits[0, 7:, :real] - model2(input_ids=y).logits[0, 7:, :real]).abs().max().item() for x, y in zip(ids, ids2))
             check(f"{name}: ids of the text to serve", all(y[0, 7:].tolist() == x[0].tolist() for x, y in zip(ids, ids2)))
             check(f"{name}: logits of the served base differ by {gap:.1e}", gap < 1e-4)
             theirs = [greedy(model2, x) for x in ids2]
-            known = [next((j for j, i in enumerate(x) if i >= real), N) for x in ours]  # a base of random weights may continue with a spare row, which is the prompt's now
+            known = [next((j for j, i in enumerate(x) if i >= real), N) for x in ours]  # a model with random weights may generate a spare id, which now belongs to the prompt
             check(f"{name}: greedy ids of the served base", all(x[:k] == y[:k] if k < N else same([x], [y]) for x, y, k in zip(ours, theirs, known)) and any(known))
 
             tuned = get_peft_model(fresh(), PromptEncoderConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=7, encoder_hidden_size=16))
             tuned.eval().save_pretrained(adapter + "-ptuning")
             run("import", adapter + "-ptuning", "-o", st + ".ptuning")
             check(f"{name}: greedy ids behind a P_TUNING adapter", same(continued(st + ".ptuning", base), [greedy(tuned, x) for x in ids]))
-            print(f"{name}: adapter, vocabulary (logits within {gap:.1e}) and P_TUNING compared")
+            print(f"{name}: adapter, vocabulary (logits within {gap:.1e}) and P_TUNING checked")
     sys.exit(1 if wrong else 0)
 
 

@@ -1,6 +1,8 @@
 #!/bin/sh
-# fuzz.sh DIR FUZZER TIME WORKERS: run one fuzzer. Go's own deadline is sometimes taken for a failure of the fuzzer; a run that fails
-# without an input that made it fail is run once more.
+# Runs one fuzzer. Go sometimes reports its own deadline as a failure of the fuzzer. A run that fails
+# without a failing input is therefore repeated once.
+#
+#   sh testdata/fuzz.sh DIR FUZZER TIME WORKERS
 run() { "${GO:-go}" test -run '^$' -fuzz "^$2\$" -fuzztime "$3" -fuzzminimizetime 20x -parallel "$4" "./$1" >"$log" 2>&1; }
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -1,4 +1,5 @@
-"""Have huggingface_hub find the model that ptune pull wrote, and ptune find the one that huggingface_hub wrote, from a hub on loopback.
+"""Check that huggingface_hub finds a model that `ptune pull` downloaded, and that ptune finds a model that
+huggingface_hub downloaded. A small hub on loopback serves the built-in model.
 
     V/bin/python testdata/hub.py bin/ptune
 """
@@ -54,4 +55,4 @@ with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as the
     assert [r.repo_id for r in info.repos] == ["org/demo"] and not info.warnings, info
     wrote = snapshot_download("org/demo", cache_dir=theirs, endpoint=endpoint)
     assert os.path.samefile(run(theirs, "pull", "org/demo", "--quiet", HF_HUB_OFFLINE="1"), wrote)
-print("huggingface_hub and ptune find what the other wrote")
+print("huggingface_hub and ptune read each other's cache")

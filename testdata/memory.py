@@ -1,6 +1,7 @@
-"""Compare the memory that `train --dry-run` says a run takes with what it took, over thirty shapes of models and batches.
+"""Compare the memory estimate of `train --dry-run` with the measured peak, for thirty shapes of models and
+batches, and write docs/memory.json.
 
-    V/bin/python testdata/memory.py bin/ptune          (needs PyTorch and transformers to make the models; writes docs/memory.json)
+    V/bin/python testdata/memory.py bin/ptune          (needs PyTorch and transformers to make the models)
 """
 import itertools, json, os, random, shutil, subprocess, sys, tempfile
 
@@ -37,10 +38,10 @@ with tempfile.TemporaryDirectory() as work:
         with open(path, "w") as f:
             json.dump(task, f)
         run = lambda *args: json.loads(subprocess.run([exe, "train", "--config", path, "--json", "--quiet", *args], check=True, stdout=subprocess.PIPE, text=True).stdout)
-        said, took = run("--dry-run")["memory_bytes"], run()["peak_memory_bytes"]
-        results.append(dict(hidden=hidden, layers=layers, batch=batch, length=length, recompute=recompute, said_mb=said >> 20, took_mb=took >> 20, ratio=round(said / took, 3)))
+        estimate, peak = run("--dry-run")["memory_bytes"], run()["peak_memory_bytes"]
+        results.append(dict(hidden=hidden, layers=layers, batch=batch, length=length, recompute=recompute, estimated_mb=estimate >> 20, measured_mb=peak >> 20, ratio=round(estimate / peak, 3)))
         print(results[-1], flush=True)
 ratios = [x["ratio"] for x in results]
-print(f"{len(results)} shapes: said/took is {min(ratios)} to {max(ratios)}")
+print(f"{len(results)} shapes: estimate / measured peak is {min(ratios)} to {max(ratios)}")
 with open(os.path.join(HERE, "../docs/memory.json"), "w") as f:
     json.dump(results, f, indent=1)

@@ -1,4 +1,7 @@
-"""Write internal/data/testdata/rows.parquet as pandas and datasets do, by pyarrow:  V/bin/python testdata/parquet.py  (needs pyarrow)."""
+"""Write internal/data/testdata/rows.parquet with pyarrow, as pandas and datasets do.
+
+    V/bin/python testdata/parquet.py        (needs pyarrow)
+"""
 import os
 
 import pyarrow as pa

@@ -1,11 +1,13 @@
-"""Train the same soft prompt with PEFT and with ptune, in turn, and compare numbers, time and memory.
+"""Train the same soft prompt with PEFT and with ptune, and compare numbers, time and memory.
 
     python testdata/peer.py bin/ptune [--model DIR] [--rows FILE.jsonl] [--steps 10] [--batch 16] [--rounds 1] [--seed N]
 
-Rows are {"input": …, "target": …}. Without --model it is the embedded base on the demo's rows. Both begin from one
-adapter that PEFT saved, take the rows in the file's order with torch's AdamW at a constant rate, and are right-padded or
-unpadded. Exits with 1 if a loss differs by more than 1e-4 of the largest (a loss near zero
-has few digits left in f32) or the last prompts by more than 1e-2 of the largest value.
+Rows are {"input": …, "target": …}. The default is the built-in model with the demo's rows. Both programs
+start from the same adapter, saved by PEFT, and read the rows in file order, with AdamW at a constant
+rate. PEFT's batches are right-padded.
+
+Exits with 1 if a loss differs by more than 1e-4 of the largest loss (a loss near zero has few correct
+digits in f32), or the final prompts by more than 1e-2 of the largest value.
 """
 import argparse, json, os, random, statistics, subprocess, sys, tempfile, time
 
@@ -14,7 +16,7 @@ RATE, TOKENS = 0.03, 16
 
 
 def peft(a):
-    """The peer's run, in a process of its own; prints JSON. It begins and ends as a script of PEFT's users would."""
+    """Train with PEFT as a user's script would, in a process of its own, and print the results as JSON."""
     import torch
     from peft import PeftModel, PromptTuningConfig, TaskType, get_peft_model
     from tokenizers import Tokenizer
@@ -22,7 +24,7 @@ def peft(a):
     torch.set_num_threads(2)
     torch.manual_seed(a.seed)
     base = AutoModelForCausalLM.from_pretrained(a.model, dtype=getattr(torch, a.dtype))
-    if a.start:  # only make the adapter that both begin from, at the scale of the embedding
+    if a.start:  # only make the adapter that both start from, at the scale of the embedding
         m = get_peft_model(base, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=TOKENS))
         m.prompt_encoder.default.embedding.weight.data *= base.get_input_embeddings().weight.std()
         m.save_pretrained(a.start)
@@ -52,7 +54,7 @@ def peft(a):
 
 
 def ptune(a, work, *flags):
-    """ptune's run on the same rows from the same adapter."""
+    """Train with ptune on the same rows from the same adapter."""
     from safetensors.torch import load_file
     task = dict(model=a.model, prompt=dict(tokens=TOKENS, init="file", file=a.adapter),
                 data=dict(train=a.rows, input="{input}", target="{target}", max_tokens=100000),
@@ -104,16 +106,16 @@ def main():
             ours.append(ptune(a, work))
         loss = max(abs(x - y) for x, y in zip(ours[0]["losses"], theirs[0]["losses"])) / max(theirs[0]["losses"])
         last = max(abs(x - y) for x, y in zip(ours[0]["last"], theirs[0]["last"])) / max(map(abs, theirs[0]["last"]))
-        print(f"losses of {a.steps} steps differ by at most {loss:.1e} of the largest, the last prompts by {last:.1e} of their largest value")
+        print(f"the losses of {a.steps} steps differ by at most {loss:.1e} of the largest loss, the final prompts by {last:.1e} of the largest value")
         seconds = lambda runs: [statistics.median(r["seconds"][1:] or r["seconds"]) for r in runs]
         t, o = seconds(theirs), seconds(ours)
         ratios = sorted(x / y for x, y in zip(t, o))
         memory = statistics.median(r["peak"] for r in theirs) / statistics.median(r["peak"] for r in ours)
-        print(f"PEFT  {statistics.median(t):.3f} s a step, peak {statistics.median(r['peak'] for r in theirs) / 2**20:.0f} MiB")
-        print(f"ptune {statistics.median(o):.3f} s a step, peak {statistics.median(r['peak'] for r in ours) / 2**20:.0f} MiB")
+        print(f"PEFT  {statistics.median(t):.3f} s per step, peak {statistics.median(r['peak'] for r in theirs) / 2**20:.0f} MiB")
+        print(f"ptune {statistics.median(o):.3f} s per step, peak {statistics.median(r['peak'] for r in ours) / 2**20:.0f} MiB")
         print(f"ptune is {statistics.median(ratios):.2f} [{ratios[0]:.2f}-{ratios[-1]:.2f}] times as fast, with 1/{memory:.2f} of the memory ({a.rounds} rounds in turn)")
         if loss > 1e-4 or last > 1e-2:
-            sys.exit("the numbers are not equal")
+            sys.exit("the numbers differ by more than the tolerance")
 
 
 if __name__ == "__main__":

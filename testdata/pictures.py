@@ -1,6 +1,7 @@
-"""Make the README's pictures: docs/run.svg, the terminal in the middle of a real run, and docs/report.png, the head of its report.
+"""Make the README's pictures: docs/run.svg, the terminal during a real run, and docs/report.png, the top of
+its report.
 
-    python3 testdata/pictures.py bin/ptune          (needs chromium for the second)
+    python3 testdata/pictures.py bin/ptune          (docs/report.png needs chromium)
 """
 import fcntl, html, os, pty, re, shutil, struct, subprocess, sys, tempfile, termios
 
@@ -9,7 +10,7 @@ ROOT, exe = os.path.dirname(HERE), os.path.abspath(sys.argv[1])
 
 
 def terminal(args, until):
-    """The screen of a command on a terminal when a line of it matches until, as lines."""
+    """Run a command on a terminal. Return the lines on the screen when one of them matches until."""
     pid, fd = pty.fork()
     if pid == 0:
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 110, 0, 0))
@@ -19,7 +20,7 @@ def terminal(args, until):
     try:
         while more := os.read(fd, 4096):
             raw += more
-    except OSError:  # the end, on Linux
+    except OSError:  # end of output, on Linux
         pass
     os.waitpid(pid, 0)
     lines = [""]
@@ -32,7 +33,7 @@ def terminal(args, until):
     return lines
 
 
-# The bar is shown every 0.1 s: the first one in the nineties of the steps.
+# The bar is drawn every 0.1 s. Stop at the first one between steps 90 and 99.
 lines = ["$ ptune train --config configs/sentiment.yaml"] + terminal(["train", "--config", "configs/sentiment.yaml"], r"] +9\d/200")
 width, height = 8.43 * max(map(len, lines)) + 40, 19 * len(lines) + 28
 with open(os.path.join(ROOT, "docs/run.svg"), "w") as f:

@@ -1,14 +1,21 @@
-"""Measure the prompts that ptune's defaults give beside those of PEFT's grid: the tables of docs/quality.md.
+"""Compare prompts trained with ptune's defaults and with a grid of PEFT settings, for docs/quality.md.
 
     V/bin/python testdata/quality.py bin/ptune [TASK...] [--results docs/quality.json] [--page docs/quality.md]
 
-Tasks: sentiment, topic, letters (the topic by an arbitrary letter) and both (topic and sentiment by one of twelve letters) on the embedded base;
-spam and snips on the real model that PTUNE_SHARED (../shared) has. ptune trains with its defaults, with half of the steps, and with one setting
-changed at a time, five seeds each; the five prompts of its defaults also vote as an ensemble. PEFT trains with RANDOM, SAMPLE_VOCAB and TEXT starts and six rates, two seeds, by the script its documents show: AdamW and
-a linear schedule; its best cell gets three seeds more. Steps, batches and rows are the same. All prompts are measured by `ptune eval` on held-out
-rows. Cells that --results has are not measured again, so a stopped run goes on.
+Four tasks use the built-in model: sentiment, topic, letters (an arbitrary letter for each topic) and both
+(an arbitrary letter for each topic and sentiment). Two tasks use a real model in the folder PTUNE_SHARED
+(default ../shared): spam and snips.
+
+ptune trains with its defaults, with half the steps, and with one setting changed at a time, five seeds
+each. The five prompts of the defaults also vote as an ensemble. PEFT trains as in its documentation,
+with AdamW and a linear schedule: RANDOM, SAMPLE_VOCAB and TEXT initialisation, six learning rates, two
+seeds; its best cell gets three more seeds. Steps, batches and rows are the same for both. `ptune eval`
+measures all prompts on held-out rows.
+
+Cells that are in --results are not measured again, so an interrupted run continues. If all cells are
+there, the page is written again with its old date.
 """
-import argparse, datetime, json, os, random, shutil, statistics, subprocess, sys, tempfile, time, warnings
+import argparse, datetime, json, os, random, re, shutil, statistics, subprocess, sys, tempfile, time, warnings
 
 warnings.filterwarnings("ignore")
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -16,7 +23,7 @@ SHARED = os.environ.get("PTUNE_SHARED", os.path.join(HERE, "../../shared"))
 WORK = os.path.abspath(os.path.join(HERE, "../.bench/quality"))
 STARTS, RATES, SEEDS, TOKENS, BATCH = ["RANDOM", "SAMPLE_VOCAB", "TEXT"], [1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0], 5, 16, 16
 
-VARIANTS = {  # one setting of ptune changed at a time
+VARIANTS = {  # settings of ptune, changed one at a time
     "1 virtual token": dict(prompt__tokens=1), "4 virtual tokens": dict(prompt__tokens=4), "64 virtual tokens": dict(prompt__tokens=64),
     "init: vocab": dict(prompt__init="vocab"), "init: labels": dict(prompt__init="labels"), "init: random": dict(prompt__init="random"), "init: uniform": dict(prompt__init="uniform"),
     "reparametrise: mlp": dict(train__reparametrise="mlp"), "reparametrise: low_rank": dict(train__reparametrise="low_rank"),
@@ -29,7 +36,8 @@ def rows(path, list_):
 
 
 def tasks():
-    """name: (base, steps, input template, label names or None, init text); makes the rows."""
+    """Write the rows of all tasks. Return name: (base model, steps, input template, target template, label
+    names or None, initial text)."""
     demo = os.path.join(HERE, "../internal/demo")
     for name in "sentiment", "topic":
         os.makedirs(os.path.join(WORK, name), exist_ok=True)
@@ -79,7 +87,8 @@ class Bench:
         return self.measure(out)
 
     def trace(self, seed):
-        """Accuracy on the held-out rows at every twentieth of the steps of a run with the defaults: they decide nothing, for the last step is what counts."""
+        """Accuracy on the held-out rows after each twentieth of the steps, with the defaults. It does not
+        influence the run: the last step's prompt is used."""
         every = self.steps // 20
         self.ptune(seed, "trace.st", data__valid="test.jsonl", train__eval_every=every, train__patience=0)
         return [[e["step"], e["accuracy"]] for e in map(json.loads, open(os.path.join(self.dir, "run/events.jsonl"))) if e["event"] == "eval"]
@@ -119,7 +128,7 @@ class Bench:
             opt.step()
             plan.step()
             opt.zero_grad()
-        # the same file as ptune's, with other values, so that both are measured alike
+        # The same file as ptune's with other values, so that both are measured in the same way.
         with safe_open(os.path.join(self.dir, "p0.st"), "pt") as f:
             meta = f.metadata()
         values = m.prompt_encoder.default.embedding.weight.detach().clone()
@@ -130,7 +139,7 @@ class Bench:
 
 
 def good(runs):
-    """Accuracy first, then loss, both in the mean."""
+    """Sort key of a cell: mean accuracy, then mean loss."""
     return statistics.mean(r["accuracy"] for r in runs), -statistics.mean(r["loss"] for r in runs)
 
 
@@ -142,12 +151,14 @@ def main():
     p.add_argument("--page", default=os.path.join(HERE, "../docs/quality.md"))
     a = p.parse_args()
     results = json.load(open(a.results)) if os.path.exists(a.results) else {}
+    measured = []
 
     def cell(name, key, measure):
         got = results.setdefault(name, {})
         if key not in got:
             t = time.time()
             got[key] = measure()
+            measured.append(key)
             print(name, key, got[key], f"{time.time() - t:.1f} s", flush=True)
             with open(a.results, "w") as f:
                 json.dump(results, f, indent=1)
@@ -174,11 +185,11 @@ def main():
         for seed in range(2, SEEDS):
             start, rate = best.split()
             cell(name, f"{best} {seed}", lambda: b.peft(start, float(rate), seed))
-    page(a.page, results)
+    page(a.page, results, bool(measured))
 
 
-def page(path, results):
-    """Write the tables between the page's markers."""
+def page(path, results, measured):
+    """Write the tables between the page's markers, with today's date if something was measured."""
     cells = {name: {} for name in results}
     for name, got in results.items():
         for key, r in got.items():
@@ -188,24 +199,25 @@ def page(path, results):
         acc, loss = [r["accuracy"] for r in cells[name][c]], statistics.mean(r["loss"] for r in cells[name][c])
         return f"{statistics.mean(acc):.3f} [{min(acc):.3f}–{max(acc):.3f}], {loss:.3f}"
     def reached(name, best):
-        """The first step from which ptune's mean accuracy is at least that of PEFT's best cell after all steps."""
+        """The first step at which ptune's mean accuracy is at least that of PEFT's best cell after all steps."""
         traces = cells[name]["trace"]
         goal = statistics.mean(r["accuracy"] for r in cells[name][best])
         for points in zip(*traces):
             if statistics.mean(a for _, a in points) >= goal:
                 return f"{points[0][0]} of {traces[0][-1][0]}"
         return f"not in {traces[0][-1][0]}"
-    out = ["| task | ptune's defaults | in half the steps | steps to PEFT's best | PEFT's best cell of 18 | which | PEFT, TEXT at 1e-3 | PEFT's median cell |", "|---|---|---|---|---|---|---|---|"]
+    out = ["| task | ptune's defaults | half the steps | steps to PEFT's best | PEFT's best cell of 18 | its settings | PEFT, TEXT at 1e-3 | PEFT's median cell |", "|---|---|---|---|---|---|---|---|"]
     for name in results:
         grid = sorted((c for c in cells[name] if c.split()[0] in STARTS), key=lambda c: good(cells[name][c]))
         out.append(f"| {name} | {show(name, 'ptune')} | {show(name, 'half')} | {reached(name, grid[-1])} | {show(name, grid[-1])} | {grid[-1]} | {show(name, 'TEXT 0.001')} | {show(name, grid[len(grid) // 2])} |")
-    out += ["", "One setting changed at a time, and the vote of the five prompts of the defaults:", "", "| | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
+    out += ["", "With one setting changed at a time, and the vote of the five prompts of the defaults (ensemble):", "", "| | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
     for row in ["ptune", "ensemble", *VARIANTS]:
         out.append(f"| {'defaults' if row == 'ptune' else row} | " + " | ".join(show(name, row) for name in results) + " |")
     out.append("")
-    out.append(f"Accuracy on 400 held-out rows, mean [least–most] over seeds, and the loss of the target's tokens. Measured {datetime.date.today()}.")
     with open(path) as f:
         text = f.read()
+    date = datetime.date.today() if measured else re.search(r"Measured (\S+)\.\n<!-- end", text).group(1)
+    out.append(f"Accuracy on 400 held-out rows, mean [lowest–highest] over seeds, then the loss of the target's tokens. Measured {date}.")
     before, rest = text.split("<!-- figures -->\n")
     with open(path, "w") as f:
         f.write(before + "<!-- figures -->\n" + "\n".join(out) + "\n<!-- end -->" + rest.split("<!-- end -->")[1])

@@ -1,4 +1,5 @@
-"""Make this folder's adapters with PEFT, of the base golden/llama-gqa-tied-f32: what ptune imports, writes again or refuses.
+"""Make the adapters of this folder with PEFT, for the model golden/llama-gqa-tied-f32. ptune imports and
+exports some and refuses the others.
 
     V/bin/python testdata/adapters/make.py        (torch==2.15.0 transformers==5.23.0 peft==0.21.2)
 """

@@ -1,7 +1,7 @@
-"""Render conversations by chat templates with transformers, as goldens of internal/chat.
+"""Render conversations with chat templates in transformers, as goldens of internal/chat.
 
-    V/bin/python testdata/chat/make.py testdata/chat/goldens.json                  (the templates of this folder)
-    V/bin/python testdata/chat/make.py .bench/chat.json DIR …                      (all .jinja files and tokenizer_config.json below DIR)
+    V/bin/python testdata/chat/make.py testdata/chat/goldens.json                  (templates of this folder)
+    V/bin/python testdata/chat/make.py .bench/chat.json DIR …                      (all .jinja and tokenizer_config.json files below DIR)
 """
 import glob, json, os, sys
 
@@ -42,7 +42,7 @@ def sources(folders):
 def render(template, messages, begin):
     try:
         return template.render(messages=messages, tools=None, documents=None, add_generation_prompt=begin, **TOKENS)
-    except Exception:  # the template refuses the conversation, by raise_exception or by what it reads
+    except Exception:  # the template refuses the conversation or fails on it
         return None
 
 
@@ -50,7 +50,7 @@ out, folders = sys.argv[1], sys.argv[2:] or [HERE]
 goldens = []
 for name, source in sources(folders):
     template = _compile_jinja_template(source)
-    template.environment.globals.pop("strftime_now", None)  # ptune has no date: the same rows would be others tomorrow
+    template.environment.globals.pop("strftime_now", None)  # ptune gives templates no date, so that the same rows give the same tokens tomorrow
     cases = [dict(messages=c, begin=begin, text=render(template, c, begin)) for c in CONVERSATIONS for begin in (False, True)]
     goldens.append(dict(name=name, source=source, cases=cases))
 with open(out, "w") as f:

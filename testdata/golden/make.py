@@ -1,12 +1,15 @@
-"""Make the goldens of this folder with transformers and PEFT: tiny random models, and what they compute.
+"""Make the goldens of this folder with transformers and PEFT: tiny random models and their results.
 
-    V/bin/python testdata/golden/make.py [NAME...]                    (torch==2.15.0 transformers==5.23.0 peft==0.21.2)
-    V/bin/python testdata/golden/make.py --out DIR --seed N [NAME...]   others, for a live comparison; a NAME may be a model_type
+    V/bin/python testdata/golden/make.py [NAME...]           (torch==2.15.0 transformers==5.23.0 peft==0.21.2)
+    V/bin/python testdata/golden/make.py --out DIR --seed N [NAME...]
 
-Each folder is a model directory with golden.json (rows of different lengths, the greedy continuation) and
-golden.safetensors: the prompt, the logits that predict each target, the gradient of the mean loss, and the losses and the
-last prompt of ten AdamW steps (torch's; learning rate 0.05, no weight decay). Batches are right-padded: PEFT's left-padded ones are
-wrong for rotary models. BF16 and F16 files are computed in float32, as ptune does.
+The second form makes other models for a live comparison. A NAME is a folder's name or a model_type.
+
+Each folder is a model directory with two more files. golden.json has rows of different lengths and their
+greedy continuations. golden.safetensors has the prompt, the logits that predict each target, the gradient
+of the mean loss, and the losses and the final prompt of ten steps with torch's AdamW (learning rate 0.05,
+no weight decay). Batches are right-padded, because PEFT's left-padded batches are wrong for models with
+rotary positions. BF16 and F16 files are computed in float32, as in ptune.
 """
 import argparse, json, os, random, shutil
 
@@ -33,12 +36,12 @@ REWRITE = {}
 
 
 def forget(*keys):
-    """The config.json of a checkpoint that is older than these keys."""
+    """Remove keys from config.json, as in a checkpoint older than these keys."""
     return lambda c: [c.pop(k) for k in keys]
 
 
 def old_rope(c, theta="rope_theta", part="partial_rotary_factor", scaling="rope_type"):
-    """Rotary positions as checkpoints had them before transformers 5."""
+    """Write rotary settings as in checkpoints from before transformers 5."""
     r = c.pop("rope_parameters")
     c[theta] = r.pop("rope_theta")
     if "partial_rotary_factor" in r:
@@ -55,7 +58,7 @@ def old_gemma3(c):
 
 
 def more(name, kind, dtype=torch.float32, rewrite=None, **options):
-    """Another model of odd sizes; kind names its config class, rewrite makes its config.json one of an older transformers."""
+    """Add a model with odd sizes. kind names its config class; rewrite makes its config.json an older one."""
     REWRITE[name] = rewrite
     base = dict(vocab_size=99, hidden_size=40, intermediate_size=56, num_hidden_layers=2, num_attention_heads=5, max_position_embeddings=64,
                 bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.2)
@@ -110,7 +113,7 @@ P, BATCHES, STEPS, RATE, GREEDY = 5, 2, 10, 0.05, 40
 
 
 def rows(r):
-    """Ragged rows of (ids, how many of them are input); the first two begin alike."""
+    """Rows of different lengths, each (ids, number of input ids). The first two share a prefix."""
     out, stem = [], [r.randrange(3, 99) for _ in range(7)]
     for i in range(4):
         ids = (stem if i < 2 else []) + [r.randrange(3, 99) for _ in range(r.randrange(2, 9))]
@@ -132,7 +135,7 @@ def make(name, config, dtype, shard, folder=HERE, seed=0):
     torch.manual_seed(seed)
     r = random.Random(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    for n, w in model.named_parameters():  # norms and biases start at one and zero, where mistakes do not show
+    for n, w in model.named_parameters():  # norms and biases start at one and zero, which would hide mistakes
         if w.dim() == 1:
             w.data += 0.3 * torch.randn_like(w)
     model.to(dtype).save_pretrained(out, **(dict(max_shard_size=shard) if shard else {}))
@@ -185,6 +188,6 @@ if __name__ == "__main__":
     a = p.parse_args()
     chosen = [n for n, m in MODELS.items() if not a.names or n in a.names or m[0].model_type in a.names]
     if not chosen:
-        p.error("no golden and no model_type is called " + ", ".join(a.names))
+        p.error("no golden or model_type is named " + ", ".join(a.names))
     for name in chosen:
         make(name, *MODELS[name], a.out, a.seed)

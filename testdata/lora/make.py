@@ -1,10 +1,13 @@
-"""Make the goldens of this folder with transformers and PEFT: what the tiny models of ../golden compute when a LoRA or all of their weights are trained.
+"""Make the goldens of this folder with transformers and PEFT: LoRA and full fine-tuning of the tiny models
+in ../golden.
 
-    V/bin/python testdata/lora/make.py [NAME...]                    (torch==2.15.0 transformers==5.23.0 peft==0.21.2)
+    V/bin/python testdata/lora/make.py [NAME...]             (torch==2.15.0 transformers==5.23.0 peft==0.21.2)
 
-Each folder is a PEFT adapter with random A and B, and golden.safetensors: the logits that predict each target, the gradient of the mean loss
-with respect to each A and B, the losses of ten AdamW steps (0.01, no weight decay) and what A and B are then; and of full fine-tuning the
-gradients, those of matrices times sin(1), sin(2), …, and the losses of ten steps (0.001). Rows and batches are those of ../golden.
+Each folder is a PEFT adapter with random A and B, and golden.safetensors. For LoRA it has the logits that
+predict each target, the gradient of the mean loss for each A and B, the losses of ten AdamW steps
+(learning rate 0.01, no weight decay), and A and B after them. For full fine-tuning it has the gradients
+(a matrix's gradient is multiplied by the vector sin(1), sin(2), … to keep the file small) and the losses of
+ten steps (learning rate 0.001). Rows and batches are those of ../golden.
 """
 import json, os, shutil, sys
 

@@ -1,7 +1,9 @@
-"""Write the ids that transformers gives random texts, for a live comparison: golden.json and the tokenizers go to OUT. tokenizer.json is taken
-at its word (PreTrainedTokenizerFast); docs/models.md says where AutoTokenizer does not.
+"""Write golden.json and tokenizers to OUT, for a live comparison: random texts and their ids in transformers.
 
-    V/bin/python testdata/tokenizers/live.py [--texts 2000] [--seed N] OUT [DIR...]      (DIR: a model's directory; default: all beside this file)
+    V/bin/python testdata/tokenizers/live.py [--texts 2000] [--seed N] OUT [DIR...]
+
+DIR is a directory with tokenizer.json; the default is every folder beside this script. The ids are those of
+PreTrainedTokenizerFast, which follows tokenizer.json. docs/models.md says where AutoTokenizer does not.
 """
 import argparse, glob, json, os, random, shutil
 

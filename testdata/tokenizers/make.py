@@ -1,4 +1,4 @@
-"""Make the tokenizers of this folder with Hugging Face's tokenizers, and golden.json: the ids that transformers gives texts with them.
+"""Make the tokenizers of this folder, and golden.json: texts and their ids in transformers.
 
     V/bin/python testdata/tokenizers/make.py        (transformers==5.23.0 and the tokenizers it installs)
 """
@@ -20,13 +20,13 @@ def byte_level():
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     t.decoder = decoders.ByteLevel()
     t.train_from_iterator(TRAIN, trainers.BpeTrainer(vocab_size=330, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
-    t.enable_truncation(4)  # a file may ask for it; ptune must not cut
+    t.enable_truncation(4)  # a file may ask for truncation; ptune must ignore it
     t.enable_padding(length=12)
     return t
 
 
 def sentencepiece():
-    """BPE over ▁-marked words with byte fallback and a BOS template, as Llama 2's."""
+    """As in Llama 2: BPE on words marked with ▁, with byte fallback and a BOS template."""
     t = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     t.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     t.train_from_iterator(TRAIN, trainers.BpeTrainer(vocab_size=340, special_tokens=["<unk>", "<s>", "</s>"] + ["<0x%02X>" % b for b in range(256)], show_progress=False))
@@ -41,7 +41,7 @@ def sentencepiece():
 
 
 def nfc():
-    """Byte-level BPE behind NFC and a splitting pattern, as Qwen 2's."""
+    """As in Qwen 2: byte-level BPE after NFC and a splitting pattern."""
     t = Tokenizer(models.BPE())
     t.normalizer = normalizers.NFC()
     words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -52,7 +52,8 @@ def nfc():
 
 
 def added():
-    """Byte-level BPE with runs of spaces and other added tokens, as Pythia's, and a BOS behind a byte-level post-processor, as Llama 3's."""
+    """Byte-level BPE with added tokens, some of them runs of spaces, as in Pythia, and BOS after a
+    byte-level post-processor, as in Llama 3."""
     t = Tokenizer(models.BPE(ignore_merges=True))
     t.normalizer = normalizers.NFC()
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -65,7 +66,7 @@ def added():
 
 
 def unigram():
-    """Unigram over ▁-marked words, NFKC before it, as XLM-R's and T5's."""
+    """As in XLM-R and T5: Unigram on words marked with ▁, after NFKC."""
     t = Tokenizer(models.Unigram())
     t.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
     t.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
@@ -75,7 +76,7 @@ def unigram():
 
 
 def metaspace(scheme):
-    """BPE with byte fallback; a text's first word is marked (first), or only spaces are (never, as Gemma's)."""
+    """BPE with byte fallback. Scheme first marks the first word of a text; never, as in Gemma, only spaces."""
     t = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     if scheme == "never":
         t.normalizer = normalizers.Replace(" ", "▁")
