@@ -41,7 +41,7 @@ def tables(machine, results):
     for r in results.values():
         commit, _, versions = r["versions"].removeprefix("ptune ").partition(", ")
         runs.setdefault((r["date"], versions), set()).add(commit)
-    return out + [""] + ["Measured on %s, %s; ptune %s; %s." % (date, machine, ", ".join(sorted(commits)), versions)
+    return out + [""] + ["Measured on %s, %s;\nptune %s; %s." % (date, machine, ", ".join(sorted(commits)), versions)
                          for (date, versions), commits in sorted(runs.items())]
 
 
@@ -61,7 +61,7 @@ def operators(kinds, peak, bandwidth):
     lines = ["", "| operators in a step: 16 texts of 20 tokens, SmolLM2-135M f32 | ms | GFLOP | GFLOP/s, share of the peak | MB read and written |", "|---|---|---|---|---|"]
     for kind, (ms, g, mb) in kinds.items():
         lines.append("| %s | %.0f | %s | %s | %.0f |" % (kind, ms, "%.1f" % g if g else "", "%.0f, %.0f %%" % (g / ms * 1e3, 100 * g / ms * 1e3 / peak) if g else "", mb))
-    return lines + ["", "In the same run the peak of f32 multiply-adds was %.0f GFLOP/s on all threads, and weights were read at %.0f GB/s. The step took %.2f times as long as its FLOPs take at that peak." % (peak, bandwidth, total / 1e3 * peak / flops)]
+    return lines + ["", "In the same run the peak of f32 multiply-adds was %.0f GFLOP/s on all threads, and weights were read\nat %.0f GB/s. The step took %.2f times as long as its FLOPs take at that peak." % (peak, bandwidth, total / 1e3 * peak / flops)]
 
 
 def picture(machine, kinds, peak, bandwidth):

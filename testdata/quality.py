@@ -217,7 +217,7 @@ def page(path, results, measured):
     with open(path) as f:
         text = f.read()
     date = datetime.date.today() if measured else re.search(r"Measured (\S+)\.\n<!-- end", text).group(1)
-    out.append(f"Accuracy on 400 held-out rows, mean [lowest–highest] over seeds, then the loss of the target's tokens. Measured {date}.")
+    out.append(f"Accuracy on 400 held-out rows, mean [lowest–highest] over seeds, then the loss of the target's tokens.\nMeasured {date}.")
     before, rest = text.split("<!-- figures -->\n")
     with open(path, "w") as f:
         f.write(before + "<!-- figures -->\n" + "\n".join(out) + "\n<!-- end -->" + rest.split("<!-- end -->")[1])

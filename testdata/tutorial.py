@@ -9,26 +9,26 @@ SHARED = os.path.abspath(os.environ.get("PTUNE_SHARED", os.path.join(HERE, "../.
 exe = os.path.abspath(sys.argv[1])
 INTRO = """# From a file of rows to a prompt in CI
 
-Four sessions with real data files, in a directory that contains only a model and the files. The model
-writes children's stories and has 260,000 weights. It knows nothing of these tasks; it is used because it
-is small. The output is what the program printed. `python3 testdata/tutorial.py bin/ptune` runs the sessions
-and writes this page again.
+Four sessions with real data files, in a directory that contains only a model and the files. The
+model writes children's stories and has 260,000 weights. It knows nothing of these tasks; it is used
+because it is small. The output is what the program printed.
+`python3 testdata/tutorial.py bin/ptune` runs the sessions and writes this page again.
 """
 SESSIONS = [
     ("SMS spam: a TSV without a header", "sms_spam/sms.tsv",
-     "`init` finds that the file has no header, which column is the text, and that there are two labels. One row is\nlonger than the model's maximum, so `init` sets `on_too_long: cut_input`. `validate` warns about it.",
+     "`init` finds that the file has no header, which column is the text, and that there are two labels.\nOne row is longer than the model's maximum, so `init` sets `on_too_long: cut_input`.\n`validate` warns about it.",
      ["ptune init stories260K sms.tsv --output spam.yaml", "ptune validate spam.yaml", "ptune train --config spam.yaml --set train.steps=400 --set train.eval_every=100",
       "tail -n 300 sms.tsv > some.tsv", "ptune eval --prompt spam.st --data some.tsv --fail-under accuracy=0.85 --fail-under mcc=0.3"]),
     ("Banking questions: a CSV with CRLF and quotes, 77 labels", "banking77/train.csv",
-     "77 intents are too many for this model and 40 steps. The accuracy is below the gate, so the exit code is 3.",
+     "77 intents are too many for this model and 40 steps.\nThe accuracy is below the gate, so the exit code is 3.",
      ["ptune init stories260K train.csv --output banking.yaml", "head -n 120 train.csv > some.csv", "ptune data stats --config banking.yaml | head -n 8",
       "ptune train --config banking.yaml --set train.steps=40 --set train.eval_every=40 --set data.valid_fraction=0 --set data.valid=some.csv", "ptune eval --prompt banking.st --data some.csv --no-baseline --json --fail-under accuracy=0.5 > banking.json"]),
     ("Film reviews: a TSV whose quotation marks are text", "sst2/dev.tsv",
-     "The labels in the file are 0 and 1. Here the command line gives them names that the model should say.\nUsually these are in the task file.",
+     "The labels in the file are 0 and 1. Here the command line gives them names that the model should\nsay. Usually these are in the task file.",
      ["ptune init stories260K dev.tsv --output films.yaml", "ptune data show --config films.yaml --rows 1",
       "ptune train --config films.yaml --set 'data.labels={0: bad, 1: good}' --set train.steps=80 --set train.eval_every=40", "ptune eval --prompt films.st --data dev.tsv --fail-under accuracy=0.5"]),
     ("Complaints on Twitter: JSON lines with more fields than needed", "twitter_complaints/twitter_complaints_small.jsonl",
-     "Ten rows are too few to learn from. `init` takes the names of the labels from the field next to the numbers,\nand leaves out the field that contains the answer.",
+     "Ten rows are too few to learn from. `init` takes the names of the labels from the field next to\nthe numbers, and leaves out the field that contains the answer.",
      ["ptune init stories260K twitter_complaints_small.jsonl --output tweets.yaml", "ptune validate tweets.yaml --set data.valid_fraction=0.3", "ptune train --config tweets.yaml --set data.valid_fraction=0.3 --set train.steps=5",
       "ptune eval --prompt tweets.st --data twitter_complaints_small.jsonl --no-baseline"]),
 ]
