@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write the table of docs/models.md")
 
 const (
 	page     = "../../docs/models.md"
-	tableTop = "| checkpoint | says | logits | gradient | prompt after 10 steps | 40 tokens, greedy |\n|---|---|---|---|---|---|\n"
+	tableTop = "| checkpoint | model_type, weights | logits | gradient | prompt after 10 steps | 40 greedy tokens |\n|---|---|---|---|---|---|\n"
 )
 
 // The page says how near ptune is to transformers and PEFT for every golden: which rows it has, and what they are of, is compared
