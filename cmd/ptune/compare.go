@@ -279,7 +279,7 @@ func compareOne(ctx context.Context, path string, o compareOptions, s streams) e
 		return wrong{err}
 	}
 	if o.only != methodPrompt { // gradients of other weights are one more thing to go through for each part
-		c.ForestTokens = task.Train.MicroBatchTokens
+		c.PackedTokens = task.Train.MicroBatchTokens
 	}
 	if _, err := planRun(task, b, c, rows, false); err != nil {
 		return err
@@ -365,29 +365,21 @@ func (r *comparison) trainPrompt(ctx context.Context, file string) error {
 }
 
 func (r *comparison) tune(ctx context.Context, params []*model.Param, file string, save func() error) error {
-	t := train.Tuning{Config: r.c, Examples: r.rows.examples(), Grad: r.b.ParamGrad, Best: save, Tell: r.told}
-	n := 0
-	for _, p := range params {
-		t.Values, t.Grads = append(t.Values, p.Values), append(t.Grads, p.Grad)
-		n += len(p.Values)
-	}
-	t.Evaluate = func(ctx context.Context) ([]report.Eval, error) {
-		evals, err := r.rows.measure(ctx, r.b, nil, nil, r.task.Train.MicroBatchTokens)
-		for _, e := range evals {
-			r.tell(e)
+	job := train.Job{Config: r.c, Params: params, Examples: r.rows.examples(), Best: save, Tell: r.told}
+	if len(r.rows.valid) > 0 {
+		job.Evaluate = func(ctx context.Context, _ []float32) ([]report.Eval, error) {
+			return r.rows.measure(ctx, r.b, nil, nil, r.task.Train.MicroBatchTokens)
 		}
-		return evals, err
 	}
-	if len(r.rows.valid) == 0 {
-		t.Evaluate = func(context.Context) ([]report.Eval, error) {
-			return []report.Eval{{Loss: report.Number(-float64(len(r.steps)))}}, nil
-		} // the last is the best
-	}
-	steps, err := train.Tune(ctx, t)
+	result, err := train.Run(ctx, r.b, job)
 	if err != nil {
 		return err
 	}
-	return r.trained(steps, n, file)
+	n := 0
+	for _, p := range params {
+		n += len(p.Values)
+	}
+	return r.trained(result.Steps, n, file)
 }
 
 // trained notes what the training took and loads its best parameters, as another task's would be.

@@ -28,14 +28,15 @@ var mayImport = map[string]string{
 	"internal/generate":   "",
 	"internal/hub":        "files",
 	"internal/kernels":    "process",
-	"internal/model":      "arch batch files kernels ops tensorfile",
+	"internal/model":      "arch batch files kernels ops param tensorfile",
 	"internal/ops":        "kernels",
+	"internal/param":      "",
 	"internal/process":    "",
 	"internal/prompt":     "files tensorfile",
 	"internal/report":     "",
 	"internal/tensorfile": "files",
 	"internal/tokenize":   "",
-	"internal/train":      "batch report tensorfile",
+	"internal/train":      "batch param report tensorfile",
 }
 
 // onlyIn says which packages may import an outside library.

@@ -67,7 +67,7 @@ func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bo
 	p := plan{Steps: c.Steps, WeightBytes: b.WeightBytes()}
 	var largest *batch.Forest
 	most := 0
-	for step, f := range train.Forests(c, rows.examples()) {
+	for step, f := range train.PackedBatches(c, rows.examples()) {
 		if step == plannedSteps {
 			break
 		}
@@ -92,7 +92,7 @@ func planRun(task *config.Task, b *base, c train.Config, rows *taskRows, work bo
 		return p, nil
 	}
 	steps := 0
-	for step, f := range train.Forests(c, rows.examples()) {
+	for step, f := range train.PackedBatches(c, rows.examples()) {
 		if step == plannedSteps {
 			break
 		}

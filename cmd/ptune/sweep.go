@@ -270,7 +270,7 @@ func trainRuns(ctx context.Context, runs []*sweepRun, sw *config.Sweep, b *base,
 		h.At = rungs(mostSteps(runs), sw.Halving, sw.Rungs, runs[0].job.EvalEvery)
 	}
 	b.closeText()
-	_, errs := train.Together(ctx, b, jobs, h)
+	_, errs := train.RunTogether(ctx, b, jobs, h)
 	for i, err := range errs {
 		if errors.Is(err, train.ErrDiverged) { // that is a result, too
 			s.warn("%s: %v", left[i].name(), err)
@@ -307,7 +307,7 @@ func mostSteps(runs []*sweepRun) int {
 
 // planSweep fits the first step of all runs into memory.
 func planSweep(task *config.Task, b *base, jobs []train.Job) error {
-	forests := train.First(jobs)
+	forests := train.FirstBatches(jobs)
 	return b.fit(task, func() (rows int, bytes int64, err error) {
 		for _, f := range forests {
 			p, err := b.Plan(f)

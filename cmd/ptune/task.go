@@ -222,7 +222,7 @@ func runConfig(task *config.Task, b *base, rows *taskRows, start *prompt.Prompt)
 	t := task.Train
 	n := len(rows.train.Rows)
 	c := train.Config{
-		Steps: t.Steps, BatchSize: t.BatchSize, ForestTokens: max(packedTokens, t.MicroBatchTokens), VirtualTokens: task.Prompt.Tokens,
+		Steps: t.Steps, BatchSize: t.BatchSize, PackedTokens: max(packedTokens, t.MicroBatchTokens), VirtualTokens: task.Prompt.Tokens,
 		Optimizer:    train.OptimizerConfig{Name: t.Optimizer, Betas: t.Betas, WeightDecay: t.WeightDecay},
 		LearningRate: t.LearningRate.Value, Schedule: t.Schedule, Warmup: t.Warmup, ClipNorm: t.ClipNorm,
 		EvalEvery: t.EvalEvery, Patience: t.Patience, MinGain: t.MinGain,

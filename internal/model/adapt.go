@@ -11,14 +11,11 @@ import (
 	"ptune/internal/batch"
 	"ptune/internal/kernels"
 	"ptune/internal/ops"
+	"ptune/internal/param"
 )
 
-// Param is a tensor that is trained in place of a prompt, for comparisons: of a LoRA, or of the model itself.
-type Param struct {
-	Name         string // of the module in transformers and the weight in it
-	Shape        []int
-	Values, Grad []float32
-}
+// Param is what is trained in place of a prompt: a part of a LoRA or a weight of the model.
+type Param = param.Tensor
 
 // linears are all frozen products of the layers.
 func (m *Model) linears() []*arch.Linear {
@@ -63,11 +60,7 @@ func (p *params) of(name string, shape ...int) *Param {
 	if x := p.find[name]; x != nil {
 		return x
 	}
-	n := 1
-	for _, s := range shape {
-		n *= s
-	}
-	x := &Param{Name: name, Shape: shape, Values: make([]float32, n), Grad: make([]float32, n)}
+	x := param.New(name, shape...)
 	p.find[name], p.all = x, append(p.all, x)
 	return x
 }

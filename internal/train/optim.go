@@ -6,45 +6,55 @@ import (
 	"math"
 )
 
-// Optimizer changes values by their gradient.
+// Optimizer changes the values of one block by their gradient.
 type Optimizer interface {
 	Step(values, grad []float32, rate float64)
-	moments() (steps int, m []moments) // what it remembers
+	moments() (steps int, m []moments) // its state
 	restore(steps int, m []moments) error
 }
 
-// Optimizers lists the optimizers by the names of the task file.
+// Optimizers returns the task file's names of the optimizers.
 func Optimizers() []string { return []string{"adamw", "adafactor", "sgd"} }
 
-// OptimizerConfig is the task file's choice.
+var errMoments = errors.New("the optimizer's moments have another size")
+
+// OptimizerConfig is the task file's choice of an optimizer.
 type OptimizerConfig struct {
 	Name        string
 	Betas       [2]float64 // of adamw
 	WeightDecay float64
 }
 
-// NewOptimizer makes the optimizer for a matrix of values.
+// NewOptimizer returns an optimizer for a matrix of values.
 func NewOptimizer(c OptimizerConfig, rows, cols int) (Optimizer, error) {
 	n := rows * cols
 	switch c.Name {
 	case "adafactor":
 		return NewAdafactor(rows, cols, c.WeightDecay, rows >= minFactored && cols >= minFactored), nil
 	case "adamw":
-		return &AdamW{Beta1: c.Betas[0], Beta2: c.Betas[1], Eps: 1e-8, WeightDecay: c.WeightDecay, m: make([]float32, n), v: make([]float32, n)}, nil
+		return &AdamW{
+			Beta1: c.Betas[0], Beta2: c.Betas[1], Eps: 1e-8, WeightDecay: c.WeightDecay,
+			m: make([]float32, n), v: make([]float32, n),
+		}, nil
 	case "sgd":
 		return &SGD{WeightDecay: c.WeightDecay}, nil
 	}
 	return nil, fmt.Errorf("there is no optimizer %q", c.Name)
 }
 
-// AdamW is torch.optim.AdamW (Loshchilov and Hutter 2019), in its order of operations:
-// p ← p (1 − rate·λ); m ← m + (g − m)(1 − β1); v ← β2 v + (1 − β2) g²; p ← p − rate/(1 − β1ᵗ) · m / (√v/√(1 − β2ᵗ) + ε).
+// AdamW is torch.optim.AdamW (Loshchilov and Hutter 2019), with its order of operations:
+//
+//	p ← p (1 − rate·λ)
+//	m ← m + (g − m)(1 − β1)
+//	v ← β2 v + (1 − β2) g²
+//	p ← p − rate/(1 − β1ᵗ) · m / (√v/√(1 − β2ᵗ) + ε)
 type AdamW struct {
 	Beta1, Beta2, Eps, WeightDecay float64
 	m, v                           []float32
 	t                              int
 }
 
+// Step changes the values by their gradient.
 func (a *AdamW) Step(values, grad []float32, rate float64) {
 	a.t++
 	step := rate / (1 - math.Pow(a.Beta1, float64(a.t)))
@@ -53,7 +63,8 @@ func (a *AdamW) Step(values, grad []float32, rate float64) {
 	for i, g := range grad {
 		a.m[i] += (g - a.m[i]) * float32(1-a.Beta1)
 		a.v[i] = a.v[i]*float32(a.Beta2) + g*g*float32(1-a.Beta2)
-		values[i] = values[i]*decay - float32(step)*(a.m[i]/(float32(math.Sqrt(float64(a.v[i]))/root)+float32(a.Eps)))
+		denominator := float32(math.Sqrt(float64(a.v[i]))/root) + float32(a.Eps)
+		values[i] = values[i]*decay - float32(step)*(a.m[i]/denominator)
 	}
 }
 
@@ -61,7 +72,7 @@ func (a *AdamW) moments() (int, []moments) { return a.t, []moments{widen(a.m), w
 
 func (a *AdamW) restore(steps int, m []moments) error {
 	if len(m) != 2 || len(m[0]) != len(a.m) || len(m[1]) != len(a.v) {
-		return errors.New("the optimizer's moments are of another size")
+		return errMoments
 	}
 	a.t = steps
 	for i := range a.m {
@@ -78,33 +89,37 @@ func widen(x []float32) moments {
 	return m
 }
 
-// minFactored is the least of both sizes of a matrix whose second moments T5X keeps as a row and a column: those of shorter prompts
-// are kept whole.
+// minFactored is the smallest number of rows, and of columns, of a matrix whose second moments T5X
+// keeps as one row and one column. Those of smaller matrices are kept whole.
 const minFactored = 128
 
-// Adafactor is Shazeer and Stern's (2018) as Lester et al. (2021) train prompts with it, by T5X's code: no momentum, no scaling by
-// the parameter's size, β2 = 1 − t^−0.8, updates u = g/√v of RMS 1 at most; p ← (1 − λ) p − rate·u. The decay λ is not multiplied by
-// the rate.
+// Adafactor is the optimizer of Shazeer and Stern (2018) with the settings of Lester et al. (2021)
+// in T5X: no momentum, no scaling by the parameter's size, β2 = 1 − t^−0.8, updates u = g/√v with an
+// RMS of at most 1, p ← (1 − λ) p − rate·u. The decay λ is not multiplied by the rate.
 type Adafactor struct {
 	WeightDecay float64
 
 	cols     int
 	factored bool
-	v        []float64 // the mean square of each value's gradient; factored: of each row, then of each column
+	v        []float64 // mean square of each value's gradient; factored: of each row, then of each column
 	u        []float64
 	t        int
 }
 
-// NewAdafactor keeps second moments of each value, or if factored of each row and column.
+// NewAdafactor returns an Adafactor that keeps the second moments of each value, or if factored those
+// of each row and column.
 func NewAdafactor(rows, cols int, weightDecay float64, factored bool) *Adafactor {
-	a := &Adafactor{WeightDecay: weightDecay, cols: cols, factored: factored, u: make([]float64, rows*cols)}
-	a.v = make([]float64, rows*cols)
+	n := rows * cols
 	if factored {
-		a.v = make([]float64, rows+cols)
+		n = rows + cols
 	}
-	return a
+	return &Adafactor{
+		WeightDecay: weightDecay, cols: cols, factored: factored,
+		v: make([]float64, n), u: make([]float64, rows*cols),
+	}
 }
 
+// Step changes the values by their gradient.
 func (a *Adafactor) Step(values, grad []float32, rate float64) {
 	const decay, eps, clip = 0.8, 1e-30, 1.0
 	a.t++
@@ -131,14 +146,15 @@ func (a *Adafactor) moments() (int, []moments) { return a.t, []moments{a.v} }
 
 func (a *Adafactor) restore(steps int, m []moments) error {
 	if len(m) != 1 || len(m[0]) != len(a.v) {
-		return errors.New("the optimizer's moments are of another size")
+		return errMoments
 	}
 	a.t = steps
 	copy(a.v, m[0])
 	return nil
 }
 
-// factors makes the update from the moments of rows and columns: v[i][j] is r[i] c[j] / mean(r).
+// factors computes the update u from the moments of rows, r, and of columns, c: the second moment of
+// value i, j is r[i] c[j] / mean(r).
 func (a *Adafactor) factors(grad []float32, beta, eps float64) {
 	rows := len(grad) / a.cols
 	r, c := a.v[:rows], a.v[rows:]
@@ -163,6 +179,7 @@ func (a *Adafactor) factors(grad []float32, beta, eps float64) {
 // SGD is p ← p − rate (g + λ p), torch.optim.SGD without momentum.
 type SGD struct{ WeightDecay float64 }
 
+// Step changes the values by their gradient.
 func (s *SGD) Step(values, grad []float32, rate float64) {
 	for i, g := range grad {
 		values[i] -= float32(rate) * (g + float32(s.WeightDecay)*values[i])
@@ -173,7 +190,7 @@ func (s *SGD) moments() (int, []moments) { return 0, nil }
 
 func (s *SGD) restore(_ int, m []moments) error {
 	if len(m) != 0 {
-		return errors.New("the optimizer's moments are of another one")
+		return errMoments
 	}
 	return nil
 }

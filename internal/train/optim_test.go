@@ -6,15 +6,21 @@ import (
 	"testing"
 )
 
-// TestOptimizersEqualTorch compares with torch 2.15.0's optimizers: lr 0.1, weight decay 0.2 and, for AdamW, betas (0.8, 0.95).
+// TestOptimizersEqualTorch compares with torch 2.15.0's optimizers with lr 0.1, weight decay 0.2 and,
+// for AdamW, betas (0.8, 0.95).
 func TestOptimizersEqualTorch(t *testing.T) {
 	grads := [][]float32{{1, -2, 0.5, 0}, {0.3, 0.1, -4, 1e-3}, {-1, 0, 0, 2}}
 	for name, want := range map[string][][]float64{
-		"adamw": {{0.39000002, -0.88, 1.86000001, 0}, {0.29852021, -0.80278254, 1.89210868, -0.07757802}, {0.2984409, -0.74306726, 1.90502334, -0.14527276}},
-		"sgd":   {{0.38999999, -0.77999997, 1.90999997, 0}, {0.35219997, -0.7744, 2.27180004, -0.0001}},
+		"adamw": {
+			{0.39000002, -0.88, 1.86000001, 0},
+			{0.29852021, -0.80278254, 1.89210868, -0.07757802},
+			{0.2984409, -0.74306726, 1.90502334, -0.14527276},
+		},
+		"sgd": {{0.38999999, -0.77999997, 1.90999997, 0}, {0.35219997, -0.7744, 2.27180004, -0.0001}},
 	} {
 		values := []float32{0.5, -1, 2, 0}
-		o, err := NewOptimizer(OptimizerConfig{Name: name, Betas: [2]float64{0.8, 0.95}, WeightDecay: 0.2}, 1, len(values))
+		c := OptimizerConfig{Name: name, Betas: [2]float64{0.8, 0.95}, WeightDecay: 0.2}
+		o, err := NewOptimizer(c, 1, len(values))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,17 +34,26 @@ func TestOptimizersEqualTorch(t *testing.T) {
 		}
 	}
 	if _, err := NewOptimizer(OptimizerConfig{Name: "adam"}, 1, 1); err == nil {
-		t.Error("an optimizer that does not exist was made")
+		t.Error("an unknown optimizer was accepted")
 	}
 }
 
-// TestAdafactorEqualsTransformers compares with transformers 5.23.0's Adafactor: lr 0.3, decay_rate −0.8, no momentum and no scaling.
-// Its weight decay is multiplied by the rate, T5X's, which is 0.01 here, is not.
+// TestAdafactorEqualsTransformers compares with transformers 5.23.0's Adafactor with lr 0.3,
+// decay_rate −0.8, no momentum and no scaling. Its weight decay is multiplied by the rate. T5X's,
+// which is 0.01 here, is not.
 func TestAdafactorEqualsTransformers(t *testing.T) {
 	grads := [][]float32{{1, -2, 0.5, 0}, {0.3, 0.1, -4, 1e-3}, {-1, 0, 0, 2}}
 	for factored, want := range map[bool][][]float64{
-		false: {{0.19499999, -0.69, 1.68000007, 0}, {0.06278504, -0.70605266, 2.0567801, -0.39585242}, {0.42217585, -0.69899213, 2.03621221, -0.8574475}},
-		true:  {{0.2721656, -0.74086356, 1.48172712, 0}, {0.20346129, -0.78606176, 1.89350367, -0.00025509}, {0.47749025, -0.77820116, 1.87456858, -0.40968415}},
+		false: {
+			{0.19499999, -0.69, 1.68000007, 0},
+			{0.06278504, -0.70605266, 2.0567801, -0.39585242},
+			{0.42217585, -0.69899213, 2.03621221, -0.8574475},
+		},
+		true: {
+			{0.2721656, -0.74086356, 1.48172712, 0},
+			{0.20346129, -0.78606176, 1.89350367, -0.00025509},
+			{0.47749025, -0.77820116, 1.87456858, -0.40968415},
+		},
 	} {
 		values := []float32{0.5, -1, 2, 0}
 		o := NewAdafactor(2, 2, 0.01, factored)
@@ -46,7 +61,8 @@ func TestAdafactorEqualsTransformers(t *testing.T) {
 			o.Step(values, grads[s], 0.3)
 			for i := range w {
 				if math.Abs(float64(values[i])-w[i]) > 5e-7 {
-					t.Errorf("factored %v: step %d: value %d is %.8f, transformers has %.8f", factored, s+1, i, values[i], w[i])
+					t.Errorf("factored %v: step %d: value %d is %.8f, transformers has %.8f",
+						factored, s+1, i, values[i], w[i])
 				}
 			}
 		}
@@ -62,18 +78,19 @@ func TestAdafactorEqualsTransformers(t *testing.T) {
 	}
 }
 
-func TestALongGradientIsClippedAndAShortOneIsNot(t *testing.T) {
+func TestAGradientAboveClipNormIsClipped(t *testing.T) {
 	for clip, want := range map[float64]float64{1: 0.1, 1000: 0.1 * 2 * 5, 0: 0.1 * 2 * 5} {
 		c := config()
 		c.Steps, c.Optimizer.Name, c.Schedule, c.Warmup, c.ClipNorm = 1, "sgd", "constant", 0, clip
-		x := []float32{1 + 3, 1 + 4} // a gradient of length 10
-		r, err := Run(context.Background(), &bowl{}, Job{Config: c, Values: x, Examples: examples(4), Tell: (&events{}).tell})
+		x := []float32{1 + 3, 1 + 4} // a gradient with a norm of 10
+		job := Job{Config: c, Values: x, Examples: examples(4), Tell: (&events{}).tell}
+		r, err := Run(context.Background(), &bowl{}, job)
 		if err != nil {
 			t.Fatal(err)
 		}
 		x = r.Best
 		if moved := math.Hypot(float64(x[0])-4, float64(x[1])-5); math.Abs(moved-want) > 1e-5 {
-			t.Errorf("clip_norm %g: the step is %g long, want %g", clip, moved, want)
+			t.Errorf("clip_norm %g: the step has a norm of %g, want %g", clip, moved, want)
 		}
 	}
 }

@@ -5,11 +5,11 @@ import (
 	"math"
 )
 
-// Schedules lists the schedules by the names of the task file.
+// Schedules returns the task file's names of the schedules.
 func Schedules() []string { return []string{"constant", "linear", "cosine"} }
 
-// schedule gives the factor on the learning rate at step s (from 1) of n: it rises over the first warmup·n steps, then stays
-// (constant), falls to zero evenly (linear) or along half a cosine (cosine).
+// schedule returns the factor on the learning rate at step s (from 1) of n. It rises over the first
+// warmup·n steps; then it stays (constant) or falls to zero, evenly (linear) or along half a cosine.
 func schedule(name string, warmup float64, s, n int) (float64, error) {
 	w := int(math.Ceil(warmup * float64(n)))
 	if s <= w {

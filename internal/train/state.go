@@ -17,99 +17,111 @@ import (
 	"ptune/internal/tensorfile"
 )
 
-// State is all that a run needs to go on as if it had never stopped: from it, the same steps give the same bits. What is not here
-// follows from the job: the order of the examples from the seed and the step, the rate from the schedule.
+// State is all that a run needs to resume: the steps after it are bit-identical to those of a run
+// that was not interrupted. The order of the rows and the learning rate are not in it: they follow
+// from the job and the step.
 type State struct {
-	Identity map[string]string // what the run depends on, by name; the caller's
+	Identity map[string]string // what the run depends on, by name; set and compared by the caller
 	scalars
-	blocks  [][]float32 // what is trained
+	blocks  [][]float32 // the parameters
 	moments [][]moments // of each block's optimizer
 	best    []float32
+	good    []float32 // divergence's
 }
 
-// scalars is what of a state is no matrix.
+// scalars are the single values of a state; the names in the file are those of format 1.
 type scalars struct {
-	Step      int           `json:"step"`
-	BestStep  int           `json:"best_step"`
-	Evaluated int           `json:"evaluated"`
-	Worse     int           `json:"worse"`
-	Loss      exact         `json:"loss"`
-	Mark      exact         `json:"mark"`
-	Valid     []report.Eval `json:"valid"`
-	Away      awayScalars   `json:"away"`
-	Counts    []int         `json:"counts"` // of each block's optimizer's steps
-	good      []float32
+	Step       int               `json:"step"`
+	BestStep   int               `json:"best_step"`
+	Evaluated  int               `json:"evaluated"`
+	Worse      int               `json:"worse"`
+	Loss       exact             `json:"loss"`
+	ToBeat     exact             `json:"mark"`
+	Valid      []report.Eval     `json:"valid"`
+	Divergence divergenceScalars `json:"away"`
+	Counts     []int             `json:"counts"` // steps of each block's optimizer
 }
 
-type awayScalars struct {
+type divergenceScalars struct {
 	First    exact `json:"first"`
 	Limit    exact `json:"limit"`
-	Steps    int   `json:"steps"`
+	Above    int   `json:"steps"`
 	GoodStep int   `json:"good_step"`
 }
 
-// moments is a vector of an optimizer's; those of f32 are exact in f64.
+// moments is one vector of an optimizer's state. float64 holds float32 moments exactly.
 type moments []float64
 
-// exact is a float that JSON keeps bit by bit, whatever it is.
+// exact is a float whose bits JSON keeps, NaN and infinities included.
 type exact float64
 
-// MarshalJSON writes the bits.
+// MarshalJSON writes the bits as hexadecimal digits.
 func (x exact) MarshalJSON() ([]byte, error) {
 	return fmt.Appendf(nil, `"%016x"`, math.Float64bits(float64(x))), nil
 }
 
-// UnmarshalJSON reads them.
+// UnmarshalJSON reads what MarshalJSON writes.
 func (x *exact) UnmarshalJSON(text []byte) error {
 	var bits uint64
 	if n, err := fmt.Sscanf(string(text), `"%016x"`, &bits); n != 1 {
-		return fmt.Errorf("want sixteen hexadecimal digits: %w", err)
+		return fmt.Errorf("want 16 hexadecimal digits: %w", err)
 	}
 	*x = exact(math.Float64frombits(bits))
 	return nil
 }
 
-// state is where the run is, between two steps.
+// state returns the state of the run between two steps. It shares the run's arrays.
 func (r *run) state() *State {
-	s := &State{best: r.r.Best}
-	s.scalars = scalars{Step: r.r.Steps, BestStep: r.r.BestStep, Evaluated: r.evaluated, Worse: r.worse, Loss: exact(r.r.Loss), Mark: exact(r.mark), Valid: r.r.Valid,
-		Away: awayScalars{exact(r.away.First), exact(r.away.Limit), r.away.Steps, r.away.GoodStep}, good: r.away.Good}
-	for _, b := range r.p.blocks {
+	s := &State{best: r.result.Best, good: r.good}
+	s.scalars = scalars{
+		Step: r.result.Steps, BestStep: r.result.BestStep, Evaluated: r.evaluated, Worse: r.worse,
+		Loss: exact(r.result.Loss), ToBeat: exact(r.toBeat), Valid: r.result.Valid,
+		Divergence: divergenceScalars{exact(r.first), exact(r.limit), r.above, r.goodStep},
+	}
+	for _, b := range r.params.blocks {
 		s.blocks = append(s.blocks, b.values)
-		t, m := b.opt.moments()
+		t, m := b.optimizer.moments()
 		s.Counts, s.moments = append(s.Counts, t), append(s.moments, m)
 	}
 	return s
 }
 
-// restore puts the run where it was. The job must be the one that made the state, or one with more steps.
+// restore puts the run where it was. The job must be the one that made the state, or one with more
+// steps.
 func (r *run) restore(s *State) error {
-	bad := func(what string, got, want int) error {
-		return fmt.Errorf("go on from step %d: its %s is of %d values, the run's of %d", s.Step, what, got, want)
+	differ := func(what string, got, want int) error {
+		return fmt.Errorf("resume from step %d: the state has %d %s, the run has %d", s.Step, got, what, want)
 	}
 	if len(s.best) != len(r.Values) {
-		return bad("best prompt", len(s.best), len(r.Values))
+		return differ("values of the best prompt", len(s.best), len(r.Values))
 	}
-	if len(s.blocks) != len(r.p.blocks) {
-		return bad("state", len(s.blocks), len(r.p.blocks))
+	if len(s.blocks) != len(r.params.blocks) {
+		return differ("blocks of parameters", len(s.blocks), len(r.params.blocks))
 	}
-	for i, b := range r.p.blocks {
+	for i, b := range r.params.blocks {
 		if len(s.blocks[i]) != len(b.values) {
-			return bad("parameters", len(s.blocks[i]), len(b.values))
+			return differ("parameters", len(s.blocks[i]), len(b.values))
 		}
 		copy(b.values, s.blocks[i])
-		if err := b.opt.restore(s.Counts[i], s.moments[i]); err != nil {
-			return fmt.Errorf("go on from step %d: %w", s.Step, err)
+		if err := b.optimizer.restore(s.Counts[i], s.moments[i]); err != nil {
+			return fmt.Errorf("resume from step %d: %w", s.Step, err)
 		}
 	}
-	r.p.make()
-	r.r.Steps, r.r.BestStep, r.r.Best, r.r.Loss, r.r.Valid = s.Step, s.BestStep, slices.Clone(s.best), float64(s.Loss), s.Valid
-	r.evaluated, r.worse, r.mark = s.Evaluated, s.Worse, float64(s.Mark)
-	r.away = runaway{First: float64(s.Away.First), Limit: float64(s.Away.Limit), Steps: s.Away.Steps, GoodStep: s.Away.GoodStep, Good: slices.Clone(s.good)}
+	r.params.compute()
+	*r.result = Result{
+		Steps: s.Step, BestStep: s.BestStep, StopReason: r.result.StopReason,
+		Best: slices.Clone(s.best), Loss: float64(s.Loss), Valid: s.Valid,
+	}
+	r.evaluated, r.worse, r.toBeat = s.Evaluated, s.Worse, float64(s.ToBeat)
+	r.divergence = divergence{
+		first: float64(s.Divergence.First), limit: float64(s.Divergence.Limit), above: s.Divergence.Above,
+		good: slices.Clone(s.good), goodStep: s.Divergence.GoodStep,
+	}
 	return nil
 }
 
-// A state's file is a safetensors file with the matrices and, in its metadata, the scalars, the identity and a hash of it all.
+// A state file is a safetensors file with the arrays as tensors and, in its metadata, the scalars,
+// the identity and a hash of all of it.
 const (
 	stateKey    = "ptune_state"
 	identityKey = "identity"
@@ -117,23 +129,26 @@ const (
 	stateFormat = "1"
 )
 
-// before is the state that the last one replaced.
+// before returns the path of the state that was replaced by the last one.
 func before(path string) string { return path + ".before" }
 
-// Save writes the state. The one before stays beside it, so that there is always a whole one.
+// Save writes the state to path. The state before it is kept beside it, so that one of them is always
+// complete.
 func (s *State) Save(path string) error {
-	floats := []tensorfile.Tensor{tensorfile.Floats("best", []int{len(s.best)}, s.best)}
+	tensors := []tensorfile.Tensor{tensorfile.Floats("best", []int{len(s.best)}, s.best)}
 	if len(s.good) > 0 {
-		floats = append(floats, tensorfile.Floats("good", []int{len(s.good)}, s.good))
+		tensors = append(tensors, tensorfile.Floats("good", []int{len(s.good)}, s.good))
 	}
 	for i, b := range s.blocks {
-		floats = append(floats, tensorfile.Floats(fmt.Sprintf("block.%d", i), []int{len(b)}, b))
+		tensors = append(tensors, tensorfile.Floats(fmt.Sprintf("block.%d", i), []int{len(b)}, b))
 		for k, m := range s.moments[i] {
 			data := make([]byte, 0, 8*len(m))
 			for _, v := range m {
 				data = binary.LittleEndian.AppendUint64(data, math.Float64bits(v))
 			}
-			floats = append(floats, tensorfile.Tensor{Name: fmt.Sprintf("moment.%d.%d", i, k), DType: "F64", Shape: []int{len(m)}, Data: data})
+			name := fmt.Sprintf("moment.%d.%d", i, k)
+			t := tensorfile.Tensor{Name: name, DType: "F64", Shape: []int{len(m)}, Data: data}
+			tensors = append(tensors, t)
 		}
 	}
 	body, err := json.Marshal(s.scalars)
@@ -145,14 +160,14 @@ func (s *State) Save(path string) error {
 		return fmt.Errorf("write state %q: %w", path, err)
 	}
 	meta := map[string]string{"format": stateFormat, stateKey: string(body), identityKey: string(identity)}
-	meta[hashKey] = stateHash(meta, floats)
+	meta[hashKey] = stateHash(meta, tensors)
 	if err := os.Rename(path, before(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("write state: %w", err)
 	}
-	return tensorfile.Write(path, floats, meta)
+	return tensorfile.Write(path, tensors, meta)
 }
 
-// stateHash is over everything a state's file says.
+// stateHash returns the hash of everything in a state file.
 func stateHash(meta map[string]string, tensors []tensorfile.Tensor) string {
 	h := sha256.New()
 	for _, k := range []string{"format", stateKey, identityKey} {
@@ -167,8 +182,8 @@ func stateHash(meta map[string]string, tensors []tensorfile.Tensor) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// LoadState reads the state at path, or if that is damaged or gone the one before it; damage then says what was wrong with the last.
-// An error that is fs.ErrNotExist means that there is neither.
+// LoadState reads the state at path. If that is damaged or missing it reads the state before it, and
+// damage is the error of the last one. err is fs.ErrNotExist if there is neither.
 func LoadState(path string) (s *State, damage, err error) {
 	s, damage = loadState(path)
 	if damage == nil {
@@ -199,14 +214,14 @@ func loadState(path string) (*State, error) {
 
 func parseState(f *tensorfile.File) (*State, error) {
 	if f.Meta[stateKey] == "" || f.Meta["format"] != stateFormat {
-		return nil, errors.New("it is no state of a run of this ptune")
+		return nil, errors.New("not a state of this version of ptune")
 	}
 	var tensors []tensorfile.Tensor
 	for _, t := range f.Tensors() {
 		tensors = append(tensors, t)
 	}
 	if got := stateHash(f.Meta, tensors); got != f.Meta[hashKey] {
-		return nil, errors.New("it is damaged: its hash is not what it says")
+		return nil, errors.New("damaged: the hash differs from the one in the file")
 	}
 	s := &State{}
 	if err := json.Unmarshal([]byte(f.Meta[stateKey]), &s.scalars); err != nil {
@@ -229,19 +244,22 @@ func parseState(f *tensorfile.File) (*State, error) {
 	s.best, s.good = values("best"), values("good")
 	for i := range s.Counts {
 		s.blocks = append(s.blocks, values(fmt.Sprintf("block.%d", i)))
-		var ms []moments
-		for k := 0; ; k++ {
-			t, ok := f.Tensor(fmt.Sprintf("moment.%d.%d", i, k))
-			if !ok {
-				break
-			}
-			m := make(moments, len(t.Data)/8)
-			for j := range m {
-				m[j] = math.Float64frombits(binary.LittleEndian.Uint64(t.Data[8*j:]))
-			}
-			ms = append(ms, m)
-		}
-		s.moments = append(s.moments, ms)
+		s.moments = append(s.moments, momentsOf(f, i))
 	}
 	return s, nil
+}
+
+// momentsOf returns the vectors of block i's optimizer.
+func momentsOf(f *tensorfile.File, i int) (all []moments) {
+	for {
+		t, ok := f.Tensor(fmt.Sprintf("moment.%d.%d", i, len(all)))
+		if !ok {
+			return all
+		}
+		m := make(moments, len(t.Data)/8)
+		for j := range m {
+			m[j] = math.Float64frombits(binary.LittleEndian.Uint64(t.Data[8*j:]))
+		}
+		all = append(all, m)
+	}
 }

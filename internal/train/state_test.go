@@ -14,11 +14,11 @@ import (
 	"ptune/internal/report"
 )
 
-// wavy is a loss whose gradient differs from example to example, so that a run that goes on at another place is another run.
-type wavy struct{ calls int }
+// wavy is an objective whose gradient differs from row to row, so that a run that resumes at the
+// wrong row has other values.
+type wavy struct{}
 
-func (w *wavy) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32, error) {
-	w.calls++
+func (wavy) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32, error) {
 	nll := make([]float32, len(f.Targets))
 	for t, target := range f.Targets {
 		at := float32(f.IDs[target.Row]%5) / 3
@@ -38,7 +38,7 @@ func stateJob(optimizer, reparametrise string, tell report.Func) Job {
 	c.Order = func(epoch int) []int { return []int{epoch % 10, 3, 1, 9, 2, 8, 4, 6, 7, 5} }
 	start := []float32{3, -2, 0.5, 1, -1, 4}
 	if optimizer == "sgd" {
-		c.Patience = 3 // runs out: its loss only grows
+		c.Patience = 3 // its loss only rises, so the run stops early
 	}
 	return Job{Config: c, Values: start, Examples: examples(10), Tell: tell,
 		Evaluate: func(_ context.Context, x []float32) ([]report.Eval, error) {
@@ -53,7 +53,7 @@ func stateJob(optimizer, reparametrise string, tell report.Func) Job {
 		}}
 }
 
-func TestARunThatGoesOnEqualsOneThatNeverStopped(t *testing.T) {
+func TestAResumedRunEqualsAnUninterruptedOne(t *testing.T) {
 	for _, optimizer := range Optimizers() {
 		for _, reparametrise := range Reparametrisations() {
 			straight := &events{}
@@ -61,8 +61,12 @@ func TestARunThatGoesOnEqualsOneThatNeverStopped(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if stop := map[bool]string{true: StopPatience, false: StopSteps}[optimizer == "sgd"]; want.StopReason != stop {
-				t.Fatalf("%s stopped for %s, want %s", optimizer, want.StopReason, stop)
+			stop := StopSteps
+			if optimizer == "sgd" {
+				stop = StopPatience
+			}
+			if want.StopReason != stop {
+				t.Fatalf("%s stopped because of %s, want %s", optimizer, want.StopReason, stop)
 			}
 			for split := range want.Steps + 1 {
 				path := filepath.Join(t.TempDir(), "state")
@@ -88,7 +92,8 @@ func TestARunThatGoesOnEqualsOneThatNeverStopped(t *testing.T) {
 					t.Fatal(err)
 				}
 				what := fmt.Sprintf("%s, reparametrise %s, from step %d", optimizer, reparametrise, split)
-				if got.Steps != want.Steps || got.BestStep != want.BestStep || got.StopReason != want.StopReason || got.Loss != want.Loss || !slices.Equal(got.Best, want.Best) {
+				if got.Steps != want.Steps || got.BestStep != want.BestStep || got.StopReason != want.StopReason ||
+					got.Loss != want.Loss || !slices.Equal(got.Best, want.Best) {
 					t.Fatalf("%s: %+v, want %+v", what, got, want)
 				}
 				for i := range e.steps {
@@ -102,7 +107,7 @@ func TestARunThatGoesOnEqualsOneThatNeverStopped(t *testing.T) {
 	}
 }
 
-func TestADamagedStateIsFoundAndTheOneBeforeIsTaken(t *testing.T) {
+func TestADamagedStateIsFoundAndTheOneBeforeIsLoaded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	job := stateJob("adamw", "off", func(report.Event) {})
 	job.Save = func(s *State) error { return s.Save(path) }
@@ -133,22 +138,22 @@ func TestADamagedStateIsFoundAndTheOneBeforeIsTaken(t *testing.T) {
 		broken[n] ^= 4
 		os.WriteFile(path, broken, 0o644)
 		if s, damage, err := LoadState(path); err != nil || damage == nil && fmt.Sprint(s) != fmt.Sprint(last) {
-			t.Fatalf("a bit of byte %d changed and was taken: %v", n, err)
+			t.Fatalf("a changed bit of byte %d was accepted: %v", n, err)
 		}
 	}
 	os.Remove(path)
 	check("gone")
 	os.WriteFile(before(path), whole[:100], 0o644)
 	if _, _, err := LoadState(path); err == nil {
-		t.Error("both are damaged, and nothing is said")
+		t.Error("both are damaged, and there is no error")
 	}
 	os.Remove(before(path))
 	if _, _, err := LoadState(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("there is no state, and the error is %v", err)
+		t.Errorf("without a state the error is %v", err)
 	}
 }
 
-func TestAStateOfAnotherSizeIsRefused(t *testing.T) {
+func TestAStateOfAnotherJobIsRefused(t *testing.T) {
 	var state *State
 	job := stateJob("adamw", "off", func(report.Event) {})
 	job.Save = func(s *State) error { state = s; return nil }
@@ -164,7 +169,7 @@ func TestAStateOfAnotherSizeIsRefused(t *testing.T) {
 		job.From = state
 		change(&job)
 		if _, err := Run(context.Background(), &wavy{}, job); err == nil {
-			t.Errorf("a state of another %s is taken", what)
+			t.Errorf("a state with another %s was accepted", what)
 		}
 	}
 }
@@ -190,7 +195,7 @@ func FuzzAStateIsReadOrRefused(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What is read can be gone on from, or is refused; and what is written again is the same.
+		// A state that was read can be resumed or is refused. Written again it is the same.
 		job := stateJob("adamw", "mlp", func(report.Event) {})
 		job.From = state
 		Run(context.Background(), &wavy{}, job)

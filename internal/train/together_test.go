@@ -14,7 +14,7 @@ func TestPromptsTrainedTogetherEqualThoseTrainedAlone(t *testing.T) {
 	var jobs []Job
 	for i, tokens := range []int{1, 2, 1, 3} {
 		c := config()
-		c.Steps, c.VirtualTokens, c.LearningRate, c.ForestTokens = 20+i, tokens, 0.1*float64(i+1), 30
+		c.Steps, c.VirtualTokens, c.LearningRate, c.PackedTokens = 20+i, tokens, 0.1*float64(i+1), 30
 		if i == 2 {
 			c.Order = func(int) []int { return []int{9, 8, 7, 6, 5, 4, 3, 2, 1, 0} }
 		}
@@ -25,7 +25,7 @@ func TestPromptsTrainedTogetherEqualThoseTrainedAlone(t *testing.T) {
 		jobs = append(jobs, Job{Config: c, Values: x, Examples: examples(10), Tell: (&events{}).tell})
 	}
 	obj := &bowl{}
-	together, errs := Together(context.Background(), obj, jobs, Halving{})
+	together, errs := RunTogether(context.Background(), obj, jobs, Halving{})
 	alone := 0
 	for i, job := range jobs {
 		b := &bowl{}
@@ -39,16 +39,16 @@ func TestPromptsTrainedTogetherEqualThoseTrainedAlone(t *testing.T) {
 		alone += b.forests
 	}
 	if obj.forests >= alone {
-		t.Errorf("%d passes together, %d alone: nothing is shared", obj.forests, alone)
+		t.Errorf("%d packed batches together, %d alone: nothing is shared", obj.forests, alone)
 	}
 }
 
-func TestAJobThatFailsEndsAlone(t *testing.T) {
+func TestAJobThatFailsLeavesTheOthersRunning(t *testing.T) {
 	c := config()
 	good := Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Tell: (&events{}).tell}
 	bad := good
 	bad.Values, bad.VirtualTokens = []float32{float32(math.NaN()), 1}, 1
-	results, errs := Together(context.Background(), &bowl{}, []Job{bad, good}, Halving{})
+	results, errs := RunTogether(context.Background(), &bowl{}, []Job{bad, good}, Halving{})
 	if !errors.Is(errs[0], ErrDiverged) || results[0].StopReason != StopDiverged {
 		t.Errorf("the bad one: %+v, %v", results[0], errs[0])
 	}
@@ -63,10 +63,13 @@ func TestHalvingKeepsTheBest(t *testing.T) {
 		c := config()
 		c.EvalEvery, c.LearningRate = 5, 1e-9
 		level := report.Number([]float64{3, 1, 2, 5, 4}[i])
-		jobs = append(jobs, Job{Config: c, Values: []float32{1, 2}, Examples: examples(10), Tell: (&events{}).tell,
-			Evaluate: func(context.Context, []float32) ([]report.Eval, error) { return []report.Eval{{Loss: level}}, nil }})
+		job := Job{Config: c, Values: []float32{1, 2}, Examples: examples(10), Tell: (&events{}).tell}
+		job.Evaluate = func(context.Context, []float32) ([]report.Eval, error) {
+			return []report.Eval{{Loss: level}}, nil
+		}
+		jobs = append(jobs, job)
 	}
-	results, _ := Together(context.Background(), &bowl{}, jobs, Halving{Keep: 2, At: []int{10, 20}})
+	results, _ := RunTogether(context.Background(), &bowl{}, jobs, Halving{Keep: 2, At: []int{10, 20}})
 	var steps []int
 	for _, r := range results {
 		steps = append(steps, r.Steps)
@@ -75,11 +78,11 @@ func TestHalvingKeepsTheBest(t *testing.T) {
 		t.Errorf("the jobs got %v steps, want %v", steps, want)
 	}
 	if results[3].StopReason != StopHalved {
-		t.Errorf("the worst stopped for %q", results[3].StopReason)
+		t.Errorf("the worst run stopped because of %q", results[3].StopReason)
 	}
 }
 
-func TestPatienceWantsTheLeastGainButTheBestIsTheBest(t *testing.T) {
+func TestPatienceCountsGainsAboveMinGainAndTheBestIsTheLowestLoss(t *testing.T) {
 	losses := []float64{5, 4.9, 4.8, 4.7, 4.68, 1}
 	job := Job{Config: config(), Values: []float32{3}, Examples: examples(10), Tell: (&events{}).tell}
 	job.EvalEvery, job.Patience, job.MinGain = 1, 2, 0.15
@@ -88,14 +91,14 @@ func TestPatienceWantsTheLeastGainButTheBestIsTheBest(t *testing.T) {
 		n++
 		return []report.Eval{{Loss: report.Number(losses[n-1])}}, nil
 	}
-	// 4.9 is too little, 4.8 is enough against 5; then 4.7 and so on against 4.8.
+	// With 5 to beat, 4.9 is not low enough and 4.8 is. Then 4.7 and 4.68 are not.
 	r, err := Run(context.Background(), &bowl{}, job)
 	if err != nil || r.Steps != 4 || r.BestStep != 4 || r.Loss != 4.68 {
 		t.Errorf("%+v (%v), want the best of step 4, after 4 steps", r, err)
 	}
 }
 
-func TestAnAnchorHoldsThePrompt(t *testing.T) {
+func TestAnAnchorPullsThePrompt(t *testing.T) {
 	at := func(anchor float64) float32 {
 		c := config()
 		c.Steps, c.LearningRate, c.Schedule, c.Optimizer.Name, c.ClipNorm = 500, 0.05, "constant", "sgd", 0
@@ -103,13 +106,14 @@ func TestAnAnchorHoldsThePrompt(t *testing.T) {
 		if anchor == 0 {
 			c.AnchorAt = nil
 		}
-		r, err := Run(context.Background(), &bowl{}, Job{Config: c, Values: []float32{0, 0}, Examples: examples(10), Tell: (&events{}).tell})
+		job := Job{Config: c, Values: []float32{0, 0}, Examples: examples(10), Tell: (&events{}).tell}
+		r, err := Run(context.Background(), &bowl{}, job)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r.Best[0]
 	}
-	// (x−1)² + γ (x+1)² has its least at (1−γ)/(1+γ).
+	// (x−1)² + γ (x+1)² is smallest at (1−γ)/(1+γ).
 	for anchor, want := range map[float64]float32{0: 1, 1: 0, 3: -0.5} {
 		if got := at(anchor); math.Abs(float64(got-want)) > 1e-3 {
 			t.Errorf("anchor %g: the prompt ends at %g, want %g", anchor, got, want)
@@ -117,32 +121,33 @@ func TestAnAnchorHoldsThePrompt(t *testing.T) {
 	}
 }
 
-func TestReparametrisationsHaveTheirGradients(t *testing.T) {
+func TestGradientsOfReparametrisationsEqualDifferenceQuotients(t *testing.T) {
 	start := []float32{0.3, -0.2, 0.5, 0.1, -0.4, 0.2}
 	weight := []float32{1, -2, 0.5, 3, -1, 0.25} // the loss is Σ weight·values
 	for _, name := range Reparametrisations() {
 		c := config()
 		c.VirtualTokens, c.Reparametrise, c.Width, c.Seed = 2, name, 4, 3
-		p, err := newParameters(c, start)
+		p, err := newParameters(Job{Config: c, Values: start})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, v := range p.values {
+		for i, v := range p.prompt {
 			if v != start[i] {
-				t.Errorf("%s begins at %v, want %v", name, p.values, start)
+				t.Errorf("%s starts at %v, want %v", name, p.prompt, start)
 				break
 			}
 		}
-		for b, block := range p.blocks { // away from zeros
+		for b, block := range p.blocks { // zeros have zero gradients
 			for i := range block.values {
 				block.values[i] += float32(i%3-1)*0.2 + float32(b)*0.05
 			}
 		}
-		p.make()
-		p.gradient(weight)
+		p.compute()
+		copy(p.grad, weight)
+		p.backward()
 		loss := func() (sum float64) {
-			p.make()
-			for i, v := range p.values {
+			p.compute()
+			for i, v := range p.prompt {
 				sum += float64(weight[i]) * float64(v)
 			}
 			return sum

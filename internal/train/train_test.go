@@ -12,15 +12,15 @@ import (
 	"ptune/internal/report"
 )
 
-// bowl is Σ (x−1)² for each target, so that the mean over any targets is the same bowl; it counts what it is asked.
+// bowl is the objective Σ (x−1)² for each target, so that the mean over any targets is the same. It
+// counts its calls.
 type bowl struct {
-	forests, targets int
-	spoil            int // the call that gives NaN, from 1
+	forests int
+	spoil   int // the call that returns NaN, from 1
 }
 
 func (b *bowl) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32, error) {
 	b.forests++
-	b.targets += len(f.Targets)
 	per := len(x) / f.Prompts // values of a virtual token
 	nll := make([]float32, len(f.Targets))
 	for _, s := range f.Segments {
@@ -43,7 +43,7 @@ func (b *bowl) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32
 	return nll, nil
 }
 
-// promptOf is the first row of the soft prompt above a row.
+// promptOf returns the first row of the soft prompt above a row.
 func promptOf(f *batch.Forest, row int) int {
 	for _, s := range f.Segments {
 		if row >= s.Row && row < s.Row+s.Len {
@@ -65,12 +65,15 @@ func examples(n int) []batch.Example {
 }
 
 func config() Config {
-	return Config{Steps: 100, BatchSize: 4, ForestTokens: 100, VirtualTokens: 1, Optimizer: OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}},
+	return Config{
+		Steps: 100, BatchSize: 4, PackedTokens: 100, VirtualTokens: 1,
+		Optimizer:    OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}},
 		LearningRate: 0.1, Schedule: "linear", Warmup: 0.1, ClipNorm: 1, EvalEvery: 10,
-		Order: func(int) []int { return []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9} }}
+		Order: func(int) []int { return []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9} },
+	}
 }
 
-// events keeps what a run tells.
+// events keeps the events of a run.
 type events struct {
 	steps []report.Step
 	evals []report.Eval
@@ -90,7 +93,8 @@ func TestARunFindsTheBottomOfABowl(t *testing.T) {
 		c, e, obj := config(), &events{}, &bowl{}
 		c.Optimizer.Name = optimizer
 		x := []float32{3, -2}
-		r, err := Run(context.Background(), obj, Job{Config: c, Values: x, Examples: examples(10), Evaluate: nil, Tell: e.tell})
+		job := Job{Config: c, Values: x, Examples: examples(10), Tell: e.tell}
+		r, err := Run(context.Background(), obj, job)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,9 +104,11 @@ func TestARunFindsTheBottomOfABowl(t *testing.T) {
 			}
 		}
 		if r.Steps != 100 || r.BestStep != 100 || r.StopReason != StopSteps || len(e.steps) != 100 {
-			t.Errorf("%s: result is %+v with %d steps told", optimizer, r, len(e.steps))
+			t.Errorf("%s: result is %+v with %d step events", optimizer, r, len(e.steps))
 		}
-		if s := e.steps[0]; math.Abs(float64(s.Loss)-13) > 1e-6 || math.Abs(float64(s.GradNorm)-math.Sqrt(16+36)) > 1e-5 || s.TargetTokens != 8 || s.Epoch != 1 {
+		s := e.steps[0]
+		if math.Abs(float64(s.Loss)-13) > 1e-6 || math.Abs(float64(s.GradNorm)-math.Sqrt(16+36)) > 1e-5 ||
+			s.TargetTokens != 8 || s.Tokens != 12 || s.Epoch != 1 {
 			t.Errorf("%s: first step is %+v", optimizer, s)
 		}
 		if s := e.steps[2]; s.TargetTokens != 4 || e.steps[3].Epoch != 2 { // ten rows are 4, 4, 2
@@ -111,13 +117,14 @@ func TestARunFindsTheBottomOfABowl(t *testing.T) {
 	}
 }
 
-func TestMicroBatchesDoNotChangeAStep(t *testing.T) {
+func TestPackedBatchesOfAnySizeGiveTheSameStep(t *testing.T) {
 	var want []float32
 	for _, tokens := range []int{1, 7, 1000} {
 		c, obj := config(), &bowl{}
-		c.Steps, c.ForestTokens = 5, tokens
+		c.Steps, c.PackedTokens = 5, tokens
 		x := []float32{3, -2}
-		r, err := Run(context.Background(), obj, Job{Config: c, Values: x, Examples: examples(10), Evaluate: nil, Tell: (&events{}).tell})
+		job := Job{Config: c, Values: x, Examples: examples(10), Tell: (&events{}).tell}
+		r, err := Run(context.Background(), obj, job)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,12 +143,14 @@ func TestMicroBatchesDoNotChangeAStep(t *testing.T) {
 	}
 }
 
-func TestPartsOfABatchAreAboutAsLarge(t *testing.T) {
-	for _, c := range []struct{ rows, limit, parts, largest int }{{8, 24, 1, 8}, {8, 23, 2, 4}, {9, 21, 2, 5}, {8, 7, 4, 2}, {8, 3, 8, 1}, {3, 1, 3, 1}, {8, math.MaxInt, 1, 8}} { // rows of three tokens
+func TestABatchIsSplitIntoPartsOfEqualSize(t *testing.T) {
+	for _, c := range []struct{ rows, limit, parts, largest int }{ // rows of three tokens
+		{8, 24, 1, 8}, {8, 23, 2, 4}, {9, 21, 2, 5}, {8, 7, 4, 2}, {8, 3, 8, 1}, {3, 1, 3, 1}, {8, math.MaxInt, 1, 8},
+	} {
 		run := config()
-		run.BatchSize, run.ForestTokens = c.rows, c.limit
+		run.BatchSize, run.PackedTokens = c.rows, c.limit
 		parts, largest := 0, 0
-		for step, f := range Forests(run, examples(10)) {
+		for step, f := range PackedBatches(run, examples(10)) {
 			if step > 0 {
 				break
 			}
@@ -149,20 +158,21 @@ func TestPartsOfABatchAreAboutAsLarge(t *testing.T) {
 			largest = max(largest, f.Rows()-run.VirtualTokens)
 		}
 		if want := 2 * c.largest; parts != c.parts || largest != want { // a text's last token has no row
-			t.Errorf("%d rows, %d tokens at most: %d parts with up to %d rows, want %d with %d", c.rows, c.limit, parts, largest, c.parts, want)
+			t.Errorf("%d rows, at most %d tokens: %d parts of up to %d rows, want %d of %d",
+				c.rows, c.limit, parts, largest, c.parts, want)
 		}
 	}
 }
 
-func TestForestsAreThoseOfTheStepsThatAreTaken(t *testing.T) {
+func TestPackedBatchesAreThoseOfTheStepsInTheFirstEpoch(t *testing.T) {
 	for steps, want := range map[int]int{1: 1, 3: 3, 100: 5} { // an epoch has five
 		run, got := config(), 0
 		run.Steps, run.BatchSize = steps, 2
-		for step := range Forests(run, examples(10)) {
+		for step := range PackedBatches(run, examples(10)) {
 			got = step + 1
 		}
 		if got != want {
-			t.Errorf("%d steps of a run: forests of %d, want %d", steps, got, want)
+			t.Errorf("a run of %d steps has packed batches for %d, want %d", steps, got, want)
 		}
 	}
 }
@@ -175,30 +185,35 @@ func TestTheBestIsKeptAndPatienceEndsTheRun(t *testing.T) {
 	evaluate := func(_ context.Context, x []float32) ([]report.Eval, error) {
 		at = append(at, slices.Clone(x))
 		l := losses[len(at)-1]
-		return []report.Eval{{Set: "a", Loss: report.Number(l - 1)}, {Set: "b", Loss: report.Number(l + 1)}}, nil
+		return []report.Eval{
+			{Set: "a", Loss: report.Number(l - 1)}, {Set: "b", Loss: report.Number(l + 1)},
+		}, nil
 	}
-	r, err := Run(context.Background(), &bowl{}, Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Evaluate: evaluate, Tell: e.tell})
+	job := Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Evaluate: evaluate, Tell: e.tell}
+	r, err := Run(context.Background(), &bowl{}, job)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.StopReason != StopPatience || r.Steps != 10 || r.BestStep != 4 || !slices.Equal(r.Best, at[2]) || r.Valid[1].Loss != 4 {
+	if r.StopReason != StopPatience || r.Steps != 10 || r.BestStep != 4 ||
+		!slices.Equal(r.Best, at[2]) || r.Valid[1].Loss != 4 {
 		t.Errorf("result is %+v, want the values of step 4, stopped at step 10", r)
 	}
 	if len(e.evals) != 12 || !e.evals[4].Best || e.evals[6].Best {
-		t.Errorf("evaluations told: %+v", e.evals)
+		t.Errorf("evaluation events: %+v", e.evals)
 	}
 }
 
-func TestALossThatIsNoNumberEndsTheRunWithTheBestSoFar(t *testing.T) {
+func TestANaNLossEndsTheRunWithTheBestSoFar(t *testing.T) {
 	c := config()
 	x := []float32{3, -2}
-	r, err := Run(context.Background(), &bowl{spoil: 13}, Job{Config: c, Values: x, Examples: examples(10), Evaluate: nil, Tell: (&events{}).tell})
+	job := Job{Config: c, Values: x, Examples: examples(10), Tell: (&events{}).tell}
+	r, err := Run(context.Background(), &bowl{spoil: 13}, job)
 	if !errors.Is(err, ErrDiverged) || r.StopReason != StopDiverged || r.Steps != 12 || r.BestStep != 11 {
 		t.Errorf("result is %+v (%v), want divergence at step 13", r, err)
 	}
 }
 
-func TestAFailedRunSaysSoAndKeepsItsBest(t *testing.T) {
+func TestAFailedRunReturnsItsErrorAndItsBest(t *testing.T) {
 	broken, n := errors.New("the file is gone"), 0
 	evaluate := func(context.Context, []float32) ([]report.Eval, error) {
 		if n++; n == 3 {
@@ -206,29 +221,32 @@ func TestAFailedRunSaysSoAndKeepsItsBest(t *testing.T) {
 		}
 		return []report.Eval{{Loss: report.Number(9 - n)}}, nil
 	}
-	r, err := Run(context.Background(), &bowl{}, Job{Config: config(), Values: []float32{3}, Examples: examples(10), Evaluate: evaluate, Tell: (&events{}).tell})
+	job := Job{Config: config(), Values: []float32{3}, Examples: examples(10), Evaluate: evaluate, Tell: (&events{}).tell}
+	r, err := Run(context.Background(), &bowl{}, job)
 	if !errors.Is(err, broken) || r.StopReason != StopFailed || r.Steps != 20 || r.BestStep != 10 {
 		t.Errorf("result is %+v (%v)", r, err)
 	}
 }
 
-func TestAnInterruptedRunKeepsItsBest(t *testing.T) {
+func TestAnInterruptedRunReturnsItsBest(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	r, err := Run(ctx, &bowl{}, Job{Config: config(), Values: []float32{3}, Examples: examples(10), Evaluate: nil, Tell: func(e report.Event) {
+	tell := func(e report.Event) {
 		if s, ok := e.(report.Step); ok && s.Step == 25 {
 			cancel()
 		}
-	}})
+	}
+	r, err := Run(ctx, &bowl{}, Job{Config: config(), Values: []float32{3}, Examples: examples(10), Tell: tell})
 	if !errors.Is(err, context.Canceled) || r.StopReason != StopInterrupted || r.Steps != 25 || r.BestStep != 20 {
 		t.Errorf("result is %+v (%v)", r, err)
 	}
 }
 
 func TestSchedulesRiseStayAndFall(t *testing.T) {
+	cosine := func(eighths float64) float64 { return (1 - math.Cos(eighths*math.Pi/8)) / 2 }
 	for name, want := range map[string][]float64{
 		"constant": {0.5, 1, 1, 1, 1, 1, 1, 1, 1, 1},
 		"linear":   {0.5, 1, 1, 7. / 8, 6. / 8, 5. / 8, 4. / 8, 3. / 8, 2. / 8, 1. / 8},
-		"cosine":   {0.5, 1, 1, (1 - math.Cos(7*math.Pi/8)) / 2, (1 - math.Cos(6*math.Pi/8)) / 2, (1 - math.Cos(5*math.Pi/8)) / 2, 0.5, (1 - math.Cos(3*math.Pi/8)) / 2, (1 - math.Cos(2*math.Pi/8)) / 2, (1 - math.Cos(math.Pi/8)) / 2},
+		"cosine":   {0.5, 1, 1, cosine(7), cosine(6), cosine(5), cosine(4), cosine(3), cosine(2), cosine(1)},
 	} {
 		for i, w := range want {
 			if got, err := schedule(name, 0.2, i+1, 10); err != nil || math.Abs(got-w) > 1e-12 {
@@ -237,17 +255,19 @@ func TestSchedulesRiseStayAndFall(t *testing.T) {
 		}
 	}
 	if got, _ := schedule("constant", 0, 1, 10); got != 1 {
-		t.Errorf("constant without warm-up begins at %g", got)
+		t.Errorf("constant without warm-up starts at %g", got)
 	}
 }
 
-func TestAStepTellsHowFarThePromptMovedAndWhichTokensAskedForIt(t *testing.T) {
+func TestAStepReportsHowFarThePromptMovedAndEachTokensGradient(t *testing.T) {
 	c, e := config(), &events{}
 	c.Steps, c.Optimizer.Name, c.Schedule, c.Warmup, c.ClipNorm, c.VirtualTokens = 2, "sgd", "constant", 0, 5, 2
-	if _, err := Run(context.Background(), &bowl{}, Job{Config: c, Values: []float32{4, 5}, Examples: examples(4), Evaluate: nil, Tell: e.tell}); err != nil {
+	job := Job{Config: c, Values: []float32{4, 5}, Examples: examples(4), Tell: e.tell}
+	if _, err := Run(context.Background(), &bowl{}, job); err != nil {
 		t.Fatal(err)
 	}
-	first, second := e.steps[0], e.steps[1] // the gradient is (6, 8), clipped to half of that; the second one is (5.4, 7.2)
+	// The gradient of step 1 is (6, 8), clipped to half of that; that of step 2 is (5.4, 7.2).
+	first, second := e.steps[0], e.steps[1]
 	near := func(what string, got report.Number, want float64) {
 		t.Helper()
 		if math.Abs(float64(got)-want) > 1e-5 {
@@ -262,7 +282,7 @@ func TestAStepTellsHowFarThePromptMovedAndWhichTokensAskedForIt(t *testing.T) {
 	near("the drift", second.Drift, 1)
 }
 
-// hill is a loss that grows without end, and is a number all the while.
+// hill is a loss that rises by one with each call.
 type hill struct{ step int }
 
 func (h *hill) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32, error) {
@@ -271,18 +291,19 @@ func (h *hill) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32
 	return slices.Repeat([]float32{float32(h.step)}, len(f.Targets)), nil
 }
 
-func TestALossThatHasLeftForGoodEndsTheRunWithTheLastGoodPrompt(t *testing.T) {
+func TestALossThatStaysFarAboveTheFirstEndsTheRunWithTheLastGoodPrompt(t *testing.T) {
 	c := config()
 	c.Optimizer.Name, c.Schedule, c.Warmup, c.ClipNorm, c.EvalEvery = "sgd", "constant", 0, 0, 3
-	r, err := Run(context.Background(), &hill{}, Job{Config: c, Values: []float32{0}, Examples: examples(4), Evaluate: nil, Tell: (&events{}).tell})
+	job := Job{Config: c, Values: []float32{0}, Examples: examples(4), Tell: (&events{}).tell}
+	r, err := Run(context.Background(), &hill{}, job)
 	if !errors.Is(err, ErrDiverged) || r.StopReason != StopDiverged {
 		t.Fatalf("%+v (%v), want a run that diverged", r, err)
 	}
-	// The loss begins at 1, so 6 is the limit: step 7's is the first above it, step 26's the twentieth.
-	if want := "at step 26: the loss has been above 6 for 20 steps (it began at 1, now it is 26)"; !strings.Contains(err.Error(), want) {
-		t.Errorf("error is %q, want one with %q", err, want)
+	// The first loss is 1, so the limit is 6. Step 7 is the first above it, step 26 the twentieth.
+	if want := "at step 26: the loss has been above 6 for 20 steps (it began at 1, now it is 26): "; !strings.Contains(err.Error(), want) {
+		t.Errorf("error is %q, want one that contains %q", err, want)
 	}
 	if r.BestStep != 5 || math.Abs(float64(r.Best[0])+0.5) > 1e-6 {
-		t.Errorf("the best is %v of step %d, want -0.5 of step 5", r.Best, r.BestStep)
+		t.Errorf("the best values are %v, of step %d, want -0.5 of step 5", r.Best, r.BestStep)
 	}
 }

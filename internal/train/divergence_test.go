@@ -11,24 +11,24 @@ import (
 	"ptune/internal/report"
 )
 
-// spoilt is an objective that gives something that is no number at one call.
-type spoilt struct {
+// broken is an objective that changes its results at one call.
+type broken struct {
 	bowl
 	calls, at int
-	spoil     func(nll, grad []float32)
+	change    func(nll, grad []float32)
 }
 
-func (s *spoilt) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32, error) {
+func (s *broken) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32, error) {
 	nll, err := s.bowl.LossGrad(x, f, grad)
 	if s.calls++; s.calls == s.at {
-		s.spoil(nll, grad)
+		s.change(nll, grad)
 	}
 	return nll, err
 }
 
-func TestWhatIsNoNumberEndsTheRunInItsStepAndIsNeverBest(t *testing.T) {
+func TestAValueThatIsNotFiniteEndsTheRunAndIsNeverTheBest(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
-	for name, spoil := range map[string]func(nll, grad []float32){
+	for name, change := range map[string]func(nll, grad []float32){
 		"loss NaN":           func(nll, _ []float32) { nll[0] = nan },
 		"loss infinite":      func(nll, _ []float32) { nll[1] = inf },
 		"gradient NaN":       func(_, grad []float32) { grad[1] = nan },
@@ -38,8 +38,9 @@ func TestWhatIsNoNumberEndsTheRunInItsStepAndIsNeverBest(t *testing.T) {
 		for _, optimizer := range Optimizers() {
 			c := config()
 			c.Optimizer.Name = optimizer
-			r, err := Run(context.Background(), &spoilt{at: 13, spoil: spoil}, Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Tell: func(report.Event) {}})
-			check(t, name+" of "+optimizer, r, err, 12)
+			job := Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Tell: func(report.Event) {}}
+			r, err := Run(context.Background(), &broken{at: 13, change: change}, job)
+			wantDivergence(t, name+" with "+optimizer, r, err, 12)
 		}
 	}
 	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
@@ -54,33 +55,37 @@ func TestWhatIsNoNumberEndsTheRunInItsStepAndIsNeverBest(t *testing.T) {
 						cancel()
 					}
 				}
-				Run(ctx, &bowl{}, Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Tell: tell, Save: func(s *State) error { kept = s; return nil }})
+				job := Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Tell: tell}
+				job.Save = func(s *State) error { kept = s; return nil }
+				Run(ctx, &bowl{}, job)
 				if kept == nil {
-					t.Fatal("there is no state")
+					t.Fatal("no state was saved")
 				}
 				if m := kept.moments[0]; which < len(m) {
 					m[which][0] = bad
 				} else {
 					continue
 				}
-				r, err := Run(context.Background(), &bowl{}, Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Tell: func(report.Event) {}, From: kept})
-				check(t, "moments of "+optimizer, r, err, 12)
+				job.Tell, job.Save, job.From = func(report.Event) {}, nil, kept
+				r, err := Run(context.Background(), &bowl{}, job)
+				wantDivergence(t, "moments of "+optimizer, r, err, 12)
 			}
 		}
 	}
 }
 
-// check asks for a divergence in the step behind steps, with numbers as the best.
-func check(t *testing.T, name string, r *Result, err error, steps int) {
+// wantDivergence checks that the run diverged in the step after steps and that its best is finite.
+func wantDivergence(t *testing.T, name string, r *Result, err error, steps int) {
 	t.Helper()
 	if !errors.Is(err, ErrDiverged) || r.StopReason != StopDiverged || r.Steps != steps {
-		t.Errorf("%s: %v after step %d (%s), want divergence behind step %d", name, err, r.Steps, r.StopReason, steps)
+		t.Errorf("%s: %v after step %d (%s), want divergence in the step after %d",
+			name, err, r.Steps, r.StopReason, steps)
 		return
 	}
 	if !strings.Contains(err.Error(), "at step 13: ") {
 		t.Errorf("%s: the error is %q", name, err)
 	}
 	if !finite(norm(r.Best)) || r.BestStep < 10 {
-		t.Errorf("%s: the best is %v of step %d", name, r.Best, r.BestStep)
+		t.Errorf("%s: the best values are %v, of step %d", name, r.Best, r.BestStep)
 	}
 }
