@@ -10,8 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/base"
 	"ptune/internal/config"
 	"ptune/internal/data"
+	"ptune/internal/failure"
+	"ptune/internal/run"
 )
 
 type dataOptions struct {
@@ -37,13 +40,13 @@ func newData(s streams) *cobra.Command {
 		Long: `Print the first rows of a task's training file as the model will see them: each token with its id; those in [brackets] are the target, on
 which the loss is.`,
 		Example: "  ptune data show --config configs/sentiment.yaml --rows 2\n  ptune data show --config configs/sentiment.yaml --json",
-		RunE:    does(func(context.Context, []string) error { return showData(o, s) }),
+		RunE:    runE(func(context.Context, []string) error { return showData(o, s) }),
 	}
 	show.Flags().IntVar(&o.rows, "rows", 3, "how many rows")
 	stats := &cobra.Command{
 		Use: "stats --config task.yaml", Short: "Count tokens, classes, equal texts and what would be cut", Args: cobra.NoArgs,
 		Example: "  ptune data stats --config configs/sentiment.yaml\n  ptune data stats --config configs/sentiment.yaml --json",
-		RunE:    does(func(context.Context, []string) error { return dataStats(o, s) }),
+		RunE:    runE(func(context.Context, []string) error { return dataStats(o, s) }),
 	}
 	for _, c := range []*cobra.Command{show, stats} {
 		c.Flags().StringVar(&o.config, "config", "", "the task file")
@@ -57,19 +60,19 @@ which the loss is.`,
 }
 
 // open reads the task and its rows.
-func (o dataOptions) open() (*config.Task, *base, *taskRows, error) {
+func (o dataOptions) open() (*config.Task, *base.Base, *run.Rows, error) {
 	task, err := config.Load(o.config, o.set)
 	if err != nil {
-		return nil, nil, nil, wrong{err}
+		return nil, nil, nil, failure.Usage(err)
 	}
 	b, err := openBase(task.Model, o.computeOptions)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	rows, err := loadRows(task, b)
+	rows, err := run.LoadRows(task, b)
 	if err != nil {
-		b.close()
-		return nil, nil, nil, wrong{err}
+		b.Close()
+		return nil, nil, nil, failure.Usage(err)
 	}
 	return task, b, rows, nil
 }
@@ -86,20 +89,20 @@ func showData(o dataOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	defer b.close()
-	for _, r := range rows.train.Rows[:min(o.rows, len(rows.train.Rows))] {
+	defer b.Close()
+	for _, r := range rows.Train.Rows[:min(o.rows, len(rows.Train.Rows))] {
 		var tokens []shownToken
 		for i, id := range slices.Concat(r.Input, r.Target) {
-			tokens = append(tokens, shownToken{id, b.tok.Piece(id), i >= len(r.Input)})
+			tokens = append(tokens, shownToken{id, b.Tokenizer.Piece(id), i >= len(r.Input)})
 		}
 		if o.json {
-			if err := json.NewEncoder(s.out).Encode(map[string]any{"file": rows.train.Path, "line": r.Line, "virtual_tokens": task.Prompt.Tokens, "tokens": tokens}); err != nil {
+			if err := json.NewEncoder(s.out).Encode(map[string]any{"file": rows.Train.Path, "line": r.Line, "virtual_tokens": task.Prompt.Tokens, "tokens": tokens}); err != nil {
 				return err
 			}
 			continue
 		}
 		var b strings.Builder
-		fmt.Fprintf(&b, "%s:%d: %d virtual tokens, then %d of input and %d of target\n", rows.train.Path, r.Line, task.Prompt.Tokens, len(r.Input), len(r.Target))
+		fmt.Fprintf(&b, "%s:%d: %d virtual tokens, then %d of input and %d of target\n", rows.Train.Path, r.Line, task.Prompt.Tokens, len(r.Input), len(r.Target))
 		for _, t := range tokens {
 			if t.Learned {
 				fmt.Fprintf(&b, " [%q %d]", t.Token, t.ID)
@@ -135,13 +138,13 @@ func dataStats(o dataOptions, s streams) error {
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer b.Close()
 	trained := map[string]bool{}
-	for _, r := range rows.train.Rows {
+	for _, r := range rows.Train.Rows {
 		trained[r.Text] = true
 	}
 	var all []setStats
-	for i, set := range append([]*data.Set{rows.train}, rows.valid...) {
+	for i, set := range append([]*data.Set{rows.Train}, rows.Valid...) {
 		x := setStats{Set: set.Name, File: set.Path, Rows: len(set.Rows), Dropped: set.Dropped, Cut: set.Cut}
 		var lengths []int
 		seen := map[string]bool{}
@@ -158,7 +161,7 @@ func dataStats(o dataOptions, s streams) error {
 				if x.Classes == nil {
 					x.Classes = map[string]int{}
 				}
-				x.Classes[rows.format.Labels[r.Label].Name]++
+				x.Classes[rows.Format.Labels[r.Label].Name]++
 			}
 		}
 		slices.Sort(lengths)
@@ -179,7 +182,7 @@ func dataStats(o dataOptions, s streams) error {
 			fmt.Fprintf(w, "\t%s", x.Set)
 		}
 		fmt.Fprintln(w)
-		for _, l := range rows.format.Labels {
+		for _, l := range rows.Format.Labels {
 			fmt.Fprint(w, l.Name)
 			for _, x := range all {
 				fmt.Fprintf(w, "\t%d", x.Classes[l.Name])

@@ -13,30 +13,45 @@ import (
 	"testing"
 )
 
-// mayImport is the direction of the project: what each package may import of ours. It is a statement of policy; a build
-// that breaks it is mended in the code, not here. Tests may import what they like.
+// mayImport is the direction of the project, from the bottom up: what each package may import of ours.
+// A build that breaks it is mended in the code, not here. Tests may import what they like.
+// docs/architecture.md draws it.
 var mayImport = map[string]string{
-	"cmd/ptune":           "batch chat config data demo eval files generate hub kernels model process prompt report tokenize train",
-	"internal/arch":       "kernels tensorfile",
-	"internal/batch":      "",
-	"internal/config":     "data prompt train",
-	"internal/chat":       "",
-	"internal/data":       "chat",
-	"internal/demo":       "",
-	"internal/eval":       "batch",
-	"internal/files":      "",
-	"internal/generate":   "",
-	"internal/hub":        "files",
-	"internal/kernels":    "process",
-	"internal/model":      "arch batch files kernels ops param tensorfile",
-	"internal/ops":        "kernels",
-	"internal/param":      "",
-	"internal/process":    "",
-	"internal/prompt":     "files tensorfile",
-	"internal/report":     "",
-	"internal/tensorfile": "files",
-	"internal/tokenize":   "",
-	"internal/train":      "batch param report tensorfile",
+	// The system and files, without models.
+	"internal/failure":    "",      // errors: usage mistakes and hints
+	"internal/process":    "",      // memory, CPUs and bus errors of the process
+	"internal/files":      "",      // atomic writing
+	"internal/tensorfile": "files", // safetensors on disk
+	"internal/hub":        "files", // the Hugging Face cache and its downloads
+	"internal/demo":       "",      // the embedded base model and its data
+
+	// Arithmetic and models.
+	"internal/kernels": "process",                                       // matrices, weight formats, CPU features, threads
+	"internal/batch":   "",                                              // packed batches
+	"internal/arch":    "kernels tensorfile",                            // architectures as data: config, weights, blocks
+	"internal/ops":     "kernels",                                       // operators of the graph and their gradients
+	"internal/model":   "arch batch files kernels ops param tensorfile", // the graph: objective and decoding
+
+	// Text and rows.
+	"internal/tokenize": "",     // tokenizer.json
+	"internal/chat":     "",     // chat templates
+	"internal/data":     "chat", // rows, templates, masks
+
+	// Training and measuring.
+	"internal/prompt":   "files tensorfile",              // what is trained, and its files
+	"internal/report":   "",                              // events and their writers; tables, units
+	"internal/train":    "batch param report tensorfile", // optimizer, schedule, stopping, state
+	"internal/eval":     "batch",                         // metrics and calibration
+	"internal/generate": "",                              // sampling and stopping of continuations
+
+	// From a task file to a run.
+	"internal/config": "data prompt train",                                   // the task file
+	"internal/base":   "chat demo failure hub kernels model prompt tokenize", // a base model opened whole
+	// A task becomes a run; sweeps and comparisons.
+	"internal/run": "base batch chat config data eval failure files model process prompt report train",
+
+	// Flags, streams, exit codes, the order of events.
+	"cmd/ptune": "base chat config data demo eval failure files generate hub kernels model process prompt report run tokenize train",
 }
 
 // onlyIn says which packages may import an outside library.

@@ -13,10 +13,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/base"
 	"ptune/internal/data"
 	"ptune/internal/eval"
+	"ptune/internal/failure"
 	"ptune/internal/files"
 	"ptune/internal/prompt"
+	"ptune/internal/run"
 )
 
 type evalFlags struct {
@@ -51,7 +54,7 @@ Prompts that a comma joins are an ensemble: each gives a row the label it finds 
 With --model and no --prompt the base alone is measured; --input and --target then say how rows become text.`,
 		Example: "  ptune eval --prompt runs/sentiment.st --data internal/demo/data/test.jsonl\n  ptune eval --prompt runs/sentiment.st --json --fail-under accuracy=0.9",
 		Args:    cobra.NoArgs,
-		RunE:    does(func(ctx context.Context, _ []string) error { return evalPrompts(ctx, o, s) }),
+		RunE:    runE(func(ctx context.Context, _ []string) error { return evalPrompts(ctx, o, s) }),
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.prompts, "prompt", nil, "a soft prompt's file, or an ensemble's as a.st,b.st,c.st (repeatable: all are measured on one loaded base)")
@@ -84,7 +87,7 @@ type evalResult struct {
 func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	gates, err := o.gates()
 	if err != nil {
-		return wrong{err}
+		return failure.Usage(err)
 	}
 	var paths []string
 	var sizes []int // of each ensemble, in members
@@ -96,14 +99,14 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	if err != nil {
 		return err
 	}
-	defer b.close()
-	var ensembles [][]namedPrompt
+	defer b.Close()
+	var ensembles [][]base.Prompt
 	for _, n := range sizes {
 		ensembles, prompts = append(ensembles, prompts[:n]), prompts[n:]
 	}
 	jobs, err := evalJobs(o, b, ensembles)
 	if err != nil {
-		return wrong{err}
+		return failure.Usage(err)
 	}
 	var missed []error
 	var results []evalResult
@@ -113,16 +116,16 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 			s.warn("%s", note)
 		}
 		res := evalResult{Prompt: j.path, Data: j.set.Path}
-		options := evalOptions(j.choices, j.eos, j.rows, o.maxTokens)
+		options := run.EvalOptions(j.choices, j.eos, j.rows, o.maxTokens)
 		for _, c := range j.choices {
 			options.Names = append(options.Names, c.Name)
 		}
-		if res.Result, err = eval.Run(ctx, b, j.values, evalRows(j.set), options); err != nil {
+		if res.Result, err = eval.Run(ctx, b, j.values, run.EvalRows(j.set), options); err != nil {
 			return err
 		}
 		if o.exact || slices.ContainsFunc(gates, func(g gate) bool { return g.metric == "exact_match" }) {
 			if len(j.rows) > 1 {
-				return wrong{fmt.Errorf("%s is an ensemble, which votes on labels and writes nothing: there is no exact match to measure", j.path)}
+				return failure.Usage(fmt.Errorf("%s is an ensemble, which votes on labels and writes nothing: there is no exact match to measure", j.path))
 			}
 			if res.ExactMatch, err = exactMatch(ctx, b, j, o.maxTokens); err != nil {
 				return err
@@ -187,12 +190,12 @@ func split(paths string) []string {
 	return strings.Split(paths, ",")
 }
 
-func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error) {
+func evalJobs(o evalFlags, b *base.Base, ensembles [][]base.Prompt) ([]evalJob, error) {
 	if len(ensembles) == 0 {
 		if o.data == "" || o.target == "" {
 			return nil, errors.New("the base alone needs --data, --input and --target to know its rows")
 		}
-		eos, err := b.eos()
+		eos, err := b.EndToken()
 		if err != nil {
 			return nil, err
 		}
@@ -210,9 +213,9 @@ func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error
 		var names []string
 		for _, m := range members {
 			if m.Meta.Input != p.Meta.Input || m.Meta.Target != p.Meta.Target || !slices.Equal(m.Meta.Labels, p.Meta.Labels) || m.Meta.Chat != p.Meta.Chat || m.Meta.Messages != p.Meta.Messages || m.Meta.EOS != p.Meta.EOS {
-				return nil, fmt.Errorf("%s and %s have other templates or labels, so they are no ensemble", p.path, m.path)
+				return nil, fmt.Errorf("%s and %s have other templates or labels, so they are no ensemble", p.Path, m.Path)
 			}
-			names, j.values, j.rows = append(names, m.path), append(j.values, m.Values...), append(j.rows, m.Rows)
+			names, j.values, j.rows = append(names, m.Path), append(j.values, m.Values...), append(j.rows, m.Rows)
 		}
 		j.path = strings.Join(names, ",")
 		if len(members) == 1 {
@@ -222,7 +225,7 @@ func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error
 			return nil, fmt.Errorf("%s have no labels to vote on", j.path)
 		}
 		if p.Meta.Target == "" && p.Meta.Messages == "" {
-			return nil, fmt.Errorf("%s has no templates to make rows with; is it a PEFT adapter?", p.path)
+			return nil, fmt.Errorf("%s has no templates to make rows with; is it a PEFT adapter?", p.Path)
 		}
 		var labels []data.Label
 		for _, l := range p.Meta.Labels {
@@ -232,10 +235,10 @@ func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error
 		if o.data == "" {
 			files = nil
 			for _, v := range p.Meta.Valid {
-				files = append(files, pathAt(p.path, v.Path))
+				files = append(files, base.PathAt(p.Path, v.Path))
 			}
 			if files == nil {
-				return nil, fmt.Errorf("%s was not validated on any file; give the rows with --data", p.path)
+				return nil, fmt.Errorf("%s was not validated on any file; give the rows with --data", p.Path)
 			}
 		}
 		for _, file := range files {
@@ -250,7 +253,7 @@ func evalJobs(o evalFlags, b *base, ensembles [][]namedPrompt) ([]evalJob, error
 }
 
 // load reads the job's rows, in the form that a prompt's m asks for; nil: the base's alone.
-func (j *evalJob) load(b *base, file, input, target string, labels []data.Label, m *prompt.Meta) error {
+func (j *evalJob) load(b *base.Base, file, input, target string, labels []data.Label, m *prompt.Meta) error {
 	f, err := data.NewFormat(input, target, labels)
 	if m != nil && m.Messages != "" {
 		f, err = data.NewConversations(m.Messages), nil
@@ -260,44 +263,44 @@ func (j *evalJob) load(b *base, file, input, target string, labels []data.Label,
 	}
 	if m != nil && m.Chat != "" {
 		j.chat = true
-		t, err := b.chatOf(m)
+		t, err := b.ChatOf(m.Chat)
 		if err != nil {
 			return err
 		}
-		if _, err := f.UseChat(t, b.tok, []int32{m.EOS}); err != nil {
+		if _, err := f.UseChat(t, b.Tokenizer, []int32{m.EOS}); err != nil {
 			return err
 		}
 	}
-	if j.choices, err = f.Choices(b.tok); err != nil {
+	if j.choices, err = f.Choices(b.Tokenizer); err != nil {
 		return err
 	}
-	limits, err := rowLimits(b, slices.Max(append(j.rows, 0)), j.maxTokens, j.onTooLong, j.eos)
+	limits, err := run.RowLimits(b, slices.Max(append(j.rows, 0)), j.maxTokens, j.onTooLong, j.eos)
 	if err != nil {
 		return err
 	}
-	j.set, err = data.Load("data", data.Source{Path: file, Reading: j.reading}, f, b.tok, limits)
+	j.set, err = data.Load("data", data.Source{Path: file, Reading: j.reading}, f, b.Tokenizer, limits)
 	return err
 }
 
 // baseline measures the base without the prompt. A base cannot begin from nothing: rows without any input token have none.
-func baseline(ctx context.Context, b *base, j evalJob, maxTokens int) (*eval.Result, error) {
+func baseline(ctx context.Context, b *base.Base, j evalJob, maxTokens int) (*eval.Result, error) {
 	for _, r := range j.set.Rows {
 		if len(r.Input) == 0 {
 			return nil, nil
 		}
 	}
-	return eval.Run(ctx, b, nil, evalRows(j.set), evalOptions(j.choices, j.eos, nil, maxTokens))
+	return eval.Run(ctx, b, nil, run.EvalRows(j.set), run.EvalOptions(j.choices, j.eos, nil, maxTokens))
 }
 
 // asWords measures the base behind the words that the soft prompt began from, an ordinary prompt; nil where there are none, or where
 // they leave a row too long for the model or stand before a chat.
-func asWords(ctx context.Context, b *base, j evalJob, maxTokens int) (*eval.Result, error) {
+func asWords(ctx context.Context, b *base.Base, j evalJob, maxTokens int) (*eval.Result, error) {
 	if j.text == "" || j.chat {
 		return nil, nil
 	}
-	rows := evalRows(j.set)
+	rows := run.EvalRows(j.set)
 	for i, r := range j.set.Rows {
-		ids, err := b.tok.EncodeInput(j.text + "\n" + r.Text)
+		ids, err := b.Tokenizer.EncodeInput(j.text + "\n" + r.Text)
 		if err != nil {
 			return nil, err
 		}
@@ -305,7 +308,7 @@ func asWords(ctx context.Context, b *base, j evalJob, maxTokens int) (*eval.Resu
 			return nil, nil
 		}
 	}
-	return eval.Run(ctx, b, nil, rows, evalOptions(j.choices, j.eos, nil, maxTokens))
+	return eval.Run(ctx, b, nil, rows, run.EvalOptions(j.choices, j.eos, nil, maxTokens))
 }
 
 func printEval(s streams, asJSON bool, r evalResult) error {

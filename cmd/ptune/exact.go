@@ -4,12 +4,13 @@ import (
 	"context"
 	"slices"
 
+	"ptune/internal/base"
 	"ptune/internal/generate"
 	"ptune/internal/model"
 )
 
 // exactMatch is the share of the job's rows whose target is what the model writes: the likeliest token after the other, and then the end.
-func exactMatch(ctx context.Context, b *base, j evalJob, maxTokens int) (*float64, error) {
+func exactMatch(ctx context.Context, b *base.Base, j evalJob, maxTokens int) (*float64, error) {
 	equal, room := 0, b.MaxPositions-slices.Max(append(j.rows, 0)) // room behind the prompt, where positions are limited
 	for rows := j.set.Rows; len(rows) > 0; {
 		var texts []model.Text

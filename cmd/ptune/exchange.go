@@ -9,14 +9,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/base"
 	"ptune/internal/demo"
+	"ptune/internal/failure"
 	"ptune/internal/kernels"
 	"ptune/internal/prompt"
 	"ptune/internal/tokenize"
 )
 
 func newImport(s streams) *cobra.Command {
-	var out, base string
+	var out, model string
 	cmd := &cobra.Command{
 		Use:   "import ADAPTER_DIR -o x.st",
 		Short: "Make a prompt's file of a PEFT adapter",
@@ -24,40 +26,40 @@ func newImport(s streams) *cobra.Command {
 are. The file notes the base that --model names, or that the adapter does if it is a directory here.`,
 		Example: "  ptune import runs/adapter -o runs/imported.st --model ptune:demo",
 		Args:    cobra.ExactArgs(1),
-		RunE:    does(func(_ context.Context, args []string) error { return importAdapter(args[0], out, base, s) }),
+		RunE:    runE(func(_ context.Context, args []string) error { return importAdapter(args[0], out, model, s) }),
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "the prompt's file to write")
-	cmd.Flags().StringVar(&base, "model", "", "the base's directory, if the adapter does not say")
+	cmd.Flags().StringVar(&model, "model", "", "the base's directory, if the adapter does not say")
 	return cmd
 }
 
-func importAdapter(dir, out, base string, s streams) error {
+func importAdapter(dir, out, model string, s streams) error {
 	if out == "" {
-		return wrong{errors.New("there is no -o: where shall the prompt be written?")}
+		return failure.Usage(errors.New("there is no -o: where shall the prompt be written?"))
 	}
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		return wrong{withHint(fmt.Errorf("%s is no directory", dir), "a PEFT adapter is a directory with adapter_config.json and adapter_model.safetensors")}
+		return failure.Usage(failure.Hint(fmt.Errorf("%s is no directory", dir), "a PEFT adapter is a directory with adapter_config.json and adapter_model.safetensors"))
 	}
-	p, err := loadPrompt(dir)
+	p, err := base.LoadPrompt(dir)
 	if err != nil {
 		return err
 	}
-	if base == "" {
+	if model == "" {
 		if info, err := os.Stat(p.Meta.Base.Name); err == nil && info.IsDir() {
-			base = p.Meta.Base.Name
+			model = p.Meta.Base.Name
 		}
 	}
 	p.Meta.Input, p.Meta.Init = "{text}", prompt.Init{Kind: "file", File: filepath.Base(filepath.Clean(dir))}
-	if base == "" {
+	if model == "" {
 		s.warn("%s was made for %q, which is no directory here: %s will not say which base it is for", dir, p.Meta.Base.Name, out)
 	} else {
-		b, err := openBaseOf([]namedPrompt{p}, base, computeOptions{compute: "f32"})
+		b, err := openBaseOf([]base.Prompt{p}, model, computeOptions{compute: "f32"})
 		if err != nil {
 			return err
 		}
-		defer b.close()
-		p.Meta.Base = prompt.Base{Name: b.Name, Path: modelFrom(out, base), Fingerprint: b.Fingerprint, Type: b.Type}
-		p.Meta.Tokenizer = b.tok.Hash
+		defer b.Close()
+		p.Meta.Base = prompt.Base{Name: b.Name, Path: base.ModelFrom(out, model), Fingerprint: b.Fingerprint, Type: b.Type}
+		p.Meta.Tokenizer = b.Tokenizer.Hash
 		if len(b.EOS) > 0 {
 			p.Meta.EOS = b.EOS[0]
 		}
@@ -89,7 +91,7 @@ the tokenizer's first token, so the engine must add none itself (add_special_tok
 the new ids: generation_config.json suppresses them, and an engine that does not read it has to be told.`,
 		Example: "  ptune export runs/sentiment.st --peft runs/adapter\n  ptune export runs/sentiment.st --model internal/demo/base --vocab-rows runs/served",
 		Args:    cobra.ExactArgs(1),
-		RunE:    does(func(_ context.Context, args []string) error { return exportPrompt(o, args[0], s) }),
+		RunE:    runE(func(_ context.Context, args []string) error { return exportPrompt(o, args[0], s) }),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.peft, "peft", "", "the adapter directory to write")
@@ -101,19 +103,19 @@ the new ids: generation_config.json suppresses them, and an engine that does not
 
 func exportPrompt(o exportFlags, path string, s streams) error {
 	if (o.peft == "") == (o.vocabRows == "") {
-		return wrong{errors.New("give one of --peft and --vocab-rows, the directory to write")}
+		return failure.Usage(errors.New("give one of --peft and --vocab-rows, the directory to write"))
 	}
 	if o.name != "" && o.peft == "" {
-		return wrong{errors.New("--base-name is for --peft")}
+		return failure.Usage(errors.New("--base-name is for --peft"))
 	}
 	prompts, b, err := openPrompts([]string{path}, o.model, computeOptions{compute: "f32"})
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer b.Close()
 	p, dir := prompts[0], o.model
 	if dir == "" {
-		dir = pathAt(path, p.Meta.Base.Path)
+		dir = base.PathAt(path, p.Meta.Base.Path)
 	}
 	if o.peft != "" {
 		if o.name == "" {
@@ -129,12 +131,12 @@ func exportPrompt(o exportFlags, path string, s streams) error {
 }
 
 // exportRows writes the base of directory dir to out with the prompt in its vocabulary.
-func exportRows(out, dir string, p namedPrompt, b *base, s streams) error {
+func exportRows(out, dir string, p base.Prompt, b *base.Base, s streams) error {
 	if dir == demo.Name {
-		return wrong{withHint(errors.New("the embedded base is no directory to copy"), "its files are internal/demo/base in ptune's source; name that with --model")}
+		return failure.Usage(failure.Hint(errors.New("the embedded base is no directory to copy"), "its files are internal/demo/base in ptune's source; name that with --model"))
 	}
 	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 {
-		return wrong{fmt.Errorf("%s is not empty", out)}
+		return failure.Usage(fmt.Errorf("%s is not empty", out))
 	}
 	names := make([]string, p.Rows)
 	for i := range names {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"ptune/internal/failure"
 	"ptune/internal/report"
 )
 
@@ -133,16 +134,16 @@ func readResults(path string) ([]evalResult, error) {
 func (g *gate) check(r evalResult, n int) error {
 	value, lower := metricOf(r, g.metric)
 	if value == nil {
-		return wrong{fmt.Errorf("%s %s: %s has no labels, so there is no %s", g.flag, g.metric, r.Data, g.metric)}
+		return failure.Usage(fmt.Errorf("%s %s: %s has no labels, so there is no %s", g.flag, g.metric, r.Data, g.metric))
 	}
 	var err error
 	if g.before != nil {
 		if n >= len(g.before) {
-			return wrong{fmt.Errorf("--compare: it has %d results, this is the %dth", len(g.before), n+1)}
+			return failure.Usage(fmt.Errorf("--compare: it has %d results, this is the %dth", len(g.before), n+1))
 		}
 		was, _ := metricOf(g.before[n], g.metric)
 		if was == nil {
-			return wrong{fmt.Errorf("--compare: it has no %s", g.metric)}
+			return failure.Usage(fmt.Errorf("--compare: it has no %s", g.metric))
 		}
 		drop := *was - *value
 		if lower {

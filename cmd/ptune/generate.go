@@ -12,7 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/base"
 	"ptune/internal/data"
+	"ptune/internal/failure"
 	"ptune/internal/generate"
 	"ptune/internal/model"
 )
@@ -49,7 +51,7 @@ As text, a continuation is shown without the white space it begins with; --json 
 		Example: `  ptune generate --prompt runs/sentiment.st "The soup was cold and the waiters were rude."
   ptune generate --prompt runs/sentiment.st --prompt runs/topic.st --json --jsonl internal/demo/data/valid.jsonl
   ptune generate --model ptune:demo --max-tokens 20 "We tried this cafe"`,
-		RunE: does(func(ctx context.Context, args []string) error { return generateTexts(ctx, o, args, s) }),
+		RunE: runE(func(ctx context.Context, args []string) error { return generateTexts(ctx, o, args, s) }),
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.prompts, "prompt", nil, "a soft prompt's file (repeatable)")
@@ -91,19 +93,19 @@ func (o *generateFlags) check() error {
 
 func generateTexts(ctx context.Context, o generateFlags, args []string, s streams) error {
 	if err := o.check(); err != nil {
-		return wrong{err}
+		return failure.Usage(err)
 	}
 	if o.jsonl != "" && len(args) > 0 {
-		return wrong{errors.New("texts are given both as arguments and with --jsonl")}
+		return failure.Usage(errors.New("texts are given both as arguments and with --jsonl"))
 	}
 	prompts, b, err := openPrompts(o.prompts, o.model, o.computeOptions)
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer b.Close()
 	g, err := newGenerator(o, b, prompts, s)
 	if err != nil {
-		return wrong{err}
+		return failure.Usage(err)
 	}
 	return eachInput(o, args, s, func(batch []input) error { return g.run(ctx, batch) })
 }
@@ -134,13 +136,13 @@ func eachInput(o generateFlags, args []string, s streams, run func([]input) erro
 	in, name := s.in, "standard input"
 	if f, ok := in.(*os.File); ok && o.jsonl == "" {
 		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 { // a terminal: nothing is asked for there
-			return wrong{withHint(errors.New("there is no text to continue"), "give texts as arguments, or lines on standard input")}
+			return failure.Usage(failure.Hint(errors.New("there is no text to continue"), "give texts as arguments, or lines on standard input"))
 		}
 	}
 	if o.jsonl != "" && o.jsonl != "-" {
 		f, err := os.Open(o.jsonl)
 		if err != nil {
-			return wrong{fmt.Errorf("read rows: %w", err)}
+			return failure.Usage(fmt.Errorf("read rows: %w", err))
 		}
 		defer f.Close()
 		in, name = f, o.jsonl
@@ -174,9 +176,9 @@ func lines(in io.Reader, name string, o generateFlags, run func([]input) error) 
 	case ran != nil:
 		return ran
 	case err != nil:
-		return wrong{err}
+		return failure.Usage(err)
 	case !found:
-		return wrong{withHint(fmt.Errorf("there is no text in %s", name), "give texts as arguments, or lines on standard input")}
+		return failure.Usage(failure.Hint(fmt.Errorf("there is no text in %s", name), "give texts as arguments, or lines on standard input"))
 	case len(batch) == 0:
 		return nil
 	}
@@ -186,16 +188,16 @@ func lines(in io.Reader, name string, o generateFlags, run func([]input) error) 
 // generator continues inputs behind each prompt.
 type generator struct {
 	o       generateFlags
-	b       *base
+	b       *base.Base
 	s       streams
-	prompts []namedPrompt // none: the base alone
+	prompts []base.Prompt // none: the base alone
 	inputs  []data.Template
 	chats   []data.Renderer // of the prompts; nil: texts as they are
 	values  []float32       // of all prompts, one behind the other
 	rows    []int
 }
 
-func newGenerator(o generateFlags, b *base, prompts []namedPrompt, s streams) (*generator, error) {
+func newGenerator(o generateFlags, b *base.Base, prompts []base.Prompt, s streams) (*generator, error) {
 	g := &generator{o: o, b: b, s: s, prompts: prompts}
 	templates := []string{"{text}"}
 	if len(prompts) > 0 {
@@ -209,9 +211,9 @@ func newGenerator(o generateFlags, b *base, prompts []namedPrompt, s streams) (*
 		templates = append(templates, p.Meta.Input)
 		var by data.Renderer
 		if p.Meta.Chat != "" {
-			t, err := b.chatOf(&p.Meta)
+			t, err := b.ChatOf(p.Meta.Chat)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", p.path, err)
+				return nil, fmt.Errorf("%s: %w", p.Path, err)
 			}
 			by = t
 		}
@@ -254,15 +256,15 @@ func (g *generator) run(ctx context.Context, batch []input) error {
 			}
 			filled, err := t.Fill(fields)
 			if err != nil {
-				return wrong{fmt.Errorf("%s: %w", x.where, err)}
+				return failure.Usage(fmt.Errorf("%s: %w", x.where, err))
 			}
-			_, ids, err := data.Said(g.chats[k], filled, g.b.tok)
+			_, ids, err := data.Said(g.chats[k], filled, g.b.Tokenizer)
 			if err != nil {
-				return wrong{fmt.Errorf("%s: %w", x.where, err)}
+				return failure.Usage(fmt.Errorf("%s: %w", x.where, err))
 			}
 			name := ""
 			if g.prompts != nil {
-				name = g.prompts[k].path
+				name = g.prompts[k].Path
 			}
 			texts = append(texts, model.Text{Prompt: k, IDs: ids})
 			out = append(out, generated{Input: x.text, Prompt: name})
@@ -334,10 +336,10 @@ const decodeWith = 4
 // decode is the text of generated ids as it continues what stands before them.
 func (g *generator) decode(before, ids []int32) string {
 	before = before[max(0, len(before)-decodeWith):]
-	head := g.b.tok.Decode(before)
-	all := g.b.tok.Decode(append(append([]int32(nil), before...), ids...))
+	head := g.b.Tokenizer.Decode(before)
+	all := g.b.Tokenizer.Decode(append(append([]int32(nil), before...), ids...))
 	if text, ok := strings.CutPrefix(all, head); ok {
 		return text
 	}
-	return g.b.tok.Decode(ids)
+	return g.b.Tokenizer.Decode(ids)
 }

@@ -16,6 +16,8 @@ import (
 	"ptune/internal/config"
 	"ptune/internal/data"
 	"ptune/internal/demo"
+	"ptune/internal/failure"
+	"ptune/internal/run"
 )
 
 type initOptions struct {
@@ -42,7 +44,7 @@ With --demo, no arguments are needed: the base and the rows that ptune carries a
 			}
 			return cobra.ExactArgs(2)(cmd, args)
 		},
-		RunE: does(func(_ context.Context, args []string) error { return initTask(o, args, s) }),
+		RunE: runE(func(_ context.Context, args []string) error { return initTask(o, args, s) }),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.output, "output", "task.yaml", "the task file to write")
@@ -55,41 +57,41 @@ With --demo, no arguments are needed: the base and the rows that ptune carries a
 
 func initTask(o initOptions, args []string, s streams) error {
 	if err := os.MkdirAll(filepath.Dir(o.output), 0o755); err != nil {
-		return wrong{fmt.Errorf("make the task file's folder: %w", err)}
+		return failure.Usage(fmt.Errorf("make the task file's folder: %w", err))
 	}
 	if _, err := os.Stat(o.output); err == nil && !o.force {
-		return wrong{withHint(fmt.Errorf("%s is there already", o.output), "give another name with --output, or --force to write over it")}
+		return failure.Usage(failure.Hint(fmt.Errorf("%s is there already", o.output), "give another name with --output, or --force to write over it"))
 	}
-	base, rows := demo.Name, ""
+	model, rows := demo.Name, ""
 	if o.demo {
 		var err error
 		if rows, o.valid, err = demoRows(o); err != nil {
 			return err
 		}
 	} else {
-		base, rows = args[0], args[1]
+		model, rows = args[0], args[1]
 	}
 	g, err := data.Look(rows)
 	if err != nil {
-		return wrong{err}
+		return failure.Usage(err)
 	}
 	if g.Messages == "" && (g.Text == "" || g.Target == "") {
-		return wrong{withHint(fmt.Errorf("%s: it is not to be seen what is read and what is predicted; its fields are %s", rows, strings.Join(g.Fields, ", ")),
-			"write the task file by hand; ptune help train shows all keys")}
+		return failure.Usage(failure.Hint(fmt.Errorf("%s: it is not to be seen what is read and what is predicted; its fields are %s", rows, strings.Join(g.Fields, ", ")),
+			"write the task file by hand; ptune help train shows all keys"))
 	}
 	if o.demo {
 		g.Target, g.Labels = "sentiment", []data.Label{{Value: "negative", Name: "negative"}, {Value: "positive", Name: "positive"}}
 	}
-	b, err := openBase(base, o.computeOptions)
+	b, err := openBase(model, o.computeOptions)
 	if err != nil {
 		return err
 	}
-	defer b.close()
-	if _, err = b.chat(); err != nil && !errors.Is(err, chat.ErrNone) {
+	defer b.Close()
+	if _, err = b.Chat(); err != nil && !errors.Is(err, chat.ErrNone) {
 		s.tell("%v", err)
 	}
-	text := taskFile(o, base, rows, g, err == nil)
-	write := func(text string) (*taskRows, error) {
+	text := taskFile(o, model, rows, g, err == nil)
+	write := func(text string) (*run.Rows, error) {
 		if err := os.WriteFile(o.output, []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("write the task file: %w", err)
 		}
@@ -97,7 +99,7 @@ func initTask(o initOptions, args []string, s streams) error {
 		if err != nil {
 			return nil, err
 		}
-		return loadRows(task, b)
+		return run.LoadRows(task, b)
 	}
 	found, err := write(text)
 	if err != nil && strings.Contains(err.Error(), "data.on_too_long") {
@@ -105,7 +107,7 @@ func initTask(o initOptions, args []string, s streams) error {
 		found, err = write(text)
 	}
 	if err != nil {
-		return wrong{withHint(err, "%s has the task as far as it could be guessed; mend it by hand", o.output)}
+		return failure.Usage(failure.Hint(err, "%s has the task as far as it could be guessed; mend it by hand", o.output))
 	}
 	switch {
 	case g.Messages != "":
@@ -115,7 +117,7 @@ func initTask(o initOptions, args []string, s streams) error {
 	default:
 		s.tell("%s: %d rows; %q is read, %q is predicted, free text", rows, g.Rows, g.Text, g.Target)
 	}
-	for _, note := range found.shortened() {
+	for _, note := range found.Shortened() {
 		s.tell("%s", note)
 	}
 	s.tell("next: ptune validate %s, then ptune train --config %s", o.output, o.output)
@@ -137,7 +139,7 @@ func demoRows(o initOptions) (train, valid string, err error) {
 		}
 		path := filepath.Join(dir, f.Name())
 		if old, err := os.ReadFile(path); err == nil && string(old) != string(rows) && !o.force {
-			return "", "", wrong{fmt.Errorf("%s is there already; give --output another folder, or --force", path)}
+			return "", "", failure.Usage(fmt.Errorf("%s is there already; give --output another folder, or --force", path))
 		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", "", err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/base"
 	"ptune/internal/prompt"
 )
 
@@ -27,7 +28,7 @@ func newInspect(s streams) *cobra.Command {
 embeddings point most nearly the same way (cosine). Where the base is not to be had, what the file itself says is shown.`,
 		Example: "  ptune inspect runs/sentiment.st\n  ptune inspect runs/sentiment.st --json --top 3",
 		Args:    cobra.ExactArgs(1),
-		RunE:    does(func(_ context.Context, args []string) error { return inspectPrompt(o, args[0], s) }),
+		RunE:    runE(func(_ context.Context, args []string) error { return inspectPrompt(o, args[0], s) }),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.model, "model", "", "the base's directory, if not where the prompt's file says")
@@ -61,7 +62,7 @@ type near struct {
 }
 
 func inspectPrompt(o inspectFlags, path string, s streams) error {
-	p, err := loadPrompt(path)
+	p, err := base.LoadPrompt(path)
 	if err != nil {
 		return err
 	}
@@ -69,10 +70,10 @@ func inspectPrompt(o inspectFlags, path string, s streams) error {
 	for i := range p.Rows {
 		x.Tokens = append(x.Tokens, virtual{Norm: prompt.Norm(p.Row(i))})
 	}
-	b, err := openBaseOf([]namedPrompt{p}, o.model, o.computeOptions)
+	b, err := openBaseOf([]base.Prompt{p}, o.model, o.computeOptions)
 	switch {
 	case err == nil:
-		defer b.close()
+		defer b.Close()
 		x.nearest(p.Prompt, b, o.top)
 	case o.model != "":
 		return err
@@ -86,14 +87,14 @@ func inspectPrompt(o inspectFlags, path string, s streams) error {
 }
 
 // nearest fills in the tokens nearest to each virtual token and the mean norm of the base's embeddings.
-func (x *inspection) nearest(p *prompt.Prompt, b *base, top int) {
+func (x *inspection) nearest(p *prompt.Prompt, b *base.Base, top int) {
 	found, mean := p.Nearest(prompt.Source{Vocab: b.Vocab, Row: b.EmbeddingRow}, top)
 	x.EmbeddingNorm = &mean
 	for i, neighbors := range found {
 		for _, n := range neighbors {
-			token := b.tok.Decode([]int32{int32(n.ID)})
+			token := b.Tokenizer.Decode([]int32{int32(n.ID)})
 			if strings.Trim(token, "\ufffd") == "" { // part of a character: the token's own name
-				token = b.tok.Piece(int32(n.ID))
+				token = b.Tokenizer.Piece(int32(n.ID))
 			}
 			x.Tokens[i].Nearest = append(x.Tokens[i].Nearest, near{n.ID, token, n.Cosine})
 		}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"ptune/internal/config"
+	"ptune/internal/failure"
 	"ptune/internal/process"
 	"ptune/internal/report"
 	"ptune/internal/train"
@@ -48,6 +49,13 @@ func (s streams) warn(format string, args ...any) {
 	fmt.Fprintf(s.err, "ptune: warning: "+format+"\n", args...)
 }
 
+// warnAll warns of each of the texts.
+func (s streams) warnAll(texts []string) {
+	for _, t := range texts {
+		s.warn("%s", t)
+	}
+}
+
 // tell says how the work goes on.
 func (s streams) tell(format string, args ...any) {
 	fmt.Fprintf(s.err, format+"\n", args...)
@@ -57,7 +65,7 @@ func main() {
 	process.OneMallocArena()
 	process.ExitOnBusError("ptune: error: a part of a model's file is gone that was there when it was opened: the file was changed while it was in use\n" +
 		"ptune: hint: put the file back; train --resume goes on with a run; --no-mmap reads files whole before it begins\n")
-	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+	os.Exit(execute(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 
 // progressOf tells of a run on stderr: as a bar that is drawn over, or as lines.
@@ -78,8 +86,8 @@ func progressOf(kind string, s streams) report.Func {
 	return report.Text(s.err, every)
 }
 
-// run is the program with its streams given; it returns the exit code.
-func run(args []string, s streams) int {
+// execute is the program with its streams given; it returns the exit code.
+func execute(args []string, s streams) int {
 	ctx, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
 	signals := make(chan os.Signal, 2)
@@ -105,8 +113,8 @@ func run(args []string, s streams) int {
 			fmt.Fprintf(s.err, "ptune: error: %s\n", line)
 		}
 	}
-	if h := (*hinted)(nil); errors.As(err, &h) {
-		fmt.Fprintf(s.err, "ptune: hint: %s\n", h.hint)
+	if hint := failure.HintOf(err); hint != "" {
+		fmt.Fprintf(s.err, "ptune: hint: %s\n", hint)
 	}
 	return code
 }
@@ -138,7 +146,7 @@ func newSchema(s streams) *cobra.Command {
 		Use: "schema", Short: "Print the JSON Schema of task files", Args: cobra.NoArgs,
 		Long:    "Print the JSON Schema of task files. An editor completes and checks keys by it: in VS Code, yaml.schemas of the YAML extension names it.",
 		Example: "  ptune schema > runs/ptune.schema.json",
-		RunE: does(func(context.Context, []string) error {
+		RunE: runE(func(context.Context, []string) error {
 			schema, err := config.Schema()
 			if err == nil {
 				_, err = fmt.Fprintf(s.out, "%s\n", schema)
@@ -158,27 +166,11 @@ func newVersion(s streams) *cobra.Command {
 	}
 }
 
-// failure is the error of a command's work. Any other error came from cobra and is about the command line.
-type failure struct{ error }
+// workError is the error of a command's work. Any other error comes from cobra and is about the
+// command line.
+type workError struct{ error }
 
-func (f failure) Unwrap() error { return f.error }
-
-// wrong is a mistake in the command line, the task file or the data.
-type wrong struct{ error }
-
-func (w wrong) Unwrap() error { return w.error }
-
-// hinted is an error with what to do next.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h *hinted) Unwrap() error { return h.error }
-
-func withHint(err error, format string, args ...any) error {
-	return &hinted{err, fmt.Sprintf(format, args...)}
-}
+func (w workError) Unwrap() error { return w.error }
 
 // errGate is wrapped by the error of an evaluation that missed a gate.
 var errGate = errors.New("the gate")
@@ -195,7 +187,7 @@ func exitCode(ctx context.Context, err error) int {
 	switch {
 	case errors.As(context.Cause(ctx), &i):
 		return exitInterrupted - int(syscall.SIGINT) + int(i.signal)
-	case errors.As(err, new(wrong)) || !errors.As(err, new(failure)):
+	case failure.IsUsage(err) || !errors.As(err, new(workError)):
 		return exitUsage
 	case errors.Is(err, errGate):
 		return exitGate
@@ -205,11 +197,11 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailed
 }
 
-// does makes a command's RunE: what work returns is a failure of the work, not of the command line.
-func does(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+// runE makes a command's RunE of its work, whose errors are not about the command line.
+func runE(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := work(cmd.Context(), args); err != nil {
-			return failure{err}
+			return workError{err}
 		}
 		return nil
 	}

@@ -3,9 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,8 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ptune/internal/demo"
+	"ptune/internal/failure"
 	"ptune/internal/hub"
+	"ptune/internal/report"
 )
 
 func newPull(s streams) *cobra.Command {
@@ -30,7 +29,7 @@ HF_ENDPOINT is the hub, HF_TOKEN a token that is sent to it alone, HF_HUB_CACHE 
 nothing is downloaded.`,
 		Example: "  ptune pull HuggingFaceTB/SmolLM2-135M",
 		Args:    cobra.ExactArgs(1),
-		RunE:    does(func(ctx context.Context, args []string) error { return pullModel(ctx, args[0], quiet, s) }),
+		RunE:    runE(func(ctx context.Context, args []string) error { return pullModel(ctx, args[0], quiet, s) }),
 	}
 	cmd.Flags().BoolVar(&quiet, "quiet", false, "tell nothing on stderr but errors")
 	return cmd
@@ -39,16 +38,16 @@ nothing is downloaded.`,
 func pullModel(ctx context.Context, name string, quiet bool, s streams) error {
 	repo, ok := hub.ParseRepo(name)
 	if !ok {
-		return wrong{fmt.Errorf("%q is no name of a model on the Hub, want org/name or org/name@revision", name)}
+		return failure.Usage(fmt.Errorf("%q is no name of a model on the Hub, want org/name or org/name@revision", name))
 	}
 	cache, err := hub.CacheDir(os.Getenv)
 	if err != nil {
-		return wrong{err}
+		return failure.Usage(err)
 	}
 	if offline := strings.ToUpper(os.Getenv("HF_HUB_OFFLINE")); offline == "1" || offline == "TRUE" || offline == "YES" || offline == "ON" {
 		dir, err := repo.Find(cache)
 		if err != nil {
-			return withHint(err, "HF_HUB_OFFLINE is set, so nothing is downloaded")
+			return failure.Hint(err, "HF_HUB_OFFLINE is set, so nothing is downloaded")
 		}
 		_, err = fmt.Fprintln(s.out, dir)
 		return err
@@ -58,7 +57,7 @@ func pullModel(ctx context.Context, name string, quiet bool, s streams) error {
 		Tell: func(file string, done, size int64) {
 			if !quiet && (time.Since(last) > 2*time.Second || done == size) {
 				last = time.Now()
-				s.tell("%s: %s of %s", file, bytesText(done), bytesText(size))
+				s.tell("%s: %s of %s", file, report.BytesText(done), report.BytesText(size))
 			}
 		}}
 	dir, err := c.Pull(ctx, repo)
@@ -84,39 +83,4 @@ func hubToken() string {
 		return ""
 	}
 	return strings.TrimSpace(string(data))
-}
-
-// hubPrefix marks a model of the Hugging Face cache where a path could stand as well: in a prompt's file.
-const hubPrefix = "hf://"
-
-// onHub tells whether a model is one of the Hugging Face cache: named like one, and no directory.
-func onHub(model string) bool {
-	if strings.HasPrefix(model, hubPrefix) {
-		return true
-	}
-	if _, err := os.Stat(model); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return false
-	}
-	_, ok := hub.ParseRepo(model)
-	return ok
-}
-
-// modelDir is the directory of a model: the one given, or the one that the Hugging Face cache has for org/name.
-func modelDir(model string) (string, error) {
-	if model == demo.Name || !onHub(model) {
-		return model, nil // what is wrong with it is said where it is read
-	}
-	repo, ok := hub.ParseRepo(strings.TrimPrefix(model, hubPrefix))
-	if !ok {
-		return "", wrong{fmt.Errorf("model %q is no name of a model on the Hub, want org/name or org/name@revision", model)}
-	}
-	cache, err := hub.CacheDir(os.Getenv)
-	if err != nil {
-		return "", err
-	}
-	dir, err := repo.Find(cache)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", wrong{withHint(fmt.Errorf("model %q: there is no such directory, and the Hugging Face cache (%s) does not have it: %w", model, cache, fs.ErrNotExist), "ptune pull %s downloads it", repo)}
-	}
-	return dir, err
 }

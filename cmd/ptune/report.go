@@ -15,10 +15,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/base"
 	"ptune/internal/eval"
+	"ptune/internal/failure"
 	"ptune/internal/files"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
+	"ptune/internal/run"
 )
 
 type reportOptions struct {
@@ -37,7 +40,7 @@ prompt, a confusion matrix and the worst rows of the validation sets, the neares
 no network and no script to be read. What needs the base is left out, and said, where the base is not to be had.`,
 		Example: "  ptune report runs/sentiment\n  ptune report runs/sentiment runs/topic --output runs/both.html",
 		Args:    cobra.MinimumNArgs(1),
-		RunE:    does(func(ctx context.Context, args []string) error { return writeReport(ctx, args, o, s) }),
+		RunE:    runE(func(ctx context.Context, args []string) error { return writeReport(ctx, args, o, s) }),
 	}
 	cmd.Flags().StringVar(&o.output, "output", "", "the file to write (report.html in the first run's folder)")
 	cmd.Flags().IntVar(&o.worst, "worst", 10, "how many of the worst rows to show")
@@ -70,7 +73,7 @@ func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams)
 func reportRun(ctx context.Context, dir string, o reportOptions) (r report.Run, err error) {
 	f, err := os.Open(filepath.Join(dir, "events.jsonl"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, wrong{withHint(fmt.Errorf("read the run: %w", err), "a run's folder is its task's output.dir, or its prompt's folder")}
+		return r, failure.Usage(failure.Hint(fmt.Errorf("read the run: %w", err), "a run's folder is its task's output.dir, or its prompt's folder"))
 	}
 	if err != nil {
 		return r, fmt.Errorf("read the run: %w", err)
@@ -81,7 +84,7 @@ func reportRun(ctx context.Context, dir string, o reportOptions) (r report.Run, 
 		return r, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	if len(r.Log.Steps) == 0 {
-		return r, wrong{fmt.Errorf("%s has no step yet", f.Name())}
+		return r, failure.Usage(fmt.Errorf("%s has no step yet", f.Name()))
 	}
 	r.Facts = runFacts(r.Log)
 	for key, value := range r.Log.Start.Task {
@@ -125,23 +128,23 @@ func runFacts(log *report.Log) []report.Fact {
 	}
 	end, memory := "it has not ended", ""
 	if log.End != nil {
-		end, memory = fmt.Sprintf("%s, after %.1f s", log.End.StopReason, log.End.Seconds), bytesText(log.End.PeakMemoryBytes)
+		end, memory = fmt.Sprintf("%s, after %.1f s", log.End.StopReason, log.End.Seconds), report.BytesText(log.End.PeakMemoryBytes)
 	}
 	return append(facts, report.Fact{Name: "best", Value: best}, report.Fact{Name: "validation", Value: quality}, report.Fact{Name: "end", Value: end},
-		report.Fact{Name: "a step", Value: secondsText(seconds[len(seconds)/2])}, report.Fact{Name: "peak memory", Value: memory}, report.Fact{Name: "machine", Value: log.Start.Machine})
+		report.Fact{Name: "a step", Value: report.SecondsText(seconds[len(seconds)/2])}, report.Fact{Name: "peak memory", Value: memory}, report.Fact{Name: "machine", Value: log.Start.Machine})
 }
 
 // promptFacts measures the prompt on the sets it was validated on.
 func promptFacts(ctx context.Context, r *report.Run, dir string, o reportOptions) error {
-	p, err := loadPrompt(pathAt(filepath.Join(dir, "events.jsonl"), r.Log.Start.Prompt))
+	p, err := base.LoadPrompt(base.PathAt(filepath.Join(dir, "events.jsonl"), r.Log.Start.Prompt))
 	if err != nil {
 		return err
 	}
-	b, err := openBaseOf([]namedPrompt{p}, "", o.computeOptions)
+	b, err := openBaseOf([]base.Prompt{p}, "", o.computeOptions)
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer b.Close()
 	x := inspection{}
 	for i := range p.Rows {
 		x.Tokens = append(x.Tokens, virtual{Norm: prompt.Norm(p.Row(i))})
@@ -157,12 +160,12 @@ func promptFacts(ctx context.Context, r *report.Run, dir string, o reportOptions
 	if len(p.Meta.Valid) == 0 {
 		return nil
 	}
-	jobs, err := evalJobs(evalFlags{}, b, [][]namedPrompt{{p}})
+	jobs, err := evalJobs(evalFlags{}, b, [][]base.Prompt{{p}})
 	if err != nil {
 		return err
 	}
 	j := jobs[0]
-	res, err := eval.Run(ctx, b, j.values, evalRows(j.set), evalOptions(j.choices, j.eos, j.rows, 4096))
+	res, err := eval.Run(ctx, b, j.values, run.EvalRows(j.set), run.EvalOptions(j.choices, j.eos, j.rows, 4096))
 	if err != nil {
 		return err
 	}
@@ -197,7 +200,7 @@ func shortText(s string) string {
 }
 
 // machine says what the run computes on.
-func machine(b *base) string {
+func machine(b *base.Base) string {
 	cpu := runtime.GOARCH
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(info)) {
@@ -207,5 +210,5 @@ func machine(b *base) string {
 			}
 		}
 	}
-	return fmt.Sprintf("%s, %d threads, %s kernels", cpu, b.pool.Threads(), b.pool.Kernels())
+	return fmt.Sprintf("%s, %d threads, %s kernels", cpu, b.Pool.Threads(), b.Pool.Kernels())
 }

@@ -42,7 +42,7 @@ func TestRealModelsGiveTransformersNumbers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer b.close()
+		defer b.Close()
 		var golden struct {
 			Cases []struct {
 				Prompt  string
@@ -60,7 +60,7 @@ func TestRealModelsGiveTransformersNumbers(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range golden.Cases {
-			ids, err := b.tok.EncodeInput(c.Prompt)
+			ids, err := b.Tokenizer.EncodeInput(c.Prompt)
 			if err != nil || !slices.Equal(ids, c.IDs) {
 				t.Errorf("%s: %q is %v (%v), want %v", name, c.Prompt, ids, err, c.IDs)
 			}

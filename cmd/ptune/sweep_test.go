@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ptune/internal/prompt"
+	"ptune/internal/run"
 )
 
 const testSweep = `task: configs/sentiment.yaml
@@ -27,7 +28,7 @@ output: OUT
 // sweepIn runs the sweep in dir, killed after a while if that is not 0, and returns its results.
 func sweepIn(t *testing.T, dir, out string, kill time.Duration, more ...string) (results struct {
 	Best string
-	Runs []sweepRun
+	Runs []run.SweepRun
 }, killed bool) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, out+".yaml"), []byte(strings.Replace(testSweep, "OUT", out, 1)), 0o644); err != nil {
@@ -61,19 +62,19 @@ func TestASweepsPromptsAreThoseOfTheirRunsAlone(t *testing.T) {
 	dir := repository(t)
 	r, _ := sweepIn(t, dir, "x", 0, "--set", "train.batch_size=12")
 	stops := map[string]int{}
-	for _, run := range r.Runs {
-		stops[run.Stop]++
+	for _, one := range r.Runs {
+		stops[one.Stop]++
 	}
 	if len(r.Runs) != 12 || stops["halved"] != 9 || stops["steps"] != 3 {
 		t.Fatalf("12 runs should be cut to 6 and to 3, they ended by %v", stops)
 	}
-	for i, run := range r.Runs {
-		if run.Stop == "halved" {
+	for i, one := range r.Runs {
+		if one.Stop == "halved" {
 			continue
 		}
 		args := []string{"train", "--config", "configs/sentiment.yaml", "--quiet", "--set", "train.steps=16", "--set", "train.eval_every=4", "--set", "train.batch_size=12",
 			"--set", "output.dir=alone", "--set", "output.prompt=alone/p.st"}
-		for key, value := range run.Settings {
+		for key, value := range one.Settings {
 			args = append(args, "--set", key+"="+value)
 		}
 		cmd := exec.Command("ptune", args...)
@@ -81,7 +82,7 @@ func TestASweepsPromptsAreThoseOfTheirRunsAlone(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		got, err := prompt.Load(filepath.Join(dir, run.Prompt))
+		got, err := prompt.Load(filepath.Join(dir, one.Prompt))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,9 +97,9 @@ func TestASweepsPromptsAreThoseOfTheirRunsAlone(t *testing.T) {
 		// A batch has more than 16 rows to predict: products of fewer are summed in another order, and the sweep's have more. What still
 		// differs is the order in which gradients of shared keys are summed.
 		if apart > 1e-4*largest || got.Meta.Training.BestStep != want.Meta.Training.BestStep {
-			t.Errorf("run %d (%v): its prompt is %g apart from that of the run alone, whose largest value is %g", i, run.Settings, apart, largest)
+			t.Errorf("run %d (%v): its prompt is %g apart from that of the run alone, whose largest value is %g", i, one.Settings, apart, largest)
 		}
-		t.Logf("run %d (%v): %g apart", i, run.Settings, apart/largest)
+		t.Logf("run %d (%v): %g apart", i, one.Settings, apart/largest)
 	}
 }
 

@@ -47,11 +47,11 @@ func newMan() *cobra.Command {
 		Use: "man DIR", Short: "Write the manual pages", Hidden: true, Args: cobra.ExactArgs(1), Example: "  ptune man runs/man",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
-				return failure{fmt.Errorf("write the manual pages: %w", err)}
+				return workError{fmt.Errorf("write the manual pages: %w", err)}
 			}
 			cmd.Root().DisableAutoGenTag = true
 			if err := doc.GenManTree(cmd.Root(), &doc.GenManHeader{Title: "PTUNE", Section: "1", Source: "ptune " + version}, args[0]); err != nil {
-				return failure{fmt.Errorf("write the manual pages: %w", err)}
+				return workError{fmt.Errorf("write the manual pages: %w", err)}
 			}
 			return nil
 		},

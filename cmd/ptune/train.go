@@ -12,10 +12,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/base"
 	"ptune/internal/config"
+	"ptune/internal/failure"
 	"ptune/internal/process"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
+	"ptune/internal/run"
 	"ptune/internal/train"
 )
 
@@ -42,7 +45,7 @@ with their defaults; those marked ● have none:
 ` + config.Reference,
 		Example: "  ptune train --config configs/sentiment.yaml\n  ptune train --config configs/sentiment.yaml --dry-run\n  ptune train --config configs/sentiment.yaml --set train.steps=20 --set output.prompt=runs/short.st",
 		Args:    cobra.NoArgs,
-		RunE:    does(func(ctx context.Context, _ []string) error { return trainTask(ctx, o, s) }),
+		RunE:    runE(func(ctx context.Context, _ []string) error { return trainTask(ctx, o, s) }),
 	}
 	cmd.Flags().StringVar(&o.config, "config", "", "the task file")
 	cmd.Flags().StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in train.steps=100 (repeatable)")
@@ -60,49 +63,51 @@ with their defaults; those marked ● have none:
 func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	begin := time.Now()
 	if !slices.Contains([]string{"auto", "bar", "plain"}, o.progress) {
-		return wrong{fmt.Errorf("--progress is %q, want auto, bar or plain", o.progress)}
+		return failure.Usage(fmt.Errorf("--progress is %q, want auto, bar or plain", o.progress))
 	}
 	task, err := config.Load(o.config, o.set)
 	if err != nil {
-		return wrong{err}
+		return failure.Usage(err)
 	}
-	if err := prepareOutput(task); err != nil {
+	if err := run.MakeFolders(task); err != nil {
 		return err
 	}
 	b, err := openBase(task.Model, o.computeOptions)
 	if err != nil {
 		return err
 	}
-	defer b.close()
-	rows, err := loadRows(task, b) // templates, masks, limits: every mistake before the first step
+	defer b.Close()
+	r, err := run.Open(task, b, version) // every mistake of the rows and templates, before the first step
 	if err != nil {
-		return wrong{err}
-	}
-	p, err := startPrompt(task, b, rows)
-	if err != nil {
-		return wrong{err}
-	}
-	c, err := runConfig(task, b, rows, p)
-	if err != nil {
-		return wrong{err}
+		return err
 	}
 	if err := b.CheckWeights(); err != nil {
 		return err
 	}
-	plan, err := planRun(task, b, c, rows, o.dryRun)
+	plan, err := r.Plan(o.dryRun)
 	if err != nil {
 		return err
 	}
 	if o.dryRun {
-		return plan.print(s, o.json)
+		return printPlan(s, plan, o.json)
 	}
-	folder, err := openRunFolder(task, b, rows, o.resume, s)
+	unlock, err := run.Lock(task.Output.Dir)
 	if err != nil {
 		return err
 	}
-	defer folder.unlock()
-	b.closeText()
-	events, err := folder.openEvents()
+	defer unlock()
+	var from *train.State // nil: from the beginning
+	if o.resume {
+		var warnings []string
+		from, warnings, err = r.Resume()
+		s.warnAll(warnings)
+		if err != nil {
+			return err
+		}
+	}
+	b.CloseTokenizer()
+	process.FreeMemory()
+	events, err := run.OpenEvents(task.Output.Dir, from)
 	if err != nil {
 		return fmt.Errorf("write events: %w", err)
 	}
@@ -120,27 +125,26 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		defer board.Close()
 		tell = report.All(tell, report.TensorBoard(board, time.Now, func(err error) { eventsErr = errors.Join(eventsErr, err) }))
 	}
-	notes := rows.shortened()
+	notes := r.Rows.Shortened()
 	if !o.quiet {
-		notes = append(notes, unusual(task, c, b)...)
+		notes = append(notes, r.Unusual()...)
 	}
-	for _, note := range notes {
-		s.warn("%s", note)
-	}
-	job := train.Job{Config: c, Values: p.Values, Examples: rows.examples(), Evaluate: rows.evaluate(b, task), Tell: tell, From: folder.from, Save: folder.save}
-	tell(report.Start{Model: b.Name, Rows: len(rows.train.Rows), Steps: c.Steps, BatchSize: c.BatchSize, VirtualTokens: p.Rows,
-		Parameters: len(p.Values), LearningRate: c.LearningRate, Optimizer: c.Optimizer.Name, Seed: task.Train.Seed,
-		Prompt: pathFrom(folder.eventsPath(), task.Output.Prompt), Machine: machine(b), Task: task.Values()})
+	s.warnAll(notes)
+	tell(report.Start{
+		Model: b.Name, Rows: len(r.Rows.Train.Rows), Steps: r.Config.Steps, BatchSize: r.Config.BatchSize,
+		VirtualTokens: r.Prompt.Rows, Parameters: len(r.Prompt.Values),
+		LearningRate: r.Config.LearningRate, Optimizer: r.Config.Optimizer.Name, Seed: task.Train.Seed,
+		Prompt:  base.PathFrom(run.EventsPath(task.Output.Dir), task.Output.Prompt),
+		Machine: machine(b), Task: task.Values(),
+	})
 
-	result, runErr := train.Run(ctx, b, job)
+	result, runErr := r.Train(ctx, plan, from, tell)
 
-	p.Values = result.Best
-	p.Meta.Training = trainingMeta(task, c, rows, result)
 	path := task.Output.Prompt
 	if runErr != nil { // what was reached is kept beside the run, not in place of a finished prompt
 		path = filepath.Join(task.Output.Dir, result.StopReason+".st")
 	}
-	if err := p.Save(path); err != nil {
+	if err := r.Prompt.Save(path); err != nil {
 		return errors.Join(runErr, err)
 	}
 	tell(report.End{Steps: result.Steps, BestStep: result.BestStep, StopReason: result.StopReason, Seconds: time.Since(begin).Seconds(), PeakMemoryBytes: process.PeakMemory()})
@@ -149,7 +153,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		if result.StopReason == train.StopInterrupted {
 			hint = "; --resume goes on with the run"
 		}
-		return withHint(runErr, "the best prompt so far (step %d) is in %s%s", result.BestStep, path, hint)
+		return failure.Hint(runErr, "the best prompt so far (step %d) is in %s%s", result.BestStep, path, hint)
 	}
 	if eventsErr != nil {
 		return fmt.Errorf("write events: %w", eventsErr)
@@ -171,5 +175,20 @@ func printTrained(s streams, asJSON bool, path string, r *train.Result, took tim
 		Valid           map[string]prompt.Quality `json:"valid"`
 		Seconds         float64                   `json:"seconds"`
 		PeakMemoryBytes int64                     `json:"peak_memory_bytes"`
-	}{path, r.Steps, r.BestStep, r.StopReason, qualities(r), took.Seconds(), process.PeakMemory()})
+	}{path, r.Steps, r.BestStep, r.StopReason, run.Qualities(r), took.Seconds(), process.PeakMemory()})
+}
+
+// printPlan prints what --dry-run found.
+func printPlan(s streams, p run.Plan, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(s.out).Encode(p)
+	}
+	recomputed := ""
+	if p.Recompute > 0 {
+		recomputed = fmt.Sprintf(" (%d layers recomputed)", p.Recompute)
+	}
+	_, err := fmt.Fprintf(s.out, "%d steps of %.1f GFLOP\nlargest micro-batch: %d tokens\n"+
+		"memory: about %d MB: %d MB of weights, %d MB of activations%s\n",
+		p.Steps, p.StepFLOPs/1e9, p.Tokens, p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, recomputed)
+	return err
 }

@@ -13,9 +13,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/base"
 	"ptune/internal/chat"
 	"ptune/internal/config"
 	"ptune/internal/data"
+	"ptune/internal/failure"
+	"ptune/internal/run"
 )
 
 type validateOptions struct {
@@ -33,7 +36,7 @@ func newValidate(s streams) *cobra.Command {
 that is wrong is said at once, with its place. Nothing is written and nothing is computed.`,
 		Example: "  ptune validate configs/sentiment.yaml\n  ptune validate configs/sentiment.yaml --print-config --set train.steps=20",
 		Args:    cobra.ExactArgs(1),
-		RunE:    does(func(_ context.Context, args []string) error { return validateTask(args[0], o, s) }),
+		RunE:    runE(func(_ context.Context, args []string) error { return validateTask(args[0], o, s) }),
 	}
 	cmd.Flags().StringArrayVar(&o.set, "set", nil, "set a key of the task file (repeatable)")
 	cmd.Flags().BoolVar(&o.printConfig, "print-config", false, "print every key with its value and where that comes from")
@@ -44,18 +47,18 @@ that is wrong is said at once, with its place. Nothing is written and nothing is
 func validateTask(path string, o validateOptions, s streams) error {
 	task, err := config.Load(path, o.set)
 	if err != nil {
-		return wrong{pointed(err, path)}
+		return failure.Usage(pointed(err, path))
 	}
 	var errs []error
 	b, err := openBase(task.Model, o.computeOptions)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("%s: %w", task.Place("model"), err), lookAtRows(task))
 	} else {
-		defer b.close()
+		defer b.Close()
 		errs = append(errs, validateRun(task, b, s))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return wrong{pointed(err, path)}
+		return failure.Usage(pointed(err, path))
 	}
 	if !o.printConfig {
 		_, err = fmt.Fprintf(s.out, "%s is good\n", path)
@@ -76,27 +79,17 @@ func validateTask(path string, o validateOptions, s streams) error {
 }
 
 // validateRun goes as far as a run can without writing or computing anything.
-func validateRun(task *config.Task, b *base, s streams) error {
-	rows, err := loadRows(task, b)
+func validateRun(task *config.Task, b *base.Base, s streams) error {
+	r, err := run.Open(task, b, version)
 	if err != nil {
 		return err
 	}
-	p, err := startPrompt(task, b, rows)
-	if err != nil {
-		return fmt.Errorf("%s: %w", task.Place("prompt.init"), err)
-	}
-	c, err := runConfig(task, b, rows, p)
+	plan, err := r.Plan(true)
 	if err != nil {
 		return err
 	}
-	plan, err := planRun(task, b, c, rows, true)
-	if err != nil {
-		return err
-	}
-	for _, note := range append(rows.shortened(), unusual(task, c, b)...) {
-		s.warn("%s", note)
-	}
-	return plan.print(streams{out: s.err}, false)
+	s.warnAll(append(r.Rows.Shortened(), r.Unusual()...))
+	return printPlan(streams{out: s.err}, plan, false)
 }
 
 // lookAtRows checks the rows where there is no tokenizer to make tokens of them.
@@ -116,7 +109,7 @@ func lookAtRows(task *config.Task) error {
 		files = append(files, v.Path)
 	}
 	for _, file := range files {
-		_, err := data.Load("", source(task, file), f, letters{}, data.Options{MaxTokens: noLimit})
+		_, err := data.Load("", run.Source(task, file), f, letters{}, data.Options{MaxTokens: noLimit})
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

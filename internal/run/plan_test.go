@@ -1,14 +1,16 @@
-package main
+package run
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"ptune/internal/base"
 	"ptune/internal/config"
+	"ptune/internal/failure"
+	"ptune/internal/model"
 )
 
 func TestARunMakesValuesTwiceWhereMemoryIsShortAndIsRefusedWhereThereIsTooLittle(t *testing.T) {
@@ -22,37 +24,33 @@ func TestARunMakesValuesTwiceWhereMemoryIsShortAndIsRefusedWhereThereIsTooLittle
 	}
 	rows := write("rows.jsonl", strings.Repeat(`{"text": "`+strings.Repeat("It was worth every minute. ", 60)+`", "mood": "good"}`+"\n", 8))
 	path := write("task.yaml", "model: ptune:demo\nprompt: {tokens: 4, init: vocab}\ndata: {train: "+rows+", input: \"{text}\", target: \" {mood}\"}\ntrain: {steps: 2, batch_size: 8}\noutput: {prompt: p.st}\n")
-	b, err := openBase("ptune:demo", computeOptions{compute: "f32"})
+	b, err := base.Open("ptune:demo", base.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.close()
-	plan := func(recompute string, memory float64) (plan, error) {
+	defer b.Close()
+	plan := func(recompute string, memory float64) (Plan, error) {
 		task, err := config.Load(path, []string{"train.recompute=" + recompute})
 		if err != nil {
 			t.Fatal(err)
 		}
-		set, err := loadRows(task, b)
+		r, err := Open(task, b, "test")
 		if err != nil {
 			t.Fatal(err)
 		}
-		start, err := startPrompt(task, b, set)
-		if err != nil {
-			t.Fatal(err)
+		r.available = func() float64 { return memory }
+		p, err := r.Plan(false)
+		if b.Part != 0 || b.Recompute != (model.Recompute{}) {
+			t.Errorf("Plan leaves the base with part %d and %+v", b.Part, b.Recompute)
 		}
-		c, err := runConfig(task, b, set, start)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.memory = func() float64 { return memory }
-		return planRun(task, b, c, set, false)
+		return p, err
 	}
 	usual, err := plan(config.Auto, 1e12)
 	if err != nil || usual.Recompute != 2 {
 		t.Fatalf("with memory for all: %d layers twice, %v; want 2 of 6", usual.Recompute, err)
 	}
-	if usual.Rows <= keptRows {
-		t.Fatalf("a text of %d rows is short", usual.Rows)
+	if usual.Tokens <= keptTokens {
+		t.Fatalf("a text of %d rows is short", usual.Tokens)
 	}
 	enough := float64(usual.MemoryBytes) / 0.9
 	if p, err := plan(config.Auto, enough+1); err != nil || p.Recompute != 2 {
@@ -69,9 +67,8 @@ func TestARunMakesValuesTwiceWhereMemoryIsShortAndIsRefusedWhereThereIsTooLittle
 	if _, err := plan(config.Auto, beside); err != nil {
 		t.Errorf("with memory for all but the mapped file: %v", err)
 	}
-	short := &hinted{}
-	half := fmt.Sprintf("train.micro_batch_tokens: %d would take about half", usual.Rows/2)
-	if _, err := plan(config.Auto, beside-1); !errors.As(err, &short) || !strings.Contains(short.hint, half) {
-		t.Errorf("with one byte less: %v, hint %q; want a refusal that says what to set", err, short.hint)
+	half := fmt.Sprintf("train.micro_batch_tokens: %d takes about half", usual.Tokens/2)
+	if _, err := plan(config.Auto, beside-1); !failure.IsUsage(err) || !strings.Contains(failure.HintOf(err), half) {
+		t.Errorf("with one byte less: %v, hint %q; want a refusal that says what to set", err, failure.HintOf(err))
 	}
 }

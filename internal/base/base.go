@@ -1,0 +1,156 @@
+// Package base opens a base model as a whole: weights, tokenizer, chat template and the threads that
+// compute. It finds the model's directory and checks that prompts fit. It knows nothing of tasks.
+package base
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"ptune/internal/chat"
+	"ptune/internal/demo"
+	"ptune/internal/failure"
+	"ptune/internal/kernels"
+	"ptune/internal/model"
+	"ptune/internal/tokenize"
+)
+
+// Base is a loaded base model with its tokenizer and the threads that compute.
+type Base struct {
+	*model.Model
+	Tokenizer *tokenize.Tokenizer // nil after CloseTokenizer
+	Pool      *kernels.Pool
+
+	files        fs.FS
+	chatTemplate *chat.Template // nil until Chat is called
+}
+
+// Options are how a base is opened and computes.
+type Options struct {
+	Threads int           // 0: one for each CPU
+	Kernels string        // the kernel set; empty: the fastest of this CPU
+	Compute kernels.DType // F32, or BF16 to round the inputs of products to it
+	Copy    bool          // read the files into memory instead of mapping them
+	Trusted bool          // the tokenizer is known to load: no child process tries it first
+}
+
+// ErrKernels is wrapped by Open's error if this CPU does not have the kernels asked for.
+var ErrKernels = errors.New("choose kernels")
+
+// Open loads the model of a directory or of the Hugging Face cache, or the embedded demo.
+func Open(path string, o Options) (*Base, error) {
+	dir, err := Dir(path)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := kernels.New(kernels.Options{
+		Threads: o.Threads, Kernels: o.Kernels, Compute: o.Compute,
+	})
+	if err != nil {
+		return nil, failure.Usage(fmt.Errorf("%w: %w", ErrKernels, err))
+	}
+	b := &Base{Pool: pool, files: os.DirFS(dir)}
+	if path == demo.Name {
+		err = b.loadDemo()
+	} else {
+		err = b.load(dir, o)
+		if err == nil && dir != path {
+			b.Name = filepath.Base(strings.TrimPrefix(path, hubPrefix))
+		}
+	}
+	if err != nil {
+		b.Close()
+		if errors.Is(err, fs.ErrNotExist) {
+			err = failure.Hint(failure.Usage(err), "a model is a directory with config.json, "+
+				"model.safetensors and tokenizer.json, or %s", demo.Name)
+		}
+		return nil, err
+	}
+	return b, nil
+}
+
+// trust reports every tokenizer as known to load.
+func trust(string) (bool, error) { return true, nil }
+
+func (b *Base) loadDemo() (err error) {
+	b.files = demo.Base()
+	if b.Model, err = model.LoadFS(demo.Name, b.files, b.Pool); err == nil {
+		b.Tokenizer, err = tokenize.OpenFS(demo.Name, b.files, trust)
+	}
+	return err
+}
+
+// load reads weights and tokenizer at the same time: each takes about half of the start-up time.
+func (b *Base) load(dir string, o Options) error {
+	known := trust
+	if !o.Trusted {
+		known = func(sum string) (bool, error) { return probeTokenizer(dir, sum) }
+	}
+	var tokErr error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.Tokenizer, tokErr = tokenize.Open(dir, known)
+	}()
+	load := model.Load
+	if o.Copy {
+		load = model.LoadCopy
+	}
+	var err error
+	b.Model, err = load(dir, b.Pool)
+	if <-done; err == nil {
+		err = tokErr
+	}
+	return err
+}
+
+// CloseTokenizer frees the tokenizer, about 40 MB for a vocabulary of 50,000. Training does not need
+// it once the rows are read.
+func (b *Base) CloseTokenizer() {
+	if b.Tokenizer != nil {
+		b.Tokenizer.Close()
+		b.Tokenizer = nil
+	}
+}
+
+// Close frees the base and ends its threads.
+func (b *Base) Close() {
+	b.CloseTokenizer()
+	if b.Model != nil {
+		b.Model.Close()
+	}
+	b.Pool.Close()
+}
+
+// Chat returns the base's chat template.
+func (b *Base) Chat() (t *chat.Template, err error) {
+	if b.chatTemplate == nil {
+		b.chatTemplate, err = chat.Open(b.Name, b.files)
+	}
+	if errors.Is(err, chat.ErrNone) {
+		err = failure.Hint(err, "only chat models have a chat template; "+
+			"data.input and data.target work without one")
+	}
+	return b.chatTemplate, err
+}
+
+// ChatOf returns the base's chat template if its hash is sum, as a prompt's file keeps it.
+func (b *Base) ChatOf(sum string) (*chat.Template, error) {
+	t, err := b.Chat()
+	if err == nil && t.Sum() != sum {
+		return nil, fmt.Errorf("the chat template of %q (%.8s) is not the one the prompt was trained with (%.8s)",
+			b.Name, t.Sum(), sum)
+	}
+	return t, err
+}
+
+// EndToken returns the id of the token that ends a target.
+func (b *Base) EndToken() (int32, error) {
+	if len(b.EOS) == 0 {
+		return 0, fmt.Errorf("config.json of %s has no eos_token_id, so no token can end a target", b.Name)
+	}
+	return b.EOS[0], nil
+}

@@ -1,0 +1,108 @@
+package base
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"ptune/internal/failure"
+	"ptune/internal/tokenize"
+)
+
+// Limits of the child process that loads a tokenizer for the first time.
+const (
+	probeTime   = 30 * time.Second
+	probeMemory = 8 << 30 // of address space
+)
+
+// ProbeCommand is the command of this program that runs Probe on a directory. It must exit with
+// probeFailed if Probe returns an error.
+const ProbeCommand = "load-tokenizer"
+
+const probeFailed = 1
+
+// probeTokenizer loads the tokenizer of a directory, whose file has the SHA-256 sum, in a limited child
+// process, unless the same file was loaded before. The tokenizer library ends its process on some
+// files that it cannot read, and never returns for some patterns. The result says whether the
+// tokenizer is known to load.
+func probeTokenizer(dir, sum string) (bool, error) {
+	known := knownTokenizer(sum)
+	if _, err := os.Stat(known); known != "" && err == nil {
+		return true, nil
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return false, fmt.Errorf("find this program: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, exe, ProbeCommand, dir)
+	// Ctrl-C goes to this process alone, which reports how the child ended.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	err = cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return false, failure.Usage(fmt.Errorf("read tokenizer of %q: "+
+			"the tokenizer library does not load its tokenizer.json within %v", dir, probeTime))
+	case errors.As(err, &exit) && exit.ExitCode() == probeFailed:
+		return false, nil // the caller gets the same error when it opens the file
+	case err != nil:
+		return false, failure.Usage(fmt.Errorf("read tokenizer of %q: "+
+			"the tokenizer library ends its process on its tokenizer.json (%w): %s",
+			dir, err, panicMessage(stderr.String())))
+	}
+	if known != "" && os.MkdirAll(filepath.Dir(known), 0o755) == nil {
+		os.WriteFile(known, nil, 0o644) // if this fails, the next start probes again
+	}
+	return true, nil
+}
+
+// knownTokenizer returns the path of the empty file that marks a tokenizer.json as loaded before, or
+// "" if the user has no cache.
+func knownTokenizer(sum string) string {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(cache, "ptune", "tokenizers", tokenize.Library+"-"+sum)
+}
+
+// panicMessage returns a Rust panic's message: the line after the one with its place.
+func panicMessage(stderr string) string {
+	lines := strings.Split(stderr, "\n")
+	for i, line := range lines {
+		if strings.Contains(line, "panicked at") && i+1 < len(lines) {
+			return fmt.Sprintf("%.200s", strings.TrimSpace(lines[i+1]))
+		}
+	}
+	return fmt.Sprintf("%.200s", strings.TrimSpace(lines[0]))
+}
+
+// Probe is the child process's work: it loads the tokenizer of a directory and uses it once. It limits
+// the memory of its process.
+func Probe(dir string) error {
+	limit := syscall.Rlimit{Cur: probeMemory, Max: probeMemory}
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &limit); err != nil {
+		return err
+	}
+	tok, err := tokenize.Open(dir, nil)
+	if err != nil {
+		return err
+	}
+	defer tok.Close()
+	ids, err := tok.EncodeInput("A text of letters, 123 and größe 日本 🙂\n")
+	if err == nil {
+		tok.Decode(ids)
+	}
+	return err
+}

@@ -1,0 +1,84 @@
+package base
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"ptune/internal/failure"
+	"ptune/internal/prompt"
+)
+
+// Prompt is a soft prompt and the file it came from.
+type Prompt struct {
+	*prompt.Prompt
+	Path string
+}
+
+// LoadPrompt reads a prompt's file or a PEFT adapter directory.
+func LoadPrompt(path string) (Prompt, error) {
+	p, err := prompt.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = failure.Usage(err)
+	}
+	return Prompt{p, path}, err
+}
+
+// OpenPrompts reads prompts and opens the base that all of them were made for, as OpenFor does.
+func OpenPrompts(paths []string, model string, o Options) ([]Prompt, *Base, error) {
+	var prompts []Prompt
+	for _, path := range paths {
+		p, err := LoadPrompt(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		prompts = append(prompts, p)
+	}
+	b, err := OpenFor(prompts, model, o)
+	return prompts, b, err
+}
+
+// OpenFor opens a base for prompts: model or, if that is empty, the base that the first prompt's file
+// names. It refuses a base or tokenizer other than a prompt was trained with.
+func OpenFor(prompts []Prompt, model string, o Options) (*Base, error) {
+	if model == "" && len(prompts) > 0 {
+		p := prompts[0]
+		if model = PathAt(p.Path, p.Meta.Base.Path); model == "" {
+			return nil, failure.Usage(failure.Hint(
+				fmt.Errorf("%s does not say which base it was made for", p.Path),
+				"give the base's directory with --model"))
+		}
+	}
+	if model == "" {
+		return nil, failure.Usage(errors.New("neither --prompt nor --model is given"))
+	}
+	b, err := Open(model, o)
+	if err != nil {
+		if len(prompts) > 0 && errors.Is(err, fs.ErrNotExist) {
+			err = failure.Hint(failure.Usage(err),
+				"%s was made for %q; give that base's directory with --model",
+				prompts[0].Path, prompts[0].Meta.Base.Name)
+		}
+		return nil, err
+	}
+	for _, p := range prompts {
+		if err := b.fits(p); err != nil {
+			b.Close()
+			return nil, failure.Usage(err)
+		}
+	}
+	return b, nil
+}
+
+// fits refuses a prompt that was made for another base or tokenizer.
+func (b *Base) fits(p Prompt) error {
+	if err := p.Fits(b.Name, b.Fingerprint, b.Hidden); err != nil {
+		return failure.Hint(fmt.Errorf("%s: %w", p.Path, err),
+			"give the prompt's own base with --model, or train the prompt again for this one")
+	}
+	if was, is := p.Meta.Tokenizer, b.Tokenizer.Hash; was != "" && was != is {
+		return fmt.Errorf("%s: the prompt was made with another tokenizer.json (%.8s) than that of %q (%.8s)",
+			p.Path, was, b.Name, is)
+	}
+	return nil
+}

@@ -1,0 +1,255 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"ptune/internal/data"
+	"ptune/internal/eval"
+	"ptune/internal/failure"
+	"ptune/internal/model"
+	"ptune/internal/prompt"
+	"ptune/internal/report"
+	"ptune/internal/train"
+)
+
+// The methods that a comparison knows, by their names on the command line.
+const (
+	MethodBase   = "base" // no training
+	MethodPrompt = "prompt"
+	MethodLoRA   = "lora"
+	MethodFull   = "full" // all weights
+)
+
+// Methods returns the methods in the order of a comparison's table.
+func Methods() []string { return []string{MethodBase, MethodPrompt, MethodLoRA, MethodFull} }
+
+// MethodOptions are what a comparison takes beside the task.
+type MethodOptions struct {
+	Methods  []string
+	Data     string // rows to measure on; empty: the validation rows
+	LoRA     model.LoRA
+	LoRARate float64 // learning rate
+	FullRate float64 // learning rate
+}
+
+// Check returns the mistakes of the options.
+func (o MethodOptions) Check() error {
+	var errs []error
+	for _, m := range o.Methods {
+		if !slices.Contains(Methods(), m) {
+			errs = append(errs, fmt.Errorf("--methods has %q, want base, prompt, lora and full", m))
+		}
+	}
+	if o.LoRA.Rank < 1 || !(o.LoRA.Alpha > 0) || !(o.LoRARate > 0) || !(o.FullRate > 0) {
+		errs = append(errs,
+			errors.New("--lora-rank, --lora-alpha, --lora-rate and --full-rate must be above 0"))
+	}
+	return errors.Join(errs...)
+}
+
+// MethodResult is what one method reached and what it took.
+type MethodResult struct {
+	Method       string        `json:"method"`
+	Loss         report.Number `json:"loss"`
+	Accuracy     *float64      `json:"accuracy,omitempty"`
+	Parameters   int           `json:"trained_parameters"`
+	LearningRate float64       `json:"learning_rate,omitempty"`
+	Steps        int           `json:"steps"`
+	StepSeconds  float64       `json:"step_seconds,omitempty"` // median
+	PeakMemory   int64         `json:"peak_memory_bytes"`
+	FileBytes    int64         `json:"file_bytes"`
+	SwitchTime   float64       `json:"switch_seconds,omitempty"` // to load another task's file
+	Failed       string        `json:"failed,omitempty"`
+}
+
+// MethodTable returns the table of a comparison.
+func MethodTable(methods []MethodResult) report.Table {
+	t := report.Table{Head: []string{
+		"", "accuracy", "loss", "trained parameters", "peak memory", "a step", "file", "load a task",
+	}}
+	for _, m := range methods {
+		row := make([]string, len(t.Head))
+		t.Rows = append(t.Rows, row)
+		row[0] = m.Method
+		if m.Failed != "" {
+			row[1] = m.Failed
+			continue
+		}
+		if m.Accuracy != nil {
+			row[1] = fmt.Sprintf("%.4f", *m.Accuracy)
+		}
+		row[2] = fmt.Sprintf("%.4f", float64(m.Loss))
+		row[3], row[4] = fmt.Sprint(m.Parameters), report.BytesText(m.PeakMemory)
+		if m.Steps > 0 {
+			row[5] = report.SecondsText(m.StepSeconds)
+			row[6], row[7] = report.BytesText(m.FileBytes), report.SecondsText(m.SwitchTime)
+		}
+	}
+	return t
+}
+
+// Method is a run of one method of a comparison.
+type Method struct {
+	Result MethodResult
+
+	run      *Run
+	options  MethodOptions
+	plan     Plan
+	measured []*data.Set
+	tell     report.Func
+	seconds  []float64    // of each step
+	load     func() error // loads a task's file, as switching to another task does
+}
+
+// Method prepares the run to train by a method: it reads the rows to measure on and plans the memory.
+func (r *Run) Method(name string, o MethodOptions) (*Method, error) {
+	m := &Method{Result: MethodResult{Method: name}, run: r, options: o, measured: r.Rows.Valid}
+	if o.Data != "" {
+		limits, err := r.Rows.limits(r.Task, r.Base)
+		if err != nil {
+			return nil, failure.Usage(err)
+		}
+		set, err := data.Load("test", Source(r.Task, o.Data), r.Rows.Format, r.Base.Tokenizer, limits)
+		if err != nil {
+			return nil, failure.Usage(err)
+		}
+		m.measured = []*data.Set{set}
+	}
+	if name != MethodPrompt { // packing more than is computed at once would add passes over the weights' gradients
+		r.Config.PackedTokens = r.Task.Train.MicroBatchTokens
+	}
+	var err error
+	m.plan, err = r.Plan(false)
+	return m, err
+}
+
+// told notes the time of each step and passes the event on.
+func (m *Method) told(e report.Event) {
+	if step, ok := e.(report.Step); ok {
+		m.seconds = append(m.seconds, step.Seconds)
+	}
+	m.tell(e)
+}
+
+// Train trains by the method, saves the best parameters and leaves them loaded.
+func (m *Method) Train(ctx context.Context, tell report.Func) error {
+	m.tell = tell
+	r, at := m.run, func(name string) string { return filepath.Join(m.run.Task.Output.Dir, name) }
+	var params []*model.Param
+	var err error
+	switch m.Result.Method {
+	case MethodBase:
+		return nil
+	case MethodPrompt:
+		return m.trainPrompt(ctx, at("prompt.st"))
+	case MethodLoRA:
+		if params, err = r.Base.AddLoRA(m.options.LoRA, r.Task.Train.Seed); err != nil {
+			return failure.Usage(err)
+		}
+		r.Config.LearningRate = m.options.LoRARate
+		m.load = func() error { return r.Base.FillLoRA(at("lora"), params) }
+		save := func() error { return r.Base.SaveLoRA(at("lora"), r.Base.Name, m.options.LoRA, params) }
+		return m.tune(ctx, params, at("lora/adapter_model.safetensors"), save)
+	}
+	params = r.Base.TrainAll()
+	file := at("full.safetensors")
+	defer os.Remove(file)
+	r.Config.LearningRate = m.options.FullRate
+	m.load = func() error { return r.Base.FillParams(file, "", params) }
+	return m.tune(ctx, params, file, func() error { return model.SaveParams(file, params) })
+}
+
+func (m *Method) trainPrompt(ctx context.Context, file string) error {
+	m.plan.apply(m.run.Base)
+	job := m.run.Job()
+	job.Tell = m.told
+	result, err := train.Run(ctx, m.run.Base, job)
+	if err != nil {
+		return err
+	}
+	m.run.keep(result)
+	if err := m.run.Prompt.Save(file); err != nil {
+		return err
+	}
+	m.load = func() error {
+		_, err := prompt.Load(file)
+		return err
+	}
+	return m.trained(result.Steps, len(m.run.Prompt.Values), file)
+}
+
+func (m *Method) tune(ctx context.Context, params []*model.Param, file string, save func() error) error {
+	r := m.run
+	m.plan.apply(r.Base)
+	job := train.Job{
+		Config: r.Config, Params: params, Examples: r.Rows.examples(), Best: save, Tell: m.told,
+	}
+	if len(r.Rows.Valid) > 0 {
+		job.Evaluate = func(ctx context.Context, _ []float32) ([]report.Eval, error) {
+			return r.Rows.measure(ctx, r.Base, nil, nil, r.Task.Train.MicroBatchTokens)
+		}
+	}
+	result, err := train.Run(ctx, r.Base, job)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, p := range params {
+		n += len(p.Values)
+	}
+	return m.trained(result.Steps, n, file)
+}
+
+// trained notes what the training took, and loads its best parameters as another task's would be.
+func (m *Method) trained(steps, parameters int, file string) error {
+	m.Result.Steps, m.Result.Parameters = steps, parameters
+	m.Result.LearningRate = m.run.Config.LearningRate
+	slices.Sort(m.seconds)
+	m.Result.StepSeconds = m.seconds[len(m.seconds)/2]
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	m.Result.FileBytes = info.Size()
+	m.Result.SwitchTime = math.Inf(1)
+	for range 3 {
+		begin := time.Now()
+		if err := m.load(); err != nil {
+			return err
+		}
+		m.Result.SwitchTime = min(m.Result.SwitchTime, time.Since(begin).Seconds())
+	}
+	return nil
+}
+
+// Measure evaluates what was trained: the means of loss and accuracy over the sets to measure on.
+func (m *Method) Measure(ctx context.Context) error {
+	r := m.run
+	var values []float32
+	var promptRows []int
+	if m.Result.Method == MethodPrompt {
+		values, promptRows = r.Prompt.Values, []int{r.Prompt.Rows}
+	}
+	options := EvalOptions(r.Rows.Choices, r.Rows.EOS, promptRows, r.Task.Train.MicroBatchTokens)
+	var loss, accuracy float64
+	for _, set := range m.measured {
+		res, err := eval.Run(ctx, r.Base, values, EvalRows(set), options)
+		if err != nil {
+			return fmt.Errorf("evaluate %s: %w", set.Path, err)
+		}
+		loss += res.Loss / float64(len(m.measured))
+		if res.Accuracy != nil {
+			accuracy += *res.Accuracy / float64(len(m.measured))
+			m.Result.Accuracy = &accuracy
+		}
+	}
+	m.Result.Loss = report.Number(loss)
+	return nil
+}

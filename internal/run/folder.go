@@ -1,0 +1,159 @@
+package run
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"ptune/internal/base"
+	"ptune/internal/config"
+	"ptune/internal/data"
+	"ptune/internal/failure"
+	"ptune/internal/files"
+	"ptune/internal/train"
+)
+
+// Lock keeps other runs out of a folder until it is unlocked or the process ends.
+func Lock(dir string) (unlock func() error, err error) {
+	lock, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock the output folder: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, failure.Hint(fmt.Errorf("another run writes to %s", dir),
+				"wait for it, or give this run its own output.dir")
+		}
+		return nil, fmt.Errorf("lock the output folder: %w", err)
+	}
+	return lock.Close, nil
+}
+
+// EventsPath returns the events file of the run in a folder.
+func EventsPath(dir string) string { return filepath.Join(dir, "events.jsonl") }
+
+// statePath returns the checkpoint of the run in a folder.
+func statePath(dir string) string { return filepath.Join(dir, "state.safetensors") }
+
+// Resume returns the state in output.dir to continue from, or nil if there is none. It refuses a state
+// of another run. The warnings say what the user should know about the state.
+func (r *Run) Resume() (from *train.State, warnings []string, err error) {
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	dir := r.Task.Output.Dir
+	state, damage, err := train.LoadState(statePath(dir))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		warn("%s has no state to resume from; the run starts from the beginning", dir)
+		return nil, warnings, nil
+	case err != nil:
+		return nil, nil, failure.Hint(fmt.Errorf("resume: %w", err),
+			"without --resume the run starts from the beginning")
+	case damage != nil:
+		warn("%v; the run continues from the previous state, step %d", damage, state.Step)
+	}
+	var changed []string
+	for _, name := range slices.Sorted(maps.Keys(r.identity)) {
+		was, is := state.Identity[name], r.identity[name]
+		switch {
+		case was == is:
+		case name == "kernels":
+			warn("the state was made with the kernels %s, now they are %s: "+
+				"numbers will differ in the last digits", was, is)
+		default:
+			changed = append(changed, fmt.Sprintf("%s was %s, is %s", name, was, is))
+		}
+	}
+	if changed != nil {
+		err := fmt.Errorf("resume from %s: it belongs to another run: %s",
+			statePath(dir), strings.Join(changed, "; "))
+		return nil, warnings, failure.Usage(failure.Hint(err,
+			"undo the change, or start from the beginning without --resume"))
+	}
+	return state, warnings, nil
+}
+
+// OpenEvents opens the events file of the run in dir. It is empty for a new run. For one that
+// continues from a state it keeps the events up to that state; the later ones will happen again.
+func OpenEvents(dir string, from *train.State) (*os.File, error) {
+	path := EventsPath(dir)
+	if from == nil {
+		return os.Create(path)
+	}
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var kept bytes.Buffer
+	for line := range bytes.Lines(old) {
+		var e struct {
+			Event string `json:"event"`
+			Step  int    `json:"step"`
+		}
+		if json.Unmarshal(line, &e) != nil {
+			continue // the process ended while writing it
+		}
+		last := from.Step
+		if e.Event == "eval" {
+			last = from.Evaluated
+		}
+		if e.Event != "end" && e.Step <= last {
+			kept.Write(line)
+		}
+	}
+	if kept.Len() != len(old) {
+		if err := files.WriteBytes(path, kept.Bytes()); err != nil {
+			return nil, err
+		}
+	}
+	return os.OpenFile(path, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
+}
+
+// identity returns everything that a run's numbers depend on, by the name that messages use.
+func identity(task *config.Task, b *base.Base, rows *Rows) map[string]string {
+	id := map[string]string{
+		"the base":      b.Fingerprint,
+		"its tokenizer": b.Tokenizer.Hash,
+		"kernels":       b.Pool.Kernels(),
+	}
+	for key, value := range task.Values() {
+		if !isPlaceOrSpeed(key) {
+			id[key] = value
+		}
+	}
+	id["data.train's rows"] = hashRows(rows.Train)
+	for _, set := range rows.Valid {
+		id[fmt.Sprintf("the rows of validation set %q", set.Name)] = hashRows(set)
+	}
+	return id
+}
+
+// isPlaceOrSpeed reports whether a key says where files are, or changes speed and memory alone. The
+// files' contents are part of the identity by their hashes.
+func isPlaceOrSpeed(key string) bool {
+	return strings.HasPrefix(key, "output.") || strings.HasPrefix(key, "data.valid") ||
+		key == "data.train" || key == "model" || key == "train.recompute"
+}
+
+// hashRows returns a hash of the tokens of a set's rows.
+func hashRows(set *data.Set) string {
+	h := sha256.New()
+	for _, r := range set.Rows {
+		sizes := []int64{int64(len(r.Input)), int64(len(r.Target)), int64(r.Label)}
+		binary.Write(h, binary.LittleEndian, sizes)
+		binary.Write(h, binary.LittleEndian, r.Input)
+		binary.Write(h, binary.LittleEndian, r.Target)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16]
+}

@@ -1,0 +1,166 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ptune/internal/base"
+	"ptune/internal/batch"
+	"ptune/internal/chat"
+	"ptune/internal/config"
+	"ptune/internal/data"
+	"ptune/internal/eval"
+	"ptune/internal/report"
+	"ptune/internal/train"
+)
+
+// Rows are the rows a task trains and validates on.
+type Rows struct {
+	Format  *data.Format
+	Choices []data.Choice  // the labels; none: free text
+	EOS     int32          // ends each target
+	Chat    *chat.Template // nil: inputs and targets are plain text
+	Train   *data.Set
+	Valid   []*data.Set
+}
+
+// LoadRows reads all files of a task and returns the mistakes of all of them.
+func LoadRows(task *config.Task, b *base.Base) (*Rows, error) {
+	eos, err := b.EndToken()
+	if err != nil {
+		return nil, err
+	}
+	r := &Rows{EOS: eos}
+	if r.Format, err = task.Data.Format(); err != nil {
+		return nil, err
+	}
+	if task.Data.Chat || task.Data.Messages != "" {
+		if r.Chat, err = b.Chat(); err != nil {
+			return nil, err
+		}
+		if r.EOS, err = r.Format.UseChat(r.Chat, b.Tokenizer, b.EOS); err != nil {
+			return nil, err
+		}
+	}
+	if r.Choices, err = r.Format.Choices(b.Tokenizer); err != nil {
+		return nil, fmt.Errorf("data.labels: %w", err)
+	}
+	limits, err := r.limits(task, b)
+	if err != nil {
+		return nil, err
+	}
+	load := func(name, path string) (*data.Set, error) {
+		return data.Load(name, Source(task, path), r.Format, b.Tokenizer, limits)
+	}
+	var errs []error
+	if r.Train, err = load("train", task.Data.Train); err != nil {
+		errs = append(errs, err)
+	} else if task.Data.ValidFraction > 0 {
+		valid, err := r.Train.Split("valid", task.Data.ValidFraction)
+		errs = append(errs, err)
+		r.Valid = append(r.Valid, valid)
+	}
+	for _, v := range task.Data.Valid {
+		set, err := load(v.Name, v.Path)
+		errs = append(errs, err)
+		r.Valid = append(r.Valid, set)
+	}
+	return r, errors.Join(errs...)
+}
+
+// Source returns a data file of a task with how the task says it is written.
+func Source(task *config.Task, path string) data.Source {
+	return data.Source{Path: path, Reading: task.Data.Reading()}
+}
+
+func (r *Rows) limits(task *config.Task, b *base.Base) (data.Options, error) {
+	return RowLimits(b, task.Prompt.Tokens, task.Data.MaxTokens, task.Data.OnTooLong, r.EOS)
+}
+
+// RowLimits returns how long rows may be after a prompt of promptRows: maxTokens, or what the model's
+// positions leave if that is less.
+func RowLimits(b *base.Base, promptRows, maxTokens int, onTooLong string, eos int32) (data.Options, error) {
+	o := data.Options{
+		MaxTokens: maxTokens, Limit: fmt.Sprintf("data.max_tokens is %d", maxTokens),
+		OnTooLong: onTooLong, EOS: eos,
+	}
+	if left := b.MaxPositions - promptRows; b.MaxPositions > 0 && o.MaxTokens > left {
+		o.MaxTokens = left
+		o.Limit = fmt.Sprintf("%s has %d positions and the prompt takes %d", b.Name, b.MaxPositions, promptRows)
+		if left < 2 {
+			return o, fmt.Errorf("prompt.tokens is %d, but %s has %d positions for prompt and text together",
+				promptRows, b.Name, b.MaxPositions)
+		}
+	}
+	return o, nil
+}
+
+// Shortened returns a sentence for each set of which rows were dropped or cut.
+func (r *Rows) Shortened() []string {
+	var notes []string
+	for _, set := range append([]*data.Set{r.Train}, r.Valid...) {
+		if note := set.Shortened(); note != "" {
+			notes = append(notes, note)
+		}
+	}
+	return notes
+}
+
+// examples returns the training rows as token ids and the position of each target.
+func (r *Rows) examples() []batch.Example {
+	examples := make([]batch.Example, len(r.Train.Rows))
+	for i, row := range r.Train.Rows {
+		ids := append(append([]int32(nil), row.Input...), row.Target...)
+		examples[i] = batch.Example{IDs: ids, From: len(row.Input)}
+	}
+	return examples
+}
+
+// evaluate returns a function that evaluates prompt values on each validation set; nil without one.
+func (r *Rows) evaluate(b *base.Base, task *config.Task) train.Evaluate {
+	if len(r.Valid) == 0 {
+		return nil
+	}
+	return func(ctx context.Context, values []float32) ([]report.Eval, error) {
+		return r.measure(ctx, b, values, []int{task.Prompt.Tokens}, task.Train.MicroBatchTokens)
+	}
+}
+
+// measure evaluates the validation sets after a prompt of promptRows, or without one.
+func (r *Rows) measure(ctx context.Context, b *base.Base, values []float32, promptRows []int,
+	maxTokens int) ([]report.Eval, error) {
+	options := EvalOptions(r.Choices, r.EOS, promptRows, maxTokens)
+	var evals []report.Eval
+	for _, set := range r.Valid {
+		begin := time.Now()
+		res, err := eval.Run(ctx, b, values, EvalRows(set), options)
+		if err != nil {
+			return nil, fmt.Errorf("evaluate %s: %w", set.Path, err)
+		}
+		evals = append(evals, report.Eval{
+			Set: set.Name, Loss: report.Number(res.Loss), Accuracy: res.Accuracy, MacroF1: res.MacroF1,
+			Seconds: time.Since(begin).Seconds(),
+		})
+	}
+	return evals, nil
+}
+
+// EvalRows returns the rows of a set as an evaluation takes them.
+func EvalRows(set *data.Set) []eval.Row {
+	rows := make([]eval.Row, len(set.Rows))
+	for i, r := range set.Rows {
+		rows[i] = eval.Row{Input: r.Input, Target: r.Target, Label: r.Label}
+	}
+	return rows
+}
+
+// EvalOptions returns the options of an evaluation with these labels, after prompts of promptRows.
+func EvalOptions(choices []data.Choice, eos int32, promptRows []int, maxTokens int) eval.Options {
+	o := eval.Options{EOS: eos, MaxTokens: maxTokens, PromptRows: promptRows}
+	for _, c := range choices {
+		o.Labels = append(o.Labels, c.IDs)
+	}
+	return o
+}
