@@ -1,7 +1,9 @@
-// Package batch is the packed forest: what data makes and the model eats. One matrix of T rows holds a whole batch with no
-// padding. Its pieces are segments in a tree: soft prompts and texts without one are roots, a text that several rows begin
-// with is a segment they hang from, each row's own rest is a leaf. A segment attends to all its ancestors and causally to
-// itself, and its positions follow its parent's last. What is shared is computed once.
+// Package batch packs examples into one matrix of T rows without padding: the input of a model.
+//
+// The rows form segments, and the segments a forest. Soft prompts, and texts without one, are roots. A
+// prefix that several texts share is a segment whose children are their continuations. The rest of each
+// text is a leaf. A segment attends to all its ancestors and causally to itself; its positions continue
+// its parent's. So a shared prefix is computed once.
 package batch
 
 import (
@@ -9,48 +11,51 @@ import (
 	"slices"
 )
 
-// Segment is a piece of text or a soft prompt.
+// Segment is a soft prompt or a piece of text.
 type Segment struct {
-	Parent   int // in Forest.Segments, before this one; -1 for a root
+	Parent   int // index in Forest.Segments, lower than its own; -1: a root
 	Row, Len int // its rows in the packed matrix
 	Pos      int // the position of its first row
 }
 
-// Target is a token to predict from a row, the one before it.
+// Target is a token to predict.
 type Target struct {
-	Row int
+	Row int // the row before the token, which predicts it
 	ID  int32
-	Of  int // the example it belongs to, as Pack was given them
+	Of  int // its example's index in Pack's argument
 }
 
 // Forest is a batch of B examples in T rows.
 type Forest struct {
-	Above    int     // rows that segments are numbered with but that are another forest's, the trunk's: 0 but in a part that Cut made
-	Prompts  int     // the first rows hold the soft prompts, one behind the other
-	IDs      []int32 // the token of each row; NoToken at the rows of soft prompts
-	Segments []Segment
-	Targets  []Target // by example, then by place in it
+	// TrunkRows is 0 except in a part that Split made. There rows are numbered from the trunk's first: the
+	// trunk's rows come before the part's own, and are not in IDs.
+	TrunkRows int
+	Prompts   int     // number of rows of soft prompts; they are the first rows
+	IDs       []int32 // token of each row; NoToken at the rows of soft prompts
+	Segments  []Segment
+	Targets   []Target // by example, then by position
 }
 
-// NoToken stands where a row holds no token.
+// NoToken is the id of a row that holds no token.
 const NoToken = int32(-1)
 
-// Rows is the number of rows, T, without those above.
+// Rows returns the number of rows, T, without the trunk's.
 func (f *Forest) Rows() int { return len(f.IDs) }
 
-// Example is a text with the soft prompt it stands behind.
+// Example is a text that follows a soft prompt.
 type Example struct {
-	Prompt int     // which of Pack's prompts; ignored where there is none
+	Prompt int     // index of Pack's prompts; ignored if there are none
 	IDs    []int32 // the whole text, at least one token
 	From   int     // IDs[From:] are predicted
 }
 
-// minShared is the shortest common beginning that gets a segment of its own: below it the book-keeping costs what it saves.
+// minShared is the shortest shared prefix, in tokens, that gets a segment of its own. For a shorter one
+// the overhead of a segment is as large as what it saves.
 const minShared = 4
 
-// Pack lays out examples behind soft prompts of the given numbers of rows (none: no soft prompt). Beginnings that examples
-// with the same prompt share become segments; targets keep the order of the examples. The last token of an example is only
-// ever predicted: nothing follows from it, so it has no row.
+// Pack lays out examples after soft prompts with the given numbers of rows (none: no soft prompts).
+// Prefixes that examples with the same prompt share become segments. Targets keep the order of the
+// examples. The last token of an example predicts nothing, so it has no row.
 func Pack(prompts []int, examples []Example) *Forest {
 	f := &Forest{}
 	for _, n := range prompts {
@@ -60,29 +65,31 @@ func Pack(prompts []int, examples []Example) *Forest {
 		}
 	}
 	f.Prompts = f.Rows()
-	p := &packer{forest: f, texts: make([][]int32, len(examples)), rows: make([][]int, len(examples))}
+	p := &packer{
+		forest: f, texts: make([][]int32, len(examples)), rows: make([][]int, len(examples)),
+	}
 	order := make([]int, len(examples))
 	for i, e := range examples {
 		order[i], p.texts[i] = i, e.IDs[:len(e.IDs)-1]
 	}
-	// Examples that begin alike stand together in sorted order.
+	// In sorted order texts with a shared prefix are neighbours.
 	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(examples[a].Prompt, examples[b].Prompt), slices.Compare(p.texts[a], p.texts[b]))
+		return cmp.Or(cmp.Compare(examples[a].Prompt, examples[b].Prompt),
+			slices.Compare(p.texts[a], p.texts[b]))
 	})
 	for len(order) > 0 {
-		n, parent := 1, -1
-		for n < len(order) && (len(prompts) == 0 || examples[order[n]].Prompt == examples[order[0]].Prompt) {
-			n++
-		}
+		n, parent := len(order), -1 // order[:n] have the same parent
 		if len(prompts) > 0 {
 			parent = examples[order[0]].Prompt
+			for n = 1; n < len(order) && examples[order[n]].Prompt == parent; n++ {
+			}
 		}
 		p.add(order[:n], parent, 0)
 		order = order[n:]
 	}
 	for i, e := range examples {
 		for k := e.From; k < len(e.IDs); k++ {
-			row := -1 // nothing stands before the first token
+			row := -1 // without a soft prompt there is no row before the first token
 			switch {
 			case k > 0:
 				row = p.rows[i][k-1]
@@ -104,7 +111,8 @@ type packer struct {
 	rows   [][]int // the row of each token of each text
 }
 
-// add lays out what lies behind the first `from` tokens of texts, sorted and alike up to there, below parent.
+// add lays out texts, without their first `from` tokens, as descendants of parent. The texts are sorted, and
+// equal in these tokens.
 func (p *packer) add(order []int, parent, from int) {
 	for len(order) > 0 {
 		ids := p.texts[order[0]]
@@ -129,7 +137,7 @@ func (p *packer) add(order []int, parent, from int) {
 		if n > 1 {
 			rest := order[:n]
 			for len(rest) > 0 && len(p.texts[rest[0]]) == shared {
-				rest = rest[1:] // ends where the segment does
+				rest = rest[1:] // this text ends with the segment
 			}
 			p.add(rest, seg, shared)
 		}
@@ -137,6 +145,7 @@ func (p *packer) add(order []int, parent, from int) {
 	}
 }
 
+// segment adds a segment and returns its index.
 func (p *packer) segment(ids []int32, parent int) int {
 	f := p.forest
 	s := Segment{Parent: parent, Row: f.Rows(), Len: len(ids)}
@@ -148,6 +157,7 @@ func (p *packer) segment(ids []int32, parent int) int {
 	return len(f.Segments) - 1
 }
 
+// common returns the length of the longest common prefix.
 func common(a, b []int32) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
@@ -156,7 +166,7 @@ func common(a, b []int32) int {
 	return n
 }
 
-// Ancestors are the segments above s, the root first.
+// Ancestors returns the indices of the ancestors of segment s, the root first.
 func (f *Forest) Ancestors(s int) []int {
 	var up []int
 	for p := f.Segments[s].Parent; p >= 0; p = f.Segments[p].Parent {

@@ -24,7 +24,7 @@ func (m *Model) hidden(g *ops.Graph, x *G.Node, prompted bool) *G.Node {
 			attn.Heads.Bias = b.Attn.Alone
 		}
 		if i == 0 && last > 0 && m.adapter == nil {
-			attn.Want = ops.PromptRows // below the first layer only the soft prompts are trained
+			attn.GradRows = ops.PromptRows // below the first layer only the soft prompts are trained
 		}
 		attn.Targets = i == last
 		x = m.block(g, x, b, attn)
@@ -41,9 +41,9 @@ func (m *Model) block(g *ops.Graph, x *G.Node, b *arch.Block, attn *ops.Attentio
 	h, skip := g.Fork(x, attnNorm)
 	y := m.join(g, g.Linear(g.Attend(h, attn), m.linear(b.AttnOut)), b.AttnPost, b, "attn")
 	if b.Parallel {
-		beside := g.Beside(skip, attn.Targets)
-		z := m.join(g, m.mlp(g, g.Norm(beside, mlpNorm), b), b.MLPPost, b, "mlp")
-		return g.JoinBoth(skip, y, beside, z, attn.Targets)
+		second := g.SecondPath(skip, attn.Targets)
+		z := m.join(g, m.mlp(g, g.Norm(second, mlpNorm), b), b.MLPPost, b, "mlp")
+		return g.JoinBoth(skip, y, second, z, attn.Targets)
 	}
 	x = g.Join(skip, y, attn.Targets)
 
@@ -65,10 +65,10 @@ func (m *Model) join(g *ops.Graph, y *G.Node, post *arch.Norm, b *arch.Block, na
 func (m *Model) mlp(g *ops.Graph, h *G.Node, b *arch.Block) *G.Node {
 	x, name := &b.MLP, b.Name+"mlp.act"
 	if x.Gate != nil {
-		h = g.Again(g.Linear(h, m.linear(x.Gate), m.linear(x.Up)))
+		h = g.Recomputable(g.Linear(h, m.linear(x.Gate), m.linear(x.Up)))
 		return g.Linear(g.Gated(h, x.Act, name), m.linear(x.Down))
 	}
-	return g.Linear(g.Act(g.Again(g.Linear(h, m.linear(x.Up))), x.Act, name), m.linear(x.Down))
+	return g.Linear(g.Act(g.Recomputable(g.Linear(h, m.linear(x.Up))), x.Act, name), m.linear(x.Down))
 }
 
 // attention is the operator of a layer's attention; name begins the names of its nodes.
@@ -85,7 +85,7 @@ func (m *Model) attention(a *arch.Attention, name string, layer int) *ops.Attent
 	return o
 }
 
-// linear is the operator of l, with what the attached adapter trains of it or beside it.
+// linear is the operator of l, with what the attached adapter trains of it or second it.
 func (m *Model) linear(l *arch.Linear) ops.Linear {
 	o := ops.Linear{Weight: l.Weight, Bias: l.Bias}
 	if a := m.adapter; a != nil {
@@ -129,7 +129,7 @@ func (m *Model) head() ops.Head {
 	return ops.Head{Linear: m.linear(&m.Head.Linear), Scale: m.Head.Scale, Cap: m.Head.Cap}
 }
 
-// Adapter is what is trained of a base model or beside it: a LoRA beside some linears, or copies that
+// Adapter is what is trained of a base model or second it: a LoRA second some linears, or copies that
 // replace the description's weights. A linear or norm that it does not name stays frozen.
 type Adapter struct {
 	LoRAs     map[*arch.Linear]*ops.LoRA

@@ -583,7 +583,7 @@ func TestASteadyStepTakesNoNewMemory(t *testing.T) {
 		if i >= len(bases) {
 			m.Part, name = 8, name+" in parts"
 		}
-		_, parts, _ := f.Cut(m.Part)
+		_, parts, _ := f.Split(m.Part)
 		grad := make([]float32, len(p))
 		step := func() {
 			if _, err := m.LossGrad(p, f, grad); err != nil {
@@ -630,13 +630,18 @@ func BenchmarkStep(b *testing.B) {
 	}
 	f, p := batch.Pack([]int{16}, examples), prompt(m, 16)
 	grad := make([]float32, len(p))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := m.LossGrad(p, f, grad); err != nil {
-			b.Fatal(err)
-		}
+	for name, part := range map[string]int{"Whole": 0, "InParts": 64} {
+		b.Run(name, func(b *testing.B) {
+			m.Part = part
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := m.LossGrad(p, f, grad); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(f.Rows()*b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
 	}
-	b.ReportMetric(float64(f.Rows()*b.N)/b.Elapsed().Seconds(), "rows/s")
 }
 
 func TestAPlanCountsTheValuesThatAreKept(t *testing.T) {

@@ -27,7 +27,8 @@ type Model struct {
 	pool    *kernels.Pool
 	arena   *ops.Arena
 	graphs  map[graphKey]*graph
-	trunk   ops.Trunk
+	trunk   ops.Trunk // of a split batch
+	planner ops.Planner
 }
 
 // Load maps the model in a Hugging Face directory: config.json beside model.safetensors or its sharded
@@ -59,6 +60,7 @@ func over(a *arch.Model, pool *kernels.Pool, err error) (*Model, error) {
 // Close unmaps the weights and gives the memory of values back.
 func (m *Model) Close() error {
 	m.arena.Close()
+	m.planner.Close()
 	return m.Model.Close()
 }
 

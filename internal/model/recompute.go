@@ -6,29 +6,37 @@ import (
 	"ptune/internal/ops"
 )
 
-// Recompute is which values the runs of a gradient make again on the way back rather than keep. They are the same to the bit.
+// Recompute selects which activations of a step the backward pass computes again instead of reading stored
+// ones. The results are the same to the bit.
 type Recompute struct {
-	All    bool // the widest of every layer, an MLP's, and what attention reads
-	Layers int  // or the widest of so many layers
+	All    bool // the widest of every layer, which are the MLP's, and what attention reads
+	Layers int  // otherwise: the widest of this many layers
 
-	// Or of more layers where more rows than these are computed at a time, and of fewer where fewer are, as keeps what a run takes where it
-	// is: memory is there for the largest batch, and the others use it.
+	// Rows and Saved scale Layers with the batch: a batch of more than Rows rows recomputes more layers, a
+	// smaller one fewer, so that every batch fits the memory planned for Rows. Saved is the part of the
+	// memory of Rows rows that Layers saves. 0: Layers for every batch.
 	Rows  int
-	Saved float64 // the part of what a run of Rows takes otherwise that Layers save; 0: it is Layers for any number of rows
+	Saved float64
 }
 
-// of is what a run of so many rows makes again: as few layers' values as let the rest, which grows with the rows, fit in the room of Rows.
+// of returns what a step of rows rows recomputes: the fewest layers with which its activations, which grow
+// with the rows, fit the memory planned for r.Rows.
 func (r Recompute) of(rows int) ops.Recompute {
 	if r.All {
-		return ops.Recompute{Marked: math.MaxInt, Attended: true}
+		return ops.Recompute{Marked: math.MaxInt, AttentionInputs: true}
 	}
 	if r.Saved <= 0 {
 		return ops.Recompute{Marked: r.Layers}
 	}
-	room := (1 - r.Saved) * float64(r.Rows) / float64(rows) // of what these rows take with nothing made again
-	const nothing = 1e-9                                    // that rounding may add
-	return ops.Recompute{Marked: max(0, int(math.Ceil(float64(r.Layers)*(1-room)/r.Saved-nothing)))}
+	// The planned memory, as a part of what these rows need without recomputing.
+	room := (1 - r.Saved) * float64(r.Rows) / float64(rows)
+	const rounding = 1e-9
+	layers := math.Ceil(float64(r.Layers)*(1-room)/r.Saved - rounding)
+	return ops.Recompute{Marked: max(0, int(layers))}
 }
 
-// RecomputedLayers is how many layers make values again where so many rows are computed at a time.
-func (m *Model) RecomputedLayers(rows int) int { return min(m.Layers(), m.Recompute.of(rows).Marked) }
+// RecomputedLayers returns the number of layers with recomputed activations in a step that computes rows
+// rows at a time.
+func (m *Model) RecomputedLayers(rows int) int {
+	return min(m.Layers(), m.Recompute.of(rows).Marked)
+}

@@ -6,7 +6,7 @@ import (
 	"ptune/internal/kernels"
 )
 
-// Gated is act(gate) up [T, I] of gate and up side by side [T, 2I].
+// Gated returns act(gate) · up [T, I], given gate and up side by side [T, 2I].
 func (g *Graph) Gated(gateUp *G.Node, act kernels.Activation, name string) *G.Node {
 	return g.apply(&operator{
 		name: name, diff: []bool{true},
@@ -20,14 +20,15 @@ func (g *Graph) Gated(gateUp *G.Node, act kernels.Activation, name string) *G.No
 				size: func(in []Matrix) (int, int) { return in[0].Rows, in[0].Cols },
 				run: func(out Matrix, in []Matrix) {
 					n := out.Cols / 2
-					g.Pool.GatedBack(act, out.Columns(0, n), out.Columns(n, n), in[1], in[0].Columns(0, n), in[0].Columns(n, n))
+					gate, up := in[0].Columns(0, n), in[0].Columns(n, n)
+					g.Pool.GatedBack(act, out.Columns(0, n), out.Columns(n, n), in[1], gate, up)
 				},
 			}, in[0], dout)}
 		},
 	}, gateUp)
 }
 
-// Act is act(x) [T, I].
+// Act returns act(x) [T, I].
 func (g *Graph) Act(x *G.Node, act kernels.Activation, name string) *G.Node {
 	return g.apply(&operator{
 		name: name, diff: []bool{true}, size: asFirst,
@@ -41,7 +42,7 @@ func (g *Graph) Act(x *G.Node, act kernels.Activation, name string) *G.Node {
 	}, x)
 }
 
-// Scale is c x.
+// Scale returns c x.
 func (g *Graph) Scale(x *G.Node, c float32, name string) *G.Node {
 	return g.apply(&operator{
 		name: name, inPlace: 1, diff: []bool{true}, size: asFirst,
@@ -60,5 +61,5 @@ func (g *Graph) scale(out, x Matrix, c float32) {
 	})
 }
 
-// asFirst is the size of the first input.
+// asFirst returns the size of the first input.
 func asFirst(in []Matrix) (rows, cols int) { return in[0].Rows, in[0].Cols }

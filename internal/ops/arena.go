@@ -7,30 +7,32 @@ import (
 	"ptune/internal/kernels"
 )
 
-// Arena is the memory of the values of a run: room that is cut into buffers, each at the lowest place that it fits, and put together
-// again as buffers come back. A run takes and gives in the same order every time, so a second run of a size takes no new memory, and one
-// of another size fits into the same room. What is never touched takes no memory: the room is one, and large, where the system lends so much.
+// Arena is the memory for the values of a run. Each buffer takes the lowest free place where it fits, and
+// free neighbours are joined as buffers come back. Runs take and give in the same order every time: a
+// second run of the same size takes no new memory, and runs of other sizes share the same space. Where the
+// system allows it, the arena is one large reservation of address space; pages that are never touched
+// take no memory.
 type Arena struct {
 	slabs []slab
-	close func() // gives the room back; nil while there is none
+	close func() // gives the reservation back; nil while there is none
 }
 
-// slab is one piece of memory and what of it is free, by place; neighbours are joined.
+// slab is one piece of memory. free lists its free pieces by place, with no two adjacent.
 type slab struct {
 	data []float32
 	free []piece
-	high int // the highest place that was ever out
+	high int // end of the highest buffer since forget
 }
 
 type piece struct{ from, to int }
 
 const (
-	reserved   = 16 << 30 // 64 GiB of room
-	slabFloats = 8 << 20  // 32 MiB, where the system lends no more than it has
-	grain      = 16       // buffers begin at a multiple of 64 bytes
+	reserved   = 16 << 30 // floats: 64 GiB of address space
+	slabFloats = 8 << 20  // 32 MiB, where nothing can be reserved
+	grain      = 16       // buffers begin at a multiple of 64 bytes, a cache line
 )
 
-// touched is how many values' memory has been used.
+// touched returns the number of floats whose memory has been used since forget.
 func (a *Arena) touched() int {
 	n := 0
 	for _, s := range a.slabs {
@@ -39,15 +41,14 @@ func (a *Arena) touched() int {
 	return n
 }
 
-// reset takes all buffers back, and forgets that they were used.
-func (a *Arena) reset() {
+// forget makes touched count from here.
+func (a *Arena) forget() {
 	for i := range a.slabs {
-		s := &a.slabs[i]
-		s.free, s.high = append(s.free[:0], piece{0, len(s.data)}), 0
+		a.slabs[i].high = 0
 	}
 }
 
-// Close gives the memory back; no buffer may be read after it.
+// Close gives the memory back. No buffer may be read after it.
 func (a *Arena) Close() {
 	if a.close != nil {
 		a.close()
@@ -55,7 +56,7 @@ func (a *Arena) Close() {
 	*a = Arena{}
 }
 
-// grow adds a slab with room for need values.
+// grow adds a slab with space for need floats.
 func (a *Arena) grow(need int) {
 	if len(a.slabs) == 0 && need <= reserved {
 		if room, release := kernels.Reserve(a, reserved); room != nil {
@@ -67,7 +68,7 @@ func (a *Arena) grow(need int) {
 	a.slabs = append(a.slabs, slab{data: kernels.Floats(size), free: []piece{{0, size}}})
 }
 
-// take returns a buffer of n values, of any content.
+// take returns a buffer of n floats with undefined content.
 func (a *Arena) take(n int) []float32 {
 	need := (max(n, 1) + grain - 1) / grain * grain
 	for i := range a.slabs {
@@ -107,12 +108,12 @@ func (a *Arena) give(b []float32) {
 		}
 		return
 	}
-	panic("ops: a buffer came back that is not the arena's")
+	panic("ops: buffer given back to an arena that it was not taken from")
 }
 
-// grown makes m a [rows, cols] matrix of any content, in its own memory if that is enough: what an operator keeps for itself
-// from its way forward to its way back.
-func grown(m *Matrix, rows, cols int) Matrix {
+// resize makes m a [rows, cols] matrix with undefined content, in its own memory if that is large enough.
+// Operators use it for what they keep from their forward to their backward pass.
+func resize(m *Matrix, rows, cols int) Matrix {
 	if cap(m.Data) < rows*cols {
 		m.Data = make([]float32, rows*cols)
 	}

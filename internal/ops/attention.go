@@ -6,29 +6,31 @@ import (
 	"ptune/internal/kernels"
 )
 
-// Attention is the attention of one layer. Its queries, keys and values travel as one flat value: the queries [Tq, QCols],
-// then the keys and values [Above+T, KVCols], so that every operator here has one gradient. Those above are the trunk's, and are there for
-// attend alone.
+// Attention is the attention of one layer.
+//
+// Its queries, keys and values are one flat value, so that every operator here has one gradient: the
+// queries [Tq, QCols], then the keys and values [TrunkRows+T, KVCols]. Only attend reads the trunk's.
 type Attention struct {
 	Name    string
-	Layer   int // its place in the graph's cache
+	Layer   int // index into the graph's cache and trunk
 	Heads   kernels.Heads
 	Q, K, V Linear
-	Fused   *Fused          // instead of Q, K and V; nil: they are apart
-	QNorm   *Norm           // of queries, over each head or over all, as long as its Weight is; nil: none
-	KNorm   *Norm           // of keys
-	Rotary  *kernels.Rotary // nil: positions are not rotary
-	Targets bool            // only the target rows ask: the last layer
-	Want    Rows            // which rows of the layer's input want a gradient
+	Fused   *Fused // instead of Q, K and V; nil: they are separate
+	// QNorm and KNorm are norms of the queries and keys: of each head if the Weight is as long as a head,
+	// else of the whole row. nil: none.
+	QNorm, KNorm *Norm
+	Rotary       *kernels.Rotary // nil: no rotary positions
+	Targets      bool            // only the target rows are queries: the last layer
+	GradRows     Rows            // rows of the layer's input whose gradient is computed
 }
 
-// Fused is one matrix that makes queries, keys and values in an order of its own.
+// Fused is one linear that makes queries, keys and values in an order of its own.
 type Fused struct {
 	Linear
-	Q, K, V []int // the column of its product where each head begins
+	Q, K, V []int // the output at which each head begins
 }
 
-// queries is the number of query rows.
+// queries returns the number of query rows, Tq.
 func (a *Attention) queries(g *Graph) int {
 	if a.Targets {
 		return len(g.Layout.TargetRows)
@@ -36,33 +38,37 @@ func (a *Attention) queries(g *Graph) int {
 	return len(g.Layout.IDs)
 }
 
-// split views a flat value with queries for nq rows and keys and values for nk, and those above.
+// split returns the queries [nq, QCols] and the batch's own keys and values [nk, KVCols] in a flat value.
 func (a *Attention) split(g *Graph, flat Matrix, nq, nk int) (q, kv Matrix) {
 	q, kv = a.splitAll(g, flat, nq, nk)
-	return q, kernels.View(kv.Data[g.Layout.Above*kv.Cols:], nk, kv.Cols)
+	return q, kernels.View(kv.Data[g.Layout.TrunkRows*kv.Cols:], nk, kv.Cols)
 }
 
-// splitAll is split with the keys and values above before the others.
+// splitAll is split with the trunk's keys and values before the batch's own.
 func (a *Attention) splitAll(g *Graph, flat Matrix, nq, nk int) (q, kv Matrix) {
 	n := nq * a.Heads.QCols()
-	return kernels.View(flat.Data[:n], nq, a.Heads.QCols()), kernels.View(flat.Data[n:], g.Layout.Above+nk, a.Heads.KVCols())
+	q = kernels.View(flat.Data[:n], nq, a.Heads.QCols())
+	return q, kernels.View(flat.Data[n:], g.Layout.TrunkRows+nk, a.Heads.KVCols())
 }
 
-// forwardSize and backSize are the row counts of the flat value and of its gradient.
+// forwardSize returns the rows of queries and of keys in the flat value.
 func (a *Attention) forwardSize(g *Graph) (nq, nk int) { return a.queries(g), len(g.Layout.IDs) }
 
+// backSize returns the rows of queries and of keys in the flat value's gradient.
 func (a *Attention) backSize(g *Graph) (nq, nk int) {
-	return g.count(a.Want, a.queries(g)), g.count(a.Want, len(g.Layout.IDs))
+	return g.count(a.GradRows, a.queries(g)), g.count(a.GradRows, len(g.Layout.IDs))
 }
 
+// flat returns the size of a flat value of that many rows.
 func (a *Attention) flat(rows func(*Graph) (nq, nk int), g *Graph) func([]Matrix) (int, int) {
 	return func([]Matrix) (int, int) {
 		nq, nk := rows(g)
-		return 1, nq*a.Heads.QCols() + (g.Layout.Above+nk)*a.Heads.KVCols()
+		return 1, nq*a.Heads.QCols() + (g.Layout.TrunkRows+nk)*a.Heads.KVCols()
 	}
 }
 
-// Attend is what the layer's query rows [Tq, QCols] gather from the rows they see, given the layer's normed input h [T, D].
+// Attend returns the attention's result [Tq, QCols] for the layer's normed input h [T, D], before the output
+// projection.
 func (g *Graph) Attend(h *G.Node, a *Attention) *G.Node {
 	var qkv *G.Node
 	if a.Fused != nil {
@@ -76,19 +82,19 @@ func (g *Graph) Attend(h *G.Node, a *Attention) *G.Node {
 	if a.Rotary != nil {
 		qkv = g.rotate(qkv, a, false)
 	}
-	return g.attend(g.attended(qkv), a)
+	return g.attend(g.attentionInput(qkv), a)
 }
 
-// project is the flat queries, keys and values of h.
+// project returns the flat queries, keys and values of h.
 func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 	half := a.Heads.KVCols() / 2
-	var few, some Matrix // the target rows of h's gradient, and of h
-	asking := func(x Matrix) Matrix {
-		grown(&some, len(g.Layout.TargetRows), x.Cols)
+	var targets, targetGrads Matrix // target rows of h and of its gradient
+	targetRows := func(x Matrix) Matrix {
+		resize(&targets, len(g.Layout.TargetRows), x.Cols)
 		for i, r := range g.Layout.TargetRows {
-			copy(some.Row(i), x.Row(int(r)))
+			copy(targets.Row(i), x.Row(int(r)))
 		}
-		return some
+		return targets
 	}
 	return g.apply(&operator{
 		name: a.Name + ".qkv", diff: []bool{true},
@@ -106,7 +112,7 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 				g.forward([]Matrix{q, k, v}, x, []Linear{a.Q, a.K, a.V})
 				return
 			}
-			g.forward([]Matrix{q}, asking(x), []Linear{a.Q})
+			g.forward([]Matrix{q}, targetRows(x), []Linear{a.Q})
 			g.forward([]Matrix{k, v}, x, []Linear{a.K, a.V})
 		},
 		back: func(in G.Nodes, dout *G.Node) G.Nodes {
@@ -116,7 +122,7 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 			}
 			return G.Nodes{g.apply(&operator{
 				name: a.Name + ".qkv'",
-				size: func([]Matrix) (int, int) { return g.count(a.Want, len(g.Layout.IDs)), a.Q.Weight.In },
+				size: func([]Matrix) (int, int) { return g.count(a.GradRows, len(g.Layout.IDs)), a.Q.Weight.In },
 				flops: func(Matrix, []Matrix) float64 {
 					nq, nk := a.backSize(g)
 					return work(nq, a.Q) + work(nk, a.K, a.V)
@@ -131,9 +137,9 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 						g.backward(out, dq, x, a.Q, true)
 						return
 					}
-					d := grown(&few, len(g.Layout.TargetRows), out.Cols)
+					d := resize(&targetGrads, len(g.Layout.TargetRows), out.Cols)
 					if trains(a.Q) {
-						x = asking(x)
+						x = targetRows(x)
 					}
 					g.backward(d, dq, x, a.Q, false)
 					for i, r := range g.Layout.TargetRows {
@@ -145,16 +151,18 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 	}, h)
 }
 
-// projectFused is project with one matrix; the queries of rows that nobody asks for are made, and dropped.
+// projectFused is project for a fused linear. It computes the queries of all rows, also where only the
+// target rows are queries.
 func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 	dim, half, f := a.Heads.Dim, a.Heads.KVCols()/2, a.Fused
-	// each calls do with every piece of row i of q or kv and the piece of the whole product it comes from.
-	each := func(row []float32, from []float32, heads []int, at int, do func(piece, of []float32)) {
+	// eachHead calls do with each head of a row of q or kv, whose heads begin at column at, and with the
+	// values of that head in the fused row.
+	eachHead := func(row, fused []float32, heads []int, at int, do func(head, inFused []float32)) {
 		for h, c := range heads {
-			do(row[at+h*dim:at+(h+1)*dim], from[c:c+dim])
+			do(row[at+h*dim:at+(h+1)*dim], fused[c:c+dim])
 		}
 	}
-	asking := func(i int) int {
+	queryRow := func(i int) int {
 		if a.Targets {
 			return int(g.Layout.TargetRows[i])
 		}
@@ -169,14 +177,14 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 			q, kv := a.split(g, out, nq, nk)
 			room := g.arena.take(nk * f.Weight.Out)
 			defer g.arena.give(room)
-			whole := kernels.View(room, nk, f.Weight.Out)
-			g.forward([]Matrix{whole}, in[0], []Linear{f.Linear})
-			take := func(piece, of []float32) { copy(piece, of) }
+			fused := kernels.View(room, nk, f.Weight.Out)
+			g.forward([]Matrix{fused}, in[0], []Linear{f.Linear})
+			read := func(head, inFused []float32) { copy(head, inFused) }
 			g.Pool.Each(nk, func(_, i int) {
-				each(kv.Row(i), whole.Row(i), f.K, 0, take)
-				each(kv.Row(i), whole.Row(i), f.V, half, take)
+				eachHead(kv.Row(i), fused.Row(i), f.K, 0, read)
+				eachHead(kv.Row(i), fused.Row(i), f.V, half, read)
 			})
-			g.Pool.Each(nq, func(_, i int) { each(q.Row(i), whole.Row(asking(i)), f.Q, 0, take) })
+			g.Pool.Each(nq, func(_, i int) { eachHead(q.Row(i), fused.Row(queryRow(i)), f.Q, 0, read) })
 		},
 		back: func(in G.Nodes, dout *G.Node) G.Nodes {
 			args := []*G.Node{dout}
@@ -185,7 +193,7 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 			}
 			return G.Nodes{g.apply(&operator{
 				name:  a.Name + ".qkv'",
-				size:  func([]Matrix) (int, int) { return g.count(a.Want, len(g.Layout.IDs)), f.Weight.In },
+				size:  func([]Matrix) (int, int) { return g.count(a.GradRows, len(g.Layout.IDs)), f.Weight.In },
 				flops: func(out Matrix, _ []Matrix) float64 { return work(out.Rows, f.Linear) },
 				run: func(out Matrix, in []Matrix) {
 					nq, nk := a.backSize(g)
@@ -195,12 +203,13 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 					d := kernels.View(room, nk, f.Weight.Out)
 					g.Pool.Each(nk, func(_, i int) {
 						clear(d.Row(i))
-						give := func(piece, of []float32) { copy(of, piece) }
-						each(dkv.Row(i), d.Row(i), f.K, 0, give)
-						each(dkv.Row(i), d.Row(i), f.V, half, give)
+						write := func(head, inFused []float32) { copy(inFused, head) }
+						eachHead(dkv.Row(i), d.Row(i), f.K, 0, write)
+						eachHead(dkv.Row(i), d.Row(i), f.V, half, write)
 					})
-					for i := range nq { // a row may ask more than once
-						each(dq.Row(i), d.Row(asking(i)), f.Q, 0, func(piece, of []float32) { addRow(of, piece) })
+					add := func(head, inFused []float32) { addRow(inFused, head) }
+					for i := range nq { // one after the other: a row can be a target more than once
+						eachHead(dq.Row(i), d.Row(queryRow(i)), f.Q, 0, add)
 					}
 					g.backward(out, d, in[len(in)-1], f.Linear, false)
 				},
@@ -209,13 +218,17 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 	}, h)
 }
 
-// normHeads is the flat value with its queries and keys normed.
+// normHeads returns the flat value with its queries and keys normed.
 func (g *Graph) normHeads(qkv *G.Node, a *Attention) *G.Node {
 	half := a.Heads.KVCols() / 2
-	// parts calls do with every run of columns that is normed by itself.
-	parts := func(cols int, n *Norm, do func(from, width int, n *Norm)) {
-		for c := 0; c < cols; c += len(n.Weight) {
-			do(c, len(n.Weight), n)
+	forward := func(n *Norm, out, x Matrix, cols int) {
+		for c, w := 0, len(n.Weight); c < cols; c += w {
+			n.forward(g.Pool, out.Columns(c, w), x.Columns(c, w))
+		}
+	}
+	backward := func(n *Norm, dx, d, x Matrix, cols int) {
+		for c, w := 0, len(n.Weight); c < cols; c += w {
+			n.backward(g.Pool, dx.Columns(c, w), d.Columns(c, w), x.Columns(c, w))
 		}
 	}
 	return g.apply(&operator{
@@ -224,8 +237,8 @@ func (g *Graph) normHeads(qkv *G.Node, a *Attention) *G.Node {
 			nq, nk := a.forwardSize(g)
 			q, kv := a.split(g, out, nq, nk)
 			q0, kv0 := a.split(g, in[0], nq, nk)
-			parts(q.Cols, a.QNorm, func(c, w int, n *Norm) { n.forward(g.Pool, q.Columns(c, w), q0.Columns(c, w)) })
-			parts(half, a.KNorm, func(c, w int, n *Norm) { n.forward(g.Pool, kv.Columns(c, w), kv0.Columns(c, w)) })
+			forward(a.QNorm, q, q0, q.Cols)
+			forward(a.KNorm, kv, kv0, half)
 			copyRows(kv.Columns(half, half), kv0.Columns(half, half))
 		},
 		back: func(in G.Nodes, dout *G.Node) G.Nodes {
@@ -237,12 +250,8 @@ func (g *Graph) normHeads(qkv *G.Node, a *Attention) *G.Node {
 					mq, mk := a.backSize(g)
 					dq0, dkv0 := a.split(g, in[1], mq, mk)
 					dq, dkv := a.split(g, out, mq, mk)
-					parts(dq.Cols, a.QNorm, func(c, w int, n *Norm) {
-						n.backward(g.Pool, dq.Columns(c, w), dq0.Columns(c, w), q0.Columns(c, w))
-					})
-					parts(half, a.KNorm, func(c, w int, n *Norm) {
-						n.backward(g.Pool, dkv.Columns(c, w), dkv0.Columns(c, w), kv0.Columns(c, w))
-					})
+					backward(a.QNorm, dq, dq0, q0, dq.Cols)
+					backward(a.KNorm, dkv, dkv0, kv0, half)
 					copyRows(dkv.Columns(half, half), dkv0.Columns(half, half))
 				},
 			}, in[0], dout)}
@@ -250,7 +259,8 @@ func (g *Graph) normHeads(qkv *G.Node, a *Attention) *G.Node {
 	}, qkv)
 }
 
-// rotate turns queries and keys by their positions; its way back turns the gradient the other way.
+// rotate returns the flat value with queries and keys rotated by their positions. Its backward pass rotates
+// the gradient the other way.
 func (g *Graph) rotate(qkv *G.Node, a *Attention, back bool) *G.Node {
 	rows, name := a.forwardSize, a.Name+".rope"
 	if back {
@@ -277,7 +287,7 @@ func (g *Graph) rotate(qkv *G.Node, a *Attention, back bool) *G.Node {
 	}, qkv)
 }
 
-// pairs is the multiplications of one product over all rows and what they see.
+// pairs returns the multiplications of one product over all queries and the keys they see.
 func (a *Attention) pairs(groups []kernels.Group) float64 {
 	n := 0
 	for _, g := range groups {
@@ -286,7 +296,8 @@ func (a *Attention) pairs(groups []kernels.Group) float64 {
 	return float64(n) * float64(a.Heads.QCols())
 }
 
-// attend is softmax(q kᵀ) v over the forest; the log of each softmax's denominator is kept for the way back.
+// attend returns softmax(q kᵀ) v over the forest. It keeps the log of each softmax's denominator for the
+// backward pass.
 func (g *Graph) attend(qkv *G.Node, a *Attention) *G.Node {
 	var lse Matrix
 	groups := func() []kernels.Group {
@@ -303,14 +314,14 @@ func (g *Graph) attend(qkv *G.Node, a *Attention) *G.Node {
 			nq, nk := a.forwardSize(g)
 			q, kv := a.splitAll(g, in[0], nq, nk)
 			g.Trunk.forward(g, a.Layer, kv)
-			grown(&lse, nq, a.Heads.Q)
+			resize(&lse, nq, a.Heads.Q)
 			if g.Cache != nil {
 				cache, half := g.Cache[a.Layer], a.Heads.KVCols()/2
 				for h := range a.Heads.KV {
-					key, of := h*a.Heads.Dim, cache.OfHead(h, a.Heads.KV)
+					from, to := h*a.Heads.Dim, cache.OfHead(h, a.Heads.KV)
 					for i, r := range g.Layout.CacheRows {
-						n := copy(of.Row(int(r)), kv.Row(i)[key:key+a.Heads.Dim])
-						copy(of.Row(int(r))[n:], kv.Row(i)[half+key:half+key+a.Heads.Dim])
+						n := copy(to.Row(int(r)), kv.Row(i)[from:from+a.Heads.Dim])
+						copy(to.Row(int(r))[n:], kv.Row(i)[half+from:half+from+a.Heads.Dim])
 					}
 				}
 				kv = cache

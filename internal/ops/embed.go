@@ -6,20 +6,20 @@ import (
 	"ptune/internal/kernels"
 )
 
-// Embedding is what a token id becomes.
+// Embedding turns token ids into rows.
 type Embedding struct {
 	Tokens    kernels.Weight  // [V, D]: Out is V, In is D
-	Positions *kernels.Weight // [positions, D] added at every row, soft prompts too; nil: none
+	Positions *kernels.Weight // [positions, D], added to every row, soft prompts included; nil: none
 	Offset    int             // position p is row p + Offset of Positions
-	Scale     float32         // the embeddings of tokens are multiplied by it; 0: they are not
-	All       float32         // all rows are, soft prompts too; 0: they are not
-	Grad      *EmbeddingGrad  // where their gradients are added up; nil: they are frozen
+	Scale     float32         // factor of token rows only; 0: 1
+	All       float32         // factor of all rows, soft prompts included; 0: 1
+	Grad      *EmbeddingGrad  // gradients of the tables are added to it; nil: they are frozen
 }
 
-// EmbeddingGrad is the gradients of the tables.
+// EmbeddingGrad holds the gradients of an embedding's tables.
 type EmbeddingGrad struct{ Tokens, Positions Matrix }
 
-// train adds up the gradients, given d, that of all rows.
+// train adds to the tables' gradients, given d [T, D], the gradient of all rows.
 func (e Embedding) train(l *Layout, d Matrix) {
 	row := make([]float32, d.Cols)
 	for i, id := range l.IDs {
@@ -41,8 +41,8 @@ func (e Embedding) train(l *Layout, d Matrix) {
 	}
 }
 
-// Token is the embedding of a token, as it stands beside a soft prompt's rows.
-func (e Embedding) Token(row []float32, id int) {
+// token writes the scaled embedding of a token to row.
+func (e Embedding) token(row []float32, id int) {
 	kernels.ToFloats(row, e.Tokens.Data[id*e.Tokens.Stride*e.Tokens.DType.Size():], e.Tokens.DType)
 	if e.Scale != 0 {
 		for i := range row {
@@ -51,8 +51,8 @@ func (e Embedding) Token(row []float32, id int) {
 	}
 }
 
-// Embed is the hidden states [T, D] of the packed rows: the soft prompts' rows as they are, then the embeddings of the token
-// ids. Its gradient is that of the soft prompts' rows; the table is frozen.
+// Embed returns the hidden states [T, D] of the packed rows: the soft prompts' rows, then the embeddings of
+// the token ids. Its gradient is that of the soft prompts' rows [P, D].
 func (g *Graph) Embed(prompt *G.Node, e Embedding) *G.Node {
 	return g.apply(&operator{
 		name: "embed", diff: []bool{true},
@@ -63,7 +63,7 @@ func (g *Graph) Embed(prompt *G.Node, e Embedding) *G.Node {
 				if i < g.Layout.Prompts {
 					copy(row, in[0].Row(i))
 				} else {
-					e.Token(row, int(g.Layout.IDs[i]))
+					e.token(row, int(g.Layout.IDs[i]))
 				}
 				if e.All != 0 {
 					for j := range row {
@@ -86,7 +86,8 @@ func (g *Graph) Embed(prompt *G.Node, e Embedding) *G.Node {
 					if e.Grad != nil {
 						e.train(g.Layout, in[0])
 					}
-					if copyRows(out, in[0]); e.All != 0 {
+					copyRows(out, in[0])
+					if e.All != 0 {
 						g.scale(out, out, e.All)
 					}
 				},

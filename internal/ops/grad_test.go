@@ -90,7 +90,7 @@ type block struct {
 
 func attention(r *rand.Rand, targets bool, want ops.Rows) *ops.Attention {
 	h := kernels.Heads{Q: 4, KV: 2, Dim: 6, Scale: 0.5}
-	return &ops.Attention{Name: "attn", Heads: h, Rotary: kernels.NewRotary(6, 100), Targets: targets, Want: want,
+	return &ops.Attention{Name: "attn", Heads: h, Rotary: kernels.NewRotary(6, 100), Targets: targets, GradRows: want,
 		Q: ops.Linear{Weight: weight(r, "q", h.QCols(), width, false), Bias: vector(r, h.QCols(), 0)},
 		K: ops.Linear{Weight: weight(r, "k", h.KVCols()/2, width, true)},
 		V: ops.Linear{Weight: weight(r, "v", h.KVCols()/2, width, false)}}
@@ -99,7 +99,7 @@ func attention(r *rand.Rand, targets bool, want ops.Rows) *ops.Attention {
 // fused is attention whose queries, keys and values lie head by head in one matrix.
 func fused(r *rand.Rand, targets bool, want ops.Rows) *ops.Attention {
 	h := kernels.Heads{Q: 4, KV: 2, Dim: 6, Scale: 0.5}
-	return &ops.Attention{Name: "attn", Heads: h, Rotary: kernels.NewRotary(4, 100), Targets: targets, Want: want,
+	return &ops.Attention{Name: "attn", Heads: h, Rotary: kernels.NewRotary(4, 100), Targets: targets, GradRows: want,
 		Fused: &ops.Fused{Linear: ops.Linear{Weight: weight(r, "qkv", 48, width, false), Bias: vector(r, 48, 0)},
 			Q: []int{0, 6, 24, 30}, K: []int{12, 36}, V: []int{18, 42}}}
 }
@@ -123,9 +123,9 @@ func blocks() []block {
 		return func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
 			h, skip := g.Fork(x, rms(r, "rms", width))
 			y := g.Linear(g.Attend(h, attention(r, last, want)), linear(r, "o", width, 24))
-			beside := g.Beside(skip, last)
-			z := g.Linear(g.Gated(g.Linear(g.Norm(beside, rms(r, "rms2", width)), linear(r, "gate", 8, width), linear(r, "up", 8, width)), kernels.SiLU, "act"), linear(r, "down", width, 8))
-			return g.JoinBoth(skip, y, beside, z, last)
+			second := g.SecondPath(skip, last)
+			z := g.Linear(g.Gated(g.Linear(g.Norm(second, rms(r, "rms2", width)), linear(r, "gate", 8, width), linear(r, "up", 8, width)), kernels.SiLU, "act"), linear(r, "down", width, 8))
+			return g.JoinBoth(skip, y, second, z, last)
 		}
 	}
 	list := []block{
@@ -152,10 +152,10 @@ func blocks() []block {
 			q, k := rms(r, "q", 24), rms(r, "k", 12)
 			a.QNorm, a.KNorm = &q, &k
 		})},
-		{name: "AttendForPromptRows", head: 24, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Want = ops.PromptRows })},
+		{name: "AttendForPromptRows", head: 24, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.GradRows = ops.PromptRows })},
 		{name: "AttendNormedForPromptRows", head: 24, build: attend(func(r *rand.Rand, a *ops.Attention) {
 			q, k := rms(r, "q", 6), rms(r, "k", 6)
-			a.Want, a.QNorm, a.KNorm = ops.PromptRows, &q, &k
+			a.GradRows, a.QNorm, a.KNorm = ops.PromptRows, &q, &k
 		})},
 		{name: "AttendFromTargets", head: 24, few: true, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Targets = true })},
 		{name: "AttendFused", head: 24, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node { return g.Attend(x, fused(r, false, ops.AllRows)) }},

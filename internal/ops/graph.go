@@ -1,13 +1,18 @@
-// Package ops has the operators of a language model's graph: each file is one operator of gorgonia with its way forward and,
-// beside it, its way back. The weights are frozen: an operator holds them, they are no nodes, and only the gradient of what
-// flows through is ever computed. The prompt is the graph's one differentiated input.
+// Package ops has the operators of a language model's graph. Each file is one gorgonia operator with its
+// forward pass and, beside it, its backward pass. Weights are not nodes: an operator holds them, and only
+// the gradient of what flows through it is a node. The soft prompts are the graph's one differentiated
+// input. Where an adapter is trained, the operator adds the gradients of its weights to their buffers.
 //
-// A graph is built once and runs on batches of any size: operators take their sizes from the Layout of the run, the shapes
-// gorgonia infers are nominal. Values lie in an arena; a buffer returns to it when its last reader has run, and an operator
-// that can work in place takes its input's buffer if nobody else needs it.
+// A graph is built once and runs on batches of any size: operators take their sizes from the Layout of
+// the run; the shapes gorgonia infers are nominal. Values lie in an arena. A buffer returns to it after
+// its last reader has run, and an operator that can work in place takes over its input's buffer if nobody
+// else reads it.
+//
+// Shapes are those of package model: T packed rows, Tt target rows, D hidden width, V vocabulary.
 package ops
 
 import (
+	"errors"
 	"fmt"
 	"hash"
 	"hash/fnv"
@@ -25,85 +30,112 @@ import (
 // Matrix is a row-major view of f32 values.
 type Matrix = kernels.Matrix
 
-// Layout is the batch a run works on: T packed rows, of which the first Prompts are soft prompts. Where the batch is a part, the
-// first Above keys are those of its trunk.
+// Layout is the batch of a run: T packed rows, of which the first Prompts are soft prompts. In a part of a
+// split batch the first TrunkRows keys are those of its trunk.
 type Layout struct {
-	Above        int
+	TrunkRows    int
 	Prompts      int
 	IDs          []int32         // [T] token ids, negative at the rows of soft prompts
 	Pos          []int32         // [T] positions
 	Groups       []kernels.Group // every row as a query
 	TargetGroups []kernels.Group // the rows of TargetRows as queries
 	TargetRows   []int32         // [Tt] the rows that predict
-	TargetIDs    []int32         // [Tt] what they predict; not read without a loss
-	CacheRows    []int32         // [T] where keys and values go, if the graph has a cache; groups then name cache rows
-	Scale        float32         // the summed loss's gradient is multiplied by it; 0: no gradient is computed
+	TargetIDs    []int32         // [Tt] the tokens to predict; not read without a loss
+	CacheRows    []int32         // [T] cache rows for keys and values; with a cache, Groups name cache rows
+	Scale        float32         // factor of the loss's gradient; 0: no gradient is computed
 }
 
 // Graph is a gorgonia graph under construction and, after Compile, a machine that runs it.
 type Graph struct {
-	Pool   *kernels.Pool
-	Layout *Layout          // of the run to come
-	Cache  []kernels.Matrix // keys and values of each layer by head, as Attend takes them; nil outside generation
-	NLL    []float32        // after a run with a loss: −log p of each target
-	Trunk  *Trunk           // of a batch in parts, for its trunk's run and theirs; nil: the batch is whole
-	Parts  func() error     // runs, or where this run is planned plans, the parts that hang from this run's rows: between its way forward and its way back
+	Pool      *kernels.Pool
+	Layout    *Layout          // of the next run
+	Cache     []kernels.Matrix // keys and values of each layer, by head; nil outside generation
+	NLL       []float32        // after a run with a loss: −log p of each target
+	Trunk     *Trunk           // of a split batch, in the runs of its trunk and parts; nil: it is not split
+	Recompute Recompute        // in the next run
+	Planner   *Planner         // if not nil, runs compute nothing and are added to its plan
 
-	Recompute Recompute                                                       // in the run to come
-	Observe   func(operator string, flops, bytes float64, took time.Duration) // told of each operator after it has run: what it multiplied, the values it read and wrote; nil: nobody
+	// Observe is called after each operator with its multiplications and additions and the bytes of the
+	// values it read and wrote. nil: not called.
+	Observe func(operator string, flops, bytes float64, took time.Duration)
 
-	g       *G.ExprGraph
-	arena   *Arena
-	marked  int // with Again
-	all     []*operator
-	machine G.VM
-	plan    *Plan // being made: nothing is computed
-	planned Arena // of plans
+	g            *G.ExprGraph
+	arena        *Arena
+	recomputable int // values marked so far
+	all          []*operator
+	machine      G.VM
+	pausing      bool // the run stops at the node that Pause made
 }
 
-// Recompute is which values are dropped when the way forward has read them, and made again for the way back from what is kept.
+// Recompute selects the activations that are dropped after the forward pass has read them and computed
+// again when the backward pass needs them.
 type Recompute struct {
-	Marked   int  // the first so many of those marked with Again
-	Attended bool // what attention reads, in every layer
+	Marked          int  // of the values marked Recomputable, the first Marked
+	AttentionInputs bool // queries, keys and values of every layer
 }
 
-// Plan is what a run will take.
+// Plan is what a step costs.
 type Plan struct {
-	Rows   int     // computed at a time, at most
-	FLOPs  float64 // of products and attention, a multiplication with its addition as two
-	Bytes  int64   // of the values at the fullest moment
-	Packed int64   // of the kernels' own copy of what is multiplied
+	Rows   int     // largest number of rows computed at a time
+	FLOPs  float64 // of matrix products and attention; a multiply-add counts as two
+	Bytes  int64   // of values, at the fullest moment
+	Packed int64   // of the kernels' packed copy of a product's input
 }
 
-// NewGraph is an empty graph whose operators run on pool and keep their values in arena, which graphs that do not run at
-// the same time can share.
+// Planner adds up the plan of one or more runs.
+type Planner struct {
+	Plan
+	arena Arena
+}
+
+// Reset begins another plan.
+func (p *Planner) Reset() {
+	p.Plan = Plan{}
+	p.arena.forget()
+}
+
+// Close gives the planner's address space back.
+func (p *Planner) Close() { p.arena.Close() }
+
+// NewGraph returns an empty graph whose operators run on pool and keep their values in arena. Graphs that
+// do not run at the same time can share an arena.
 func NewGraph(pool *kernels.Pool, arena *Arena) *Graph {
 	return &Graph{Pool: pool, arena: arena, g: G.NewGraph()}
 }
 
-// Input is the soft prompts' node, [rows, cols].
+// Input adds the node of the soft prompts, [rows, cols].
 func (g *Graph) Input(rows, cols int) *G.Node {
 	return G.NewMatrix(g.g, G.Float32, G.WithShape(rows, cols), G.WithName("prompt"))
 }
 
-// Again marks a value that the way back can make anew from what else is kept, as Recompute.Marked says.
-func (g *Graph) Again(n *G.Node) *G.Node {
-	i := g.marked
-	g.marked++
-	n.Op().(*operator).drop = func(r Recompute) bool { return i < r.Marked }
+// Recomputable marks a value that the backward pass can compute again from values that are kept.
+func (g *Graph) Recomputable(n *G.Node) *G.Node {
+	i := g.recomputable
+	g.recomputable++
+	n.Op().(*operator).recomputable = func(r Recompute) bool { return i < r.Marked }
 	return n
 }
 
-// attended marks what attention reads, which takes longer to make anew for each byte than the values of Again.
-func (g *Graph) attended(n *G.Node) *G.Node {
-	n.Op().(*operator).drop = func(r Recompute) bool { return r.Attended }
+// attentionInput marks what attention reads. It takes longer to compute again, for each byte, than the
+// values marked Recomputable.
+func (g *Graph) attentionInput(n *G.Node) *G.Node {
+	n.Op().(*operator).recomputable = func(r Recompute) bool { return r.AttentionInputs }
 	return n
 }
 
-// Grad is the node of d loss / d input.
+// Pause returns n. RunToPause stops here.
+func (g *Graph) Pause(n *G.Node) *G.Node {
+	return g.apply(&operator{
+		name: "pause", diff: []bool{true}, inPlace: 1, pauses: true, size: asFirst,
+		run:  func(out Matrix, in []Matrix) { copyRows(out, in[0]) },
+		back: func(_ G.Nodes, dout *G.Node) G.Nodes { return G.Nodes{dout} },
+	}, n)
+}
+
+// Grad adds the backward pass and returns the node of d loss / d input.
 func (g *Graph) Grad(loss, input *G.Node) (*G.Node, error) {
 	for _, o := range g.all {
-		o.forward = o.uses
+		o.forwardUses = o.uses
 	}
 	one := G.NewScalar(g.g, G.Float32, G.WithName("one"), G.WithValue(float32(1)))
 	grads, err := G.Backpropagate(G.Nodes{loss}, G.Nodes{one}, G.Nodes{input})
@@ -119,74 +151,103 @@ func (g *Graph) Compile(results ...*G.Node) {
 		r.Op().(*operator).uses++
 	}
 	g.machine = G.NewTapeMachine(g.g)
-	runtime.SetFinalizer(g.machine, nil) // it is for CUDA; with it a machine whose operators know their graph, and so it, would live for ever
+	// gorgonia's finalizer frees CUDA memory. It would keep the machine alive for ever, because the
+	// machine's operators refer to the graph and the graph to the machine.
+	runtime.SetFinalizer(g.machine, nil)
 }
 
 // Run runs the graph on g.Layout.
 func (g *Graph) Run() error {
-	for _, o := range g.all {
-		o.recycle() // results of the run before
-		o.again = o.drop != nil && o.drop(g.Recompute)
+	g.begin()
+	return g.Continue()
+}
+
+// RunToPause runs the graph on g.Layout up to its Pause. Other graphs can run before Continue, which
+// runs the rest.
+func (g *Graph) RunToPause() error {
+	g.begin()
+	g.pausing = true
+	err := g.machine.RunAll()
+	if err != nil && !g.pausing {
+		return nil // the error is errPaused
 	}
+	g.pausing = false
+	g.machine.Reset()
+	return err
+}
+
+// Continue runs what RunToPause left. gorgonia's machine keeps its place when an operator returns an
+// error, and executes that operator again.
+func (g *Graph) Continue() error {
 	defer g.machine.Reset()
-	return g.machine.RunAll()
-}
-
-// Plan goes through a run on g.Layout without computing anything.
-func (g *Graph) Plan() (Plan, error) {
-	g.planned.reset()
-	p := &Plan{}
-	err := g.planIn(&g.planned, p)
-	p.Bytes = 4 * int64(g.planned.touched())
-	return *p, err
-}
-
-// PlanWithin goes through a run of a part while the trunk's is planned.
-func (g *Graph) PlanWithin(trunk *Graph) error { return g.planIn(trunk.arena, trunk.plan) }
-
-func (g *Graph) planIn(room *Arena, p *Plan) error {
-	arena := g.arena
-	g.arena, g.plan = room, p
-	defer func() { g.arena, g.plan = arena, nil }()
-	for _, o := range g.all {
-		o.out.Data = nil // what is left of the run before stays the arena's
-	}
-	err := g.Run()
-	for _, o := range g.all {
-		o.out.Data = nil
+	err := g.machine.RunAll()
+	if g.Planner != nil {
+		g.recycle() // planned results have no values
+		g.Planner.Bytes = 4 * int64(g.Planner.arena.touched())
 	}
 	return err
+}
+
+// errPaused stops the machine at the graph's Pause.
+var errPaused = errors.New("paused")
+
+// begin prepares a run.
+func (g *Graph) begin() {
+	g.recycle() // results of the run before
+	for _, o := range g.all {
+		o.recomputed = o.recomputable != nil && o.recomputable(g.Recompute)
+	}
+}
+
+// recycle gives all buffers back.
+func (g *Graph) recycle() {
+	for _, o := range g.all {
+		o.recycle()
+	}
+}
+
+// room returns the arena of the run: a planner has one of its own, in which nothing is written.
+func (g *Graph) room() *Arena {
+	if g.Planner != nil {
+		return &g.Planner.arena
+	}
+	return g.arena
 }
 
 // Value is the matrix a result holds after a run, valid until the next.
 func Value(n *G.Node) Matrix { return n.Op().(*operator).out }
 
-// operator is a gorgonia operator over matrices; the files of this package fill in what it does.
+// operator is a gorgonia operator over matrices. The files of this package fill in what it does.
 type operator struct {
-	graph   *Graph
-	name    string                                 // with the weight it belongs to: unique in the graph, for gorgonia merges nodes that hash alike
+	graph *Graph
+	// name is unique in the graph, because gorgonia merges nodes with equal hashes: it has the layer or the
+	// weight in it.
+	name    string
 	scalar  bool                                   // the output is one number
-	parts   bool                                   // when it has run, the graph's Parts do
+	pauses  bool                                   // RunToPause stops before it
 	size    func(in []Matrix) (rows, cols int)     // of the output
-	run     func(out Matrix, in []Matrix)          // the work
-	inPlace int                                    // the input whose buffer the output may take over, counted from 1; 0: none
-	diff    []bool                                 // which inputs are differentiated; nil: none
-	back    func(in G.Nodes, dout *G.Node) G.Nodes // the gradients' nodes, nil where diff is false
-	flops   func(out Matrix, in []Matrix) float64  // nil: not worth counting
-	drop    func(Recompute) bool                   // tells whether the output is dropped after the way forward, and made again where the way back reads it; nil: never
+	run     func(out Matrix, in []Matrix)          // computes the output
+	inPlace int                                    // input whose buffer the output may take over, from 1; 0: none
+	diff    []bool                                 // inputs that are differentiated; nil: none
+	back    func(in G.Nodes, dout *G.Node) G.Nodes // nodes of the inputs' gradients, nil where diff is false
+	flops   func(out Matrix, in []Matrix) float64  // nil: too few to count
+	// recomputable tells whether the output is dropped after the forward pass and computed again when the
+	// backward pass reads it. nil: never.
+	recomputable func(Recompute) bool
 
-	from       G.Nodes     // the inputs
-	args       []*operator // their operators; nil at the graph's own inputs
-	uses, left int         // readers of the output, in the graph and still to come in this run
-	forward    int         // those of the way forward
-	again      bool        // dropped and made again in this run
-	in         []Matrix
-	out        Matrix
-	value      value
+	from        G.Nodes     // the inputs
+	args        []*operator // their operators; nil at the graph's own inputs
+	uses, left  int         // readers of the output: in the graph, and still to come in this run
+	forwardUses int         // readers in the forward pass
+	recomputed  bool        // in this run
+	in          []Matrix
+	out         Matrix
+	room        *Arena // of out
+	value       value
 }
 
-// value is an operator's output as gorgonia sees it. gorgonia keeps the value of every node from one run to the next; this one
-// holds on to no buffer, so the arena alone decides which memory lives.
+// value is an operator's output as gorgonia sees it. gorgonia keeps the value of every node from one run
+// to the next. This one refers to no buffer, so the arena alone decides which memory is in use.
 type value struct{ of *operator }
 
 func (v *value) Shape() tensor.Shape     { return tensor.Shape{v.of.out.Rows, v.of.out.Cols} }
@@ -197,7 +258,7 @@ func (v *value) Uintptr() uintptr        { return uintptr(v.Pointer()) }
 func (v *value) MemSize() uintptr        { return 4 * uintptr(v.Size()) }
 func (v *value) Pointer() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(v.of.out.Data)) }
 
-// Format writes what the value belongs to, not its numbers.
+// Format writes the operator's name and the shape, not the numbers.
 func (v *value) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "%s %v", v.of.name, v.Shape()) }
 
 // apply adds an operator to the graph.
@@ -214,18 +275,22 @@ func (g *Graph) apply(o *operator, in ...*G.Node) *G.Node {
 	return G.Must(G.ApplyOp(o, in...))
 }
 
-// Do runs the operator. Its panics, which mean a mistake in this program, become errors: gorgonia calls it on a goroutine
-// of its own, where nobody else could catch them.
+// Do runs the operator. A panic means a mistake in this program. It becomes an error here, because
+// gorgonia calls Do on a goroutine of its own, where no caller could recover it.
 func (o *operator) Do(values ...G.Value) (v G.Value, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("operator %s: %v", o.name, r)
 		}
 	}()
+	if o.pauses && o.graph.pausing {
+		o.graph.pausing = false
+		return nil, errPaused
+	}
 	for i, p := range o.args {
 		if p != nil {
-			if p.again && p.out.Data == nil {
-				p.rerun()
+			if p.recomputed && p.out.Data == nil {
+				p.recompute()
 			}
 			o.in[i] = p.out
 		} else if d, ok := values[i].(*tensor.Dense); ok {
@@ -245,7 +310,7 @@ func (o *operator) Do(values ...G.Value) (v G.Value, err error) {
 	return &o.value, nil
 }
 
-// compute makes the output of o.in.
+// compute computes the output from o.in.
 func (o *operator) compute() {
 	g := o.graph
 	rows, cols := 1, 1
@@ -253,16 +318,18 @@ func (o *operator) compute() {
 		rows, cols = o.size(o.in)
 	}
 	if p := o.inPlace; p > 0 && o.args[p-1] != nil && o.args[p-1].left == 1 && len(o.in[p-1].Data) >= rows*cols {
+		o.room = o.args[p-1].room
 		o.out = kernels.View(o.args[p-1].surrender(), rows, cols)
 	} else {
-		o.out = kernels.View(g.arena.take(rows*cols), rows, cols)
+		o.room = g.room()
+		o.out = kernels.View(o.room.take(rows*cols), rows, cols)
 	}
 	flops := 0.0
-	if o.flops != nil && (g.plan != nil || g.Observe != nil) {
+	if o.flops != nil && (g.Planner != nil || g.Observe != nil) {
 		flops = o.flops(o.out, o.in)
 	}
-	if g.plan != nil {
-		g.plan.FLOPs += flops
+	if g.Planner != nil {
+		g.Planner.FLOPs += flops
 	} else {
 		begin := time.Now()
 		o.run(o.out, o.in)
@@ -274,21 +341,16 @@ func (o *operator) compute() {
 			g.Observe(o.name, flops, 4*float64(values), took)
 		}
 	}
-	if o.parts && g.Parts != nil {
-		if err := g.Parts(); err != nil {
-			panic(err)
-		}
-	}
-	clear(o.in) // or they would keep buffers alive that the arena has dropped
+	clear(o.in) // these views would keep alive buffers that the arena has dropped
 }
 
-// rerun computes a dropped output again, and before it what it was made of.
-func (o *operator) rerun() {
+// recompute computes a dropped output again, and before it the inputs that were dropped too.
+func (o *operator) recompute() {
 	for i, p := range o.args {
 		if p.out.Data == nil {
-			p.rerun()
+			p.recompute()
 			left := p.left
-			p.left = 1 // o alone reads it this time, and may take it over
+			p.left = 1 // only o reads it this time, and may take over its buffer
 			defer func() { p.recycle(); p.left = left }()
 		}
 		o.in[i] = p.out
@@ -296,21 +358,23 @@ func (o *operator) rerun() {
 	o.compute()
 }
 
-// read counts down a reader of the output, and gives its buffer back after the last.
+// read notes that one reader of the output has run. After the last one the buffer is given back; of a
+// recomputed output, after the last one of the forward pass too.
 func (o *operator) read() {
 	o.left--
-	if o.left == 0 || o.again && o.left == o.uses-o.forward {
+	if o.left == 0 || o.recomputed && o.left == o.uses-o.forwardUses {
 		o.recycle()
 	}
 }
 
+// recycle gives the output's buffer back, if it has one.
 func (o *operator) recycle() {
 	if o.out.Data != nil {
-		o.graph.arena.give(o.surrender())
+		o.room.give(o.surrender())
 	}
 }
 
-// surrender leaves the buffer to the caller.
+// surrender returns the output's buffer, which the caller then owns.
 func (o *operator) surrender() []float32 {
 	b := o.out.Data
 	o.out.Data = nil
@@ -335,7 +399,7 @@ func (o *operator) Type() hm.Type {
 	return hm.NewFnType(append(t, m)...)
 }
 
-// InferShape gives a nominal shape: sizes are known when the graph runs.
+// InferShape returns a nominal shape: sizes are known when the graph runs.
 func (o *operator) InferShape(...G.DimSizer) (tensor.Shape, error) {
 	if o.scalar {
 		return tensor.ScalarShape(), nil
@@ -355,7 +419,8 @@ func (o *operator) Hashcode() uint32 {
 	return h.Sum32()
 }
 
-// gradient adds to the graph the way back from n to an earlier value that n was made of step by step, given n's gradient d.
+// gradient adds the backward pass from n to an earlier value, given n's gradient d, and returns the node of
+// that value's gradient. n follows from the earlier value by operators that continue their first input.
 func gradient(n, earlier, d *G.Node) *G.Node {
 	for n != earlier {
 		o := n.Op().(*operator)
@@ -364,7 +429,7 @@ func gradient(n, earlier, d *G.Node) *G.Node {
 	return d
 }
 
-// SymDiff adds the operator's way back to the graph.
+// SymDiff adds the operator's backward pass to the graph.
 func (o *operator) SymDiff(in G.Nodes, _, dout *G.Node) (G.Nodes, error) {
 	return o.back(in, dout), nil
 }

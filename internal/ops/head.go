@@ -8,21 +8,22 @@ import (
 	"ptune/internal/kernels"
 )
 
-// Of the logits a part exists at a time: of so many rows, so many tokens of the vocabulary. They are a few MB, and what the part reads of
-// the head's weights is still near when the way back wants it.
+// The loss computes logits for this many rows and vocabulary tokens at a time. They are 2 MB, and the
+// head's weights for them are still in the cache when the backward pass reads them.
 const (
-	chunk = 256
-	part  = 2048
+	rowChunk   = 256
+	vocabChunk = 2048
 )
 
-// Head makes logits: a frozen product, and what some checkpoints do to its results.
+// Head makes logits from hidden states.
 type Head struct {
 	Linear         // Weight [V, D]
-	Scale  float32 // logits are multiplied by it; 0: they are not
+	Scale  float32 // factor of the logits; 0: 1
 	Cap    float32 // then logits l become Cap tanh(l / Cap); 0: they stay
 }
 
-// logits writes the logits of the rows x to l, and if slopes has rows what a logit's gradient is to be multiplied by on its way back.
+// logits writes the logits of the rows x to l. If slopes has rows, it writes there the derivative of each
+// logit by its product.
 func (h Head) logits(g *Graph, l, x, slopes Matrix) {
 	g.forward([]Matrix{l}, x, []Linear{h.Linear})
 	if h.Scale == 0 && h.Cap == 0 {
@@ -47,11 +48,11 @@ func (h Head) logits(g *Graph, l, x, slopes Matrix) {
 	})
 }
 
-// goal is what is known of a row's target: its logit, and what that one's gradient is multiplied by on its way back.
-type goal struct{ logit, slope float32 }
+// targetLogit is the logit of a row's target, and its slope as logits writes it.
+type targetLogit struct{ logit, slope float32 }
 
-// HeadLoss is Scale times the summed cross-entropy of the target rows h [Tt, D] against the layout's targets, through the
-// head's [V, D] matrix. The gradient of h is made together with the loss, and the way back hands it on.
+// HeadLoss returns the layout's Scale times the summed cross-entropy of the target rows h [Tt, D] against
+// the layout's targets. The gradient of h is computed together with the loss; the backward pass returns it.
 func (g *Graph) HeadLoss(h *G.Node, head Head) *G.Node {
 	var dh Matrix
 	var loss *G.Node
@@ -66,19 +67,20 @@ func (g *Graph) HeadLoss(h *G.Node, head Head) *G.Node {
 		run: func(out Matrix, in []Matrix) {
 			x := in[0]
 			if g.Layout.Scale != 0 {
-				grown(&dh, x.Rows, x.Cols)
+				resize(&dh, x.Rows, x.Cols)
 			}
 			if cap(g.NLL) < x.Rows {
 				g.NLL = make([]float32, x.Rows)
 			}
 			g.NLL = g.NLL[:x.Rows]
-			for from := 0; from < x.Rows; from += chunk {
-				n := min(chunk, x.Rows-from)
+			for from := 0; from < x.Rows; from += rowChunk {
+				n := min(rowChunk, x.Rows-from)
+				rows := kernels.View(x.Data[from*x.Cols:], n, x.Cols)
 				var d Matrix
 				if g.Layout.Scale != 0 {
 					d = kernels.View(dh.Data[from*x.Cols:], n, x.Cols)
 				}
-				head.loss(g, g.NLL[from:from+n], d, kernels.View(x.Data[from*x.Cols:], n, x.Cols), g.Layout.TargetIDs[from:from+n])
+				head.loss(g, g.NLL[from:from+n], d, rows, g.Layout.TargetIDs[from:from+n])
 			}
 			var sum float64
 			for _, nll := range g.NLL {
@@ -97,18 +99,18 @@ func (g *Graph) HeadLoss(h *G.Node, head Head) *G.Node {
 	return loss
 }
 
-// loss writes −log p of each row's target to nll and, if d has rows, its gradient times the layout's Scale to d. The vocabulary is gone
-// through once, with a running softmax: d adds up Σ e^l W over all tokens but the target, which joins at the end. So where p is almost
-// one, neither 1 − p nor the gradient loses digits.
+// loss writes −log p of each row's target to nll and, if d has rows, the gradient of x times the layout's
+// Scale to d. It reads the vocabulary once, with a running softmax: d sums e^l W over all tokens but the
+// target, which is added last. So neither 1 − p nor the gradient loses digits where p is almost one.
 func (h Head) loss(g *Graph, nll []float32, d, x Matrix, targets []int32) {
-	softmax, goals := make([]kernels.Softmax, x.Rows), make([]goal, x.Rows)
+	softmax, target := make([]kernels.Softmax, x.Rows), make([]targetLogit, x.Rows)
 	for i := range softmax {
 		softmax[i] = kernels.NewSoftmax()
 	}
-	h.parts(g, x, d.Rows > 0, func(from int, p Head, l, slopes Matrix) {
+	h.eachChunk(g, x, d.Rows > 0, func(from int, p Head, l, slopes Matrix) {
 		for i, t := range targets {
 			if at := int(t) - from; at >= 0 && at < l.Cols {
-				goals[i] = goal{l.Row(i)[at], p.slope(slopes, i, at)}
+				target[i] = targetLogit{l.Row(i)[at], p.slope(slopes, i, at)}
 				l.Row(i)[at] = -math.MaxFloat32
 			}
 		}
@@ -129,36 +131,39 @@ func (h Head) loss(g *Graph, nll []float32, d, x Matrix, targets []int32) {
 	})
 
 	for i, s := range softmax {
-		above := float64(goals[i].logit) - float64(s.Max) // log of the target's e^l, of which s.Sum are the others'
-		if math.IsInf(above, 1) {
-			above = math.NaN() // an overflow is no certainty
+		over := float64(target[i].logit) - float64(s.Max) // s.Max and s.Sum are of the other tokens
+		if math.IsInf(over, 1) {
+			over = math.NaN() // a logit overflowed: p = 1 would be wrong
 		}
-		z := s.Sum + math.Exp(above)
-		if above < 0 {
-			nll[i] = float32(math.Log(z) - above)
+		z := s.Sum + math.Exp(over)
+		if over < 0 {
+			nll[i] = float32(math.Log(z) - over)
 		} else {
-			nll[i] = float32(math.Log1p(s.Sum * math.Exp(-above)))
+			nll[i] = float32(math.Log1p(s.Sum * math.Exp(-over)))
 		}
 		softmax[i].Sum = z
-		goals[i].slope *= float32(-s.Sum / z) // p − 1
+		target[i].slope *= float32(-s.Sum / z) // p − 1
 	}
 	if d.Rows == 0 {
 		return
 	}
 	g.Pool.Each(d.Rows, func(_, i int) {
-		row, w, c := d.Row(i), h.Weight, g.Layout.Scale/float32(softmax[i].Sum)
+		row, w, at := d.Row(i), h.Weight, int(targets[i])*h.Weight.Stride
+		c := g.Layout.Scale / float32(softmax[i].Sum)
 		for j := range row {
-			row[j] = c*row[j] + g.Layout.Scale*goals[i].slope*kernels.Float(w.Data, w.DType, int(targets[i])*w.Stride+j)
+			row[j] = c*row[j] + g.Layout.Scale*target[i].slope*kernels.Float(w.Data, w.DType, at+j)
 		}
 	})
 	if h.Grad != nil {
-		h.train(g, x, targets, softmax, goals)
+		h.train(g, x, targets, softmax, target)
 	}
 }
 
-// train adds up the gradients of the head's weights, now that each row's softmax is known.
-func (h Head) train(g *Graph, x Matrix, targets []int32, softmax []kernels.Softmax, goals []goal) {
-	h.parts(g, x, true, func(from int, p Head, l, slopes Matrix) {
+// train adds to the gradients of the head's weights, given each row's softmax.
+func (h Head) train(
+	g *Graph, x Matrix, targets []int32, softmax []kernels.Softmax, target []targetLogit,
+) {
+	h.eachChunk(g, x, true, func(from int, p Head, l, slopes Matrix) {
 		g.Pool.Each(l.Rows, func(_, i int) {
 			row, s := l.Row(i), softmax[i]
 			for j, v := range row {
@@ -168,27 +173,27 @@ func (h Head) train(g *Graph, x Matrix, targets []int32, softmax []kernels.Softm
 		p.back(g, l, slopes)
 		for i, t := range targets {
 			if at := int(t) - from; at >= 0 && at < l.Cols {
-				l.Row(i)[at] = g.Layout.Scale * goals[i].slope
+				l.Row(i)[at] = g.Layout.Scale * target[i].slope
 			}
 		}
 		p.Grad.add(g, l, x, p.Weight.InOut)
 	})
 }
 
-// parts calls do with each part of the vocabulary from a token on: the head that makes it, its logits of the rows x and, if asked for,
-// what back wants of them.
-func (h Head) parts(g *Graph, x Matrix, back bool, do func(from int, p Head, l, slopes Matrix)) {
+// eachChunk calls do with each part of the vocabulary: its first token, the part p of the head that makes
+// its logits, the logits of the rows x and, if back is set and they are not all 1, their slopes.
+func (h Head) eachChunk(g *Graph, x Matrix, back bool, do func(from int, p Head, l, slopes Matrix)) {
 	v := h.Weight.Out
-	room := g.arena.take(x.Rows * min(part, v))
+	room := g.arena.take(x.Rows * min(vocabChunk, v))
 	defer g.arena.give(room)
 	var sloped []float32
 	if back && (h.Scale != 0 || h.Cap != 0) {
-		sloped = g.arena.take(x.Rows * min(part, v))
+		sloped = g.arena.take(x.Rows * min(vocabChunk, v))
 		defer g.arena.give(sloped)
 	}
-	for from := 0; from < v; from += part {
+	for from := 0; from < v; from += vocabChunk {
 		p := h
-		p.Linear = h.Outputs(from, min(part, v-from))
+		p.Linear = h.outputs(from, min(vocabChunk, v-from))
 		l := kernels.View(room, x.Rows, p.Weight.Out)
 		var slopes Matrix
 		if sloped != nil {
@@ -199,7 +204,8 @@ func (h Head) parts(g *Graph, x Matrix, back bool, do func(from int, p Head, l, 
 	}
 }
 
-// back turns the gradient of logits into that of the product: it is multiplied by their slopes, where there are any.
+// back turns the gradient of the logits into that of the product: it multiplies by the slopes, if there are
+// any.
 func (h Head) back(g *Graph, d, slopes Matrix) {
 	g.Pool.Each(slopes.Rows, func(_, i int) {
 		d := d.Row(i)
@@ -209,7 +215,7 @@ func (h Head) back(g *Graph, d, slopes Matrix) {
 	})
 }
 
-// slope is that of a logit.
+// slope returns the slope of a logit, 1 if there are none.
 func (h Head) slope(slopes Matrix, i, at int) float32 {
 	if slopes.Rows == 0 {
 		return 1
@@ -217,7 +223,7 @@ func (h Head) slope(slopes Matrix, i, at int) float32 {
 	return slopes.Row(i)[at]
 }
 
-// Logits is the logits [Tt, V] of the target rows h [Tt, D].
+// Logits returns the logits [Tt, V] of the target rows h [Tt, D].
 func (g *Graph) Logits(h *G.Node, head Head) *G.Node {
 	return g.apply(&operator{
 		name: "logits",

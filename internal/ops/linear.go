@@ -6,29 +6,30 @@ import (
 	"ptune/internal/kernels"
 )
 
-// Linear is x Wᵀ + b. It is frozen as a rule; comparisons train it, or a LoRA beside it.
+// Linear is x Wᵀ + b.
 type Linear struct {
 	Weight kernels.Weight // [Out, In]
 	Bias   []float32      // [Out]; nil: none
-	LoRA   *LoRA          // added; nil: nothing
-	Grad   *Grad          // where the gradients of Weight and Bias are added up; nil: they are frozen
+	LoRA   *LoRA          // its result is added; nil: none
+	Grad   *Grad          // gradients of Weight and Bias are added to it; nil: they are frozen
 }
 
-// LoRA is Scale (x Aᵀ) Bᵀ beside a frozen matrix (Hu et al. 2021), with the gradients of A and B.
+// LoRA is Scale (x Aᵀ) Bᵀ beside a frozen matrix (Hu et al. 2021, arXiv 2106.09685), with the gradients of A
+// and B.
 type LoRA struct {
 	A, B   kernels.Weight // [R, In] and [Out, R] of F32
 	DA, DB Matrix
 	Scale  float32
 }
 
-// Grad is the gradients of a matrix, as it is stored, and of a bias.
+// Grad holds the gradients of a matrix, in the order it is stored, and of a bias.
 type Grad struct {
 	Weight Matrix
 	Bias   []float32
 }
 
-// Outputs is the part of l that makes the outputs from <= o < from+n; a LoRA is left out.
-func (l Linear) Outputs(from, n int) Linear {
+// outputs returns the part of l that makes the outputs from <= o < from+n, without the LoRA.
+func (l Linear) outputs(from, n int) Linear {
 	p := Linear{Weight: l.Weight.OutRange(from, n)}
 	if l.Bias != nil {
 		p.Bias = l.Bias[from : from+n]
@@ -39,7 +40,7 @@ func (l Linear) Outputs(from, n int) Linear {
 	return p
 }
 
-// outputs is the gradients of some outputs.
+// outputs returns the gradients of the outputs from <= o < from+n.
 func (gr *Grad) outputs(from, n int, inOut bool) *Grad {
 	w := gr.Weight
 	p := &Grad{Weight: w.Columns(from, n)}
@@ -52,7 +53,7 @@ func (gr *Grad) outputs(from, n int, inOut bool) *Grad {
 	return p
 }
 
-// trains tells whether a part keeps its input for the way back.
+// trains reports whether any part is trained and so needs its input in the backward pass.
 func trains(parts ...Linear) bool {
 	for _, l := range parts {
 		if l.LoRA != nil || l.Grad != nil {
@@ -62,7 +63,7 @@ func trains(parts ...Linear) bool {
 	return false
 }
 
-// forward writes x Wᵀ + b to each part's out; the parts share the passes over x.
+// forward writes x Wᵀ + b of each part to its out. The parts share the passes over x.
 func (g *Graph) forward(outs []Matrix, x Matrix, parts []Linear) {
 	ws := make([]kernels.Weight, len(parts))
 	for i, l := range parts {
@@ -81,7 +82,7 @@ func (g *Graph) forward(outs []Matrix, x Matrix, parts []Linear) {
 	}
 }
 
-// inner is Scale x Aᵀ, in a buffer of the arena.
+// inner returns Scale x Aᵀ and the arena's buffer it lies in.
 func (l *LoRA) inner(g *Graph, x Matrix) (Matrix, []float32) {
 	room := g.arena.take(x.Rows * l.A.Out)
 	h := kernels.View(room, x.Rows, l.A.Out)
@@ -90,8 +91,8 @@ func (l *LoRA) inner(g *Graph, x Matrix) (Matrix, []float32) {
 	return h, room
 }
 
-// backward writes, or with add adds, the gradient of x to dx, given d, that of l's outputs; what l trains gets its gradients of x, which
-// is not read otherwise.
+// backward writes the gradient of x to dx, or with add adds it, given d, the gradient of l's outputs. It
+// also adds to the gradients of what l trains; x is read only for that.
 func (g *Graph) backward(dx, d, x Matrix, l Linear, add bool) {
 	g.Pool.ProductBack(dx, d, l.Weight, add)
 	if l.Grad != nil {
@@ -100,7 +101,7 @@ func (g *Graph) backward(dx, d, x Matrix, l Linear, add bool) {
 	if a := l.LoRA; a != nil {
 		h, room := a.inner(g, x)
 		g.Pool.AddOuter(a.DB, d, h)
-		g.Pool.ProductBack(h, d, a.B, false) // h is the gradient of x Aᵀ from here on
+		g.Pool.ProductBack(h, d, a.B, false) // from here on h is the gradient of x Aᵀ
 		g.scale(h, h, a.Scale)
 		g.Pool.AddOuter(a.DA, h, x)
 		g.Pool.ProductBack(dx, h, a.A, true)
@@ -108,7 +109,7 @@ func (g *Graph) backward(dx, d, x Matrix, l Linear, add bool) {
 	}
 }
 
-// add adds the gradients of a matrix with inputs x and outputs' gradient d.
+// add adds the gradients of a linear with inputs x and d, the gradient of its outputs.
 func (gr *Grad) add(g *Graph, d, x Matrix, inOut bool) {
 	if inOut {
 		g.Pool.AddOuter(gr.Weight, x, d)
@@ -122,7 +123,7 @@ func (gr *Grad) add(g *Graph, d, x Matrix, inOut bool) {
 	}
 }
 
-// work is the FLOPs of so many rows, either way.
+// work returns the FLOPs of one pass over rows, forward or backward.
 func work(rows int, parts ...Linear) float64 {
 	n := 0.0
 	for _, l := range parts {
@@ -131,8 +132,8 @@ func work(rows int, parts ...Linear) float64 {
 	return n
 }
 
-// Linear is x [T, In] times one frozen matrix or, side by side, several: [T, ΣOut]. Being frozen they have no gradient, so
-// nothing is kept for the way back, which is dx = d W; only what trains keeps x.
+// Linear returns [T, ΣOut]: the outputs of one or more linears of x [T, In], side by side. The backward pass
+// dx = d W needs no activation. x is kept only if a part is trained.
 func (g *Graph) Linear(x *G.Node, parts ...Linear) *G.Node {
 	cols := 0
 	for _, l := range parts {

@@ -8,15 +8,15 @@ import (
 	"ptune/internal/kernels"
 )
 
-// Norm is a frozen RMS norm, a layer norm if it has a Bias, and without a Weight what it is given.
+// Norm is an RMS norm, with a Bias a layer norm, and without a Weight the identity.
 type Norm struct {
-	Name         string
+	Name         string    // of the node, unique in the graph
 	Weight, Bias []float32 // [D]
 	Eps          float32
-	Grad         *NormGrad // where their gradients are added up; nil: they are frozen
+	Grad         *NormGrad // gradients of Weight and Bias are added to it; nil: they are frozen
 }
 
-// NormGrad is the gradients of a norm's weight and bias.
+// NormGrad holds the gradients of a norm's weight and bias.
 type NormGrad struct{ Weight, Bias []float32 }
 
 func (n Norm) forward(p *kernels.Pool, out, x Matrix) {
@@ -30,7 +30,8 @@ func (n Norm) forward(p *kernels.Pool, out, x Matrix) {
 	}
 }
 
-// backward writes to dx, of as many rows as d, the gradient of x given d, that of forward's out.
+// backward writes the gradient of x to dx, given d, the gradient of forward's out. Only the first rows of x
+// are differentiated if d has fewer.
 func (n Norm) backward(p *kernels.Pool, dx, d, x Matrix) {
 	if n.Grad != nil && n.Weight != nil {
 		n.train(d, x)
@@ -45,7 +46,7 @@ func (n Norm) backward(p *kernels.Pool, dx, d, x Matrix) {
 	}
 }
 
-// train adds up the gradients of the weight, d x̂, and of the bias, d.
+// train adds to the gradients of the weight, Σ d x̂, and of the bias, Σ d, over the rows.
 func (n Norm) train(d, x Matrix) {
 	for i := range d.Rows {
 		x, mean, square := x.Row(i), 0.0, 0.0
@@ -71,30 +72,31 @@ func copyRows(to, from Matrix) {
 	}
 }
 
-// Norm is the normed rows of x [T, D].
+// Norm returns the normed rows of x [T, D].
 func (g *Graph) Norm(x *G.Node, n Norm) *G.Node {
 	h, _ := g.norm(x, n, nil)
 	return h
 }
 
-// Branch is the residual path around a block: it leaves the stream at x, where the block's norm reads it, and Join adds the
-// block's result to it. Both readers of x share one gradient: the norm's way back adds what comes down the residual path.
+// Branch is the residual path around a block: from x, which the block's norm also reads, to Join, which adds
+// the block's result. x gets one gradient: the norm's backward pass adds that of the residual path.
 type Branch struct {
-	name    string
-	x       *G.Node
-	targets bool    // Join goes on with the target rows only
-	dskip   *G.Node // the gradient of Join's result, known when the norm's way back is built
+	name     string
+	x        *G.Node
+	targets  bool    // Join continues with the target rows only
+	skipGrad *G.Node // gradient of Join's result; set before the norm's backward pass is built
 }
 
-// Rows says which rows of a gradient are wanted.
+// Rows selects the rows of a gradient that are computed.
 type Rows int
 
-// The way back of the first block ends at the soft prompts: below it, text rows are frozen embeddings.
+// The first block needs only the gradients of the soft prompts: below it, text rows are frozen embeddings.
 const (
 	AllRows Rows = iota
 	PromptRows
 )
 
+// count returns how many rows r selects, of all.
 func (g *Graph) count(r Rows, all int) int {
 	if r == PromptRows {
 		return g.Layout.Prompts
@@ -102,19 +104,19 @@ func (g *Graph) count(r Rows, all int) int {
 	return all
 }
 
-// Fork opens a residual branch at x: the normed rows, and the branch that Join closes.
+// Fork begins a residual branch at x [T, D]. It returns the normed rows, and the branch for Join.
 func (g *Graph) Fork(x *G.Node, n Norm) (*G.Node, *Branch) {
 	return g.norm(x, n, &Branch{name: n.Name, x: x})
 }
 
-// Beside is where a second path leaves the stream beside a branch, for JoinBoth to close with it: its rows x [T, D], or with targets
-// the target rows [Tt, D].
-func (g *Graph) Beside(b *Branch, targets bool) *G.Node {
+// SecondPath returns the rows at which a second path begins beside a branch: x [T, D], or with targets the
+// target rows [Tt, D]. JoinBoth ends both.
+func (g *Graph) SecondPath(b *Branch, targets bool) *G.Node {
 	if !targets {
 		return b.x
 	}
 	return g.apply(&operator{
-		name: b.name + " beside", diff: []bool{false}, // JoinBoth goes back along the path itself
+		name: b.name + " second path", diff: []bool{false}, // JoinBoth builds this path's backward pass
 		size: func(in []Matrix) (int, int) { return len(g.Layout.TargetRows), in[0].Cols },
 		run: func(out Matrix, in []Matrix) {
 			for i, r := range g.Layout.TargetRows {
@@ -132,7 +134,7 @@ func (g *Graph) norm(x *G.Node, n Norm, b *Branch) (*G.Node, *Branch) {
 		back: func(in G.Nodes, dout *G.Node) G.Nodes {
 			args := []*G.Node{in[0], dout}
 			if b != nil {
-				args = append(args, b.dskip)
+				args = append(args, b.skipGrad)
 			}
 			return G.Nodes{g.apply(&operator{
 				name: n.Name + "'", inPlace: 2,
@@ -155,11 +157,11 @@ func (g *Graph) norm(x *G.Node, n Norm, b *Branch) (*G.Node, *Branch) {
 	}, x), b
 }
 
-// Join closes a branch: x + y [T, D], or with targets the target rows of x plus y [Tt, D].
+// Join ends a branch: it returns x + y [T, D], or with targets the target rows of x plus y [Tt, D].
 func (g *Graph) Join(b *Branch, y *G.Node, targets bool) *G.Node {
 	b.targets = targets
 	return g.apply(&operator{
-		name: b.name + "+", inPlace: 2, diff: []bool{false, true}, // the branch's norm carries x's gradient
+		name: b.name + "+", inPlace: 2, diff: []bool{false, true}, // the branch's norm adds x's gradient
 		size: func(in []Matrix) (int, int) { return in[1].Rows, in[1].Cols },
 		run: func(out Matrix, in []Matrix) {
 			if !targets {
@@ -172,24 +174,25 @@ func (g *Graph) Join(b *Branch, y *G.Node, targets bool) *G.Node {
 			}
 		},
 		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
-			b.dskip = dout
+			b.skipGrad = dout
 			return G.Nodes{nil, dout}
 		},
 	}, b.x, y)
 }
 
-// JoinBoth closes a branch and the path beside it that began at beside: Join of y, plus z.
-func (g *Graph) JoinBoth(b *Branch, y, beside, z *G.Node, targets bool) *G.Node {
+// JoinBoth ends a branch with result y and the second path from second to z: it returns x + y + z.
+func (g *Graph) JoinBoth(b *Branch, y, second, z *G.Node, targets bool) *G.Node {
 	sum := g.apply(&operator{
-		name: b.name + " y+z", inPlace: 1, diff: []bool{true, false}, // the branch's norm carries z's gradient, too
+		name: b.name + " y+z", inPlace: 1,
+		diff: []bool{true, false}, // the branch's norm adds the gradient of the second path too
 		size: asFirst,
 		run:  func(out Matrix, in []Matrix) { g.Pool.Add(out, in[0], in[1]) },
 		back: func(_ G.Nodes, dout *G.Node) G.Nodes {
-			b.dskip = g.apply(&operator{
-				name: b.name + " beside'",
+			b.skipGrad = g.apply(&operator{
+				name: b.name + " second path'",
 				size: asFirst,
 				run:  func(out Matrix, in []Matrix) { g.Pool.Add(out, in[0], in[1]) },
-			}, dout, gradient(z, beside, dout))
+			}, dout, gradient(z, second, dout))
 			return G.Nodes{dout, nil}
 		},
 	}, y, z)
