@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +13,7 @@ import (
 	"ptune/internal/config"
 	"ptune/internal/data"
 	"ptune/internal/failure"
+	"ptune/internal/report"
 	"ptune/internal/run"
 )
 
@@ -28,7 +28,7 @@ type dataOptions struct {
 func newData(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "data",
-		Short: "Show a task's rows as the model will see them",
+		Short: "Show a task's rows as the model reads them",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Example: "  ptune data show --config configs/sentiment.yaml --rows 2\n" +
@@ -36,23 +36,30 @@ func newData(s streams) *cobra.Command {
 	}
 	var o dataOptions
 	show := &cobra.Command{
-		Use: "show --config task.yaml", Short: "Print rows with their token ids, and which of them are learned", Args: cobra.NoArgs,
-		Long: `Print the first rows of a task's training file as the model will see them: each token with its id; those in [brackets] are the target, on
-which the loss is.`,
-		Example: "  ptune data show --config configs/sentiment.yaml --rows 2\n  ptune data show --config configs/sentiment.yaml --json",
-		RunE:    runE(func(context.Context, []string) error { return showData(o, s) }),
+		Use:   "show --config task.yaml",
+		Short: "Print rows as token ids, and mark the target",
+		Long: `Print the first rows of a task's training file as the model reads them: each token with its id.
+Tokens in [brackets] are the target; the loss is computed on them.`,
+		Example: "  ptune data show --config configs/sentiment.yaml --rows 2\n" +
+			"  ptune data show --config configs/sentiment.yaml --json",
+		Args: cobra.NoArgs,
+		RunE: runE(func(context.Context, []string) error { return showData(o, s) }),
 	}
-	show.Flags().IntVar(&o.rows, "rows", 3, "how many rows")
+	show.Flags().IntVar(&o.rows, "rows", 3, "number of rows to print")
 	stats := &cobra.Command{
-		Use: "stats --config task.yaml", Short: "Count tokens, classes, equal texts and what would be cut", Args: cobra.NoArgs,
-		Example: "  ptune data stats --config configs/sentiment.yaml\n  ptune data stats --config configs/sentiment.yaml --json",
-		RunE:    runE(func(context.Context, []string) error { return dataStats(o, s) }),
+		Use:   "stats --config task.yaml",
+		Short: "Count rows, tokens, classes, duplicates, and rows that are cut or dropped",
+		Example: "  ptune data stats --config configs/sentiment.yaml\n" +
+			"  ptune data stats --config configs/sentiment.yaml --json",
+		Args: cobra.NoArgs,
+		RunE: runE(func(context.Context, []string) error { return dataStats(o, s) }),
 	}
 	for _, c := range []*cobra.Command{show, stats} {
-		c.Flags().StringVar(&o.config, "config", "", "the task file")
-		c.Flags().StringArrayVar(&o.set, "set", nil, "set a key of the task file (repeatable)")
+		f := c.Flags()
+		f.StringVar(&o.config, "config", "", "the task file")
+		f.StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in data.max_tokens=256 (repeatable)")
 		o.computeOptions.flags(c)
-		c.Flags().BoolVar(&o.json, "json", false, "print as JSON")
+		f.BoolVar(&o.json, "json", false, "print as JSON")
 		c.MarkFlagRequired("config")
 		cmd.AddCommand(c)
 	}
@@ -81,7 +88,7 @@ func (o dataOptions) open() (*config.Task, *base.Base, *run.Rows, error) {
 type shownToken struct {
 	ID      int32  `json:"id"`
 	Token   string `json:"token"`
-	Learned bool   `json:"learned"`
+	Learned bool   `json:"learned"` // part of the target
 }
 
 func showData(o dataOptions, s streams) error {
@@ -96,41 +103,30 @@ func showData(o dataOptions, s streams) error {
 			tokens = append(tokens, shownToken{id, b.Tokenizer.Piece(id), i >= len(r.Input)})
 		}
 		if o.json {
-			if err := json.NewEncoder(s.out).Encode(map[string]any{"file": rows.Train.Path, "line": r.Line, "virtual_tokens": task.Prompt.Tokens, "tokens": tokens}); err != nil {
+			err := json.NewEncoder(s.out).Encode(map[string]any{
+				"file": rows.Train.Path, "line": r.Line,
+				"virtual_tokens": task.Prompt.Tokens, "tokens": tokens,
+			})
+			if err != nil {
 				return err
 			}
 			continue
 		}
-		var b strings.Builder
-		fmt.Fprintf(&b, "%s:%d: %d virtual tokens, then %d of input and %d of target\n", rows.Train.Path, r.Line, task.Prompt.Tokens, len(r.Input), len(r.Target))
+		var text strings.Builder
+		fmt.Fprintf(&text, "%s:%d: %d virtual tokens, then %d of input and %d of target\n",
+			rows.Train.Path, r.Line, task.Prompt.Tokens, len(r.Input), len(r.Target))
 		for _, t := range tokens {
+			format := " %q %d"
 			if t.Learned {
-				fmt.Fprintf(&b, " [%q %d]", t.Token, t.ID)
-			} else {
-				fmt.Fprintf(&b, " %q %d", t.Token, t.ID)
+				format = " [%q %d]"
 			}
+			fmt.Fprintf(&text, format, t.Token, t.ID)
 		}
-		if _, err := fmt.Fprintln(s.out, b.String()); err != nil {
+		if _, err := fmt.Fprintln(s.out, text.String()); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// setStats is what a set is like.
-type setStats struct {
-	Set     string         `json:"set"`
-	File    string         `json:"file"`
-	Rows    int            `json:"rows"`
-	Tokens  int            `json:"tokens"`
-	Median  int            `json:"median_tokens"`
-	P95     int            `json:"p95_tokens"`
-	Longest int            `json:"longest_tokens"`
-	Equal   int            `json:"equal_texts"`       // rows whose text another row before them has
-	Shared  int            `json:"texts_of_training"` // validation rows whose text is among the training rows
-	Dropped int            `json:"dropped"`
-	Cut     int            `json:"cut"`
-	Classes map[string]int `json:"classes,omitempty"`
 }
 
 func dataStats(o dataOptions, s streams) error {
@@ -139,56 +135,34 @@ func dataStats(o dataOptions, s streams) error {
 		return err
 	}
 	defer b.Close()
-	trained := map[string]bool{}
-	for _, r := range rows.Train.Rows {
-		trained[r.Text] = true
-	}
-	var all []setStats
-	for i, set := range append([]*data.Set{rows.Train}, rows.Valid...) {
-		x := setStats{Set: set.Name, File: set.Path, Rows: len(set.Rows), Dropped: set.Dropped, Cut: set.Cut}
-		var lengths []int
-		seen := map[string]bool{}
-		for _, r := range set.Rows {
-			n := len(r.Input) + len(r.Target)
-			lengths, x.Tokens = append(lengths, n), x.Tokens+n
-			if seen[r.Text] {
-				x.Equal++
-			}
-			if seen[r.Text] = true; i > 0 && trained[r.Text] {
-				x.Shared++
-			}
-			if r.Label >= 0 {
-				if x.Classes == nil {
-					x.Classes = map[string]int{}
-				}
-				x.Classes[rows.Format.Labels[r.Label].Name]++
-			}
-		}
-		slices.Sort(lengths)
-		x.Median, x.P95, x.Longest = lengths[len(lengths)/2], lengths[len(lengths)*95/100], lengths[len(lengths)-1]
-		all = append(all, x)
-	}
+	all := data.StatsOf(rows.Train, rows.Valid, rows.Format.Labels)
 	if o.json {
 		return json.NewEncoder(s.out).Encode(map[string]any{"sets": all})
 	}
-	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "set\trows\ttokens\tmedian\t95 %\tlongest\tequal texts\talso in training\tdropped\tcut")
+	sets := report.Table{Head: []string{
+		"set", "rows", "tokens", "median", "95 %", "longest",
+		"equal texts", "also in training", "dropped", "cut",
+	}}
+	classes := report.Table{Head: []string{"label"}}
+	for _, l := range rows.Format.Labels {
+		classes.Rows = append(classes.Rows, []string{l.Name})
+	}
 	for _, x := range all {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", x.Set, x.Rows, x.Tokens, x.Median, x.P95, x.Longest, x.Equal, x.Shared, x.Dropped, x.Cut)
-	}
-	if all[0].Classes != nil {
-		fmt.Fprint(w, "\nlabel")
-		for _, x := range all {
-			fmt.Fprintf(w, "\t%s", x.Set)
+		row := []string{x.Set}
+		for _, n := range []int{
+			x.Rows, x.Tokens, x.Median, x.P95, x.Longest, x.Equal, x.Shared, x.Dropped, x.Cut,
+		} {
+			row = append(row, fmt.Sprint(n))
 		}
-		fmt.Fprintln(w)
-		for _, l := range rows.Format.Labels {
-			fmt.Fprint(w, l.Name)
-			for _, x := range all {
-				fmt.Fprintf(w, "\t%d", x.Classes[l.Name])
-			}
-			fmt.Fprintln(w)
+		sets.Rows = append(sets.Rows, row)
+		classes.Head = append(classes.Head, x.Set)
+		for i, l := range rows.Format.Labels {
+			classes.Rows[i] = append(classes.Rows[i], fmt.Sprint(x.Classes[l.Name]))
 		}
 	}
-	return w.Flush()
+	if err := sets.Text(s.out); err != nil || len(classes.Rows) == 0 {
+		return err
+	}
+	fmt.Fprintln(s.out)
+	return classes.Text(s.out)
 }

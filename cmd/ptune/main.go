@@ -1,7 +1,8 @@
-// Command ptune trains, evaluates and runs soft prompts for frozen causal language models, on an ordinary CPU.
+// Command ptune trains, evaluates and runs soft prompts for frozen causal language models on a CPU.
 //
-// Its terminal follows these rules: stdout is the result, stderr is the story, and a failure is one line that begins with
-// "ptune: error:", lower-case and without a period, with a "ptune: hint:" behind it where there is something to do next.
+// Results go to stdout, progress and errors to stderr. An error is one line that begins with
+// "ptune: error:", in lower case and without a period. If there is something to do next, a line that
+// begins with "ptune: hint:" follows.
 package main
 
 import (
@@ -28,12 +29,12 @@ import (
 // version is set when a release is linked.
 var version = "dev"
 
-// What the program's exit says.
+// Exit codes.
 const (
 	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2 // the command line, the task file or the data is wrong
-	exitGate        = 3 // an evaluation missed --fail-under
+	exitGate        = 3 // a gate of eval was missed
 	exitDiverged    = 4
 	exitInterrupted = 130 // SIGINT; SIGTERM is 143, SIGHUP 129
 )
@@ -44,31 +45,32 @@ type streams struct {
 	out, err io.Writer
 }
 
-// warn tells what the user may want to know and did not ask.
+// warn prints a warning on stderr.
 func (s streams) warn(format string, args ...any) {
 	fmt.Fprintf(s.err, "ptune: warning: "+format+"\n", args...)
 }
 
-// warnAll warns of each of the texts.
+// warnAll prints each text as a warning.
 func (s streams) warnAll(texts []string) {
 	for _, t := range texts {
 		s.warn("%s", t)
 	}
 }
 
-// tell says how the work goes on.
+// tell prints a line of progress on stderr.
 func (s streams) tell(format string, args ...any) {
 	fmt.Fprintf(s.err, format+"\n", args...)
 }
 
 func main() {
 	process.OneMallocArena()
-	process.ExitOnBusError("ptune: error: a part of a model's file is gone that was there when it was opened: the file was changed while it was in use\n" +
-		"ptune: hint: put the file back; train --resume goes on with a run; --no-mmap reads files whole before it begins\n")
+	process.ExitOnBusError("ptune: error: a model file became shorter while it was in use\n" +
+		"ptune: hint: restore the file; train --resume continues a run; " +
+		"--no-mmap reads files into memory first\n")
 	os.Exit(execute(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 
-// progressOf tells of a run on stderr: as a bar that is drawn over, or as lines.
+// progressOf returns a function that shows a run's progress on stderr, as a bar or as lines.
 func progressOf(kind string, s streams) report.Func {
 	const every = 2 * time.Second
 	columns := 80
@@ -86,7 +88,7 @@ func progressOf(kind string, s streams) report.Func {
 	return report.Text(s.err, every)
 }
 
-// execute is the program with its streams given; it returns the exit code.
+// execute runs the program on streams and returns the exit code.
 func execute(args []string, s streams) int {
 	ctx, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
@@ -94,7 +96,7 @@ func execute(args []string, s streams) int {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		stop(interrupt{(<-signals).(syscall.Signal)})
-		os.Exit(128 + int((<-signals).(syscall.Signal))) // a second one leaves at once
+		os.Exit(128 + int((<-signals).(syscall.Signal))) // a second signal exits at once
 	}()
 	root := newRoot(s)
 	root.SetArgs(args)
@@ -104,10 +106,10 @@ func execute(args []string, s streams) int {
 	}
 	code := exitCode(ctx, err)
 	if errors.Is(err, syscall.EPIPE) {
-		return code // the reader has gone; nobody wants to know
+		return code // the reader has closed the pipe, so it does not want the error
 	}
 	for _, line := range strings.Split(err.Error(), "\n") {
-		if strings.HasPrefix(line, "  | ") { // shows the place of the one before
+		if strings.HasPrefix(line, "  | ") { // points at the place of the line before
 			fmt.Fprintln(s.err, line)
 		} else {
 			fmt.Fprintf(s.err, "ptune: error: %s\n", line)
@@ -123,11 +125,12 @@ func newRoot(s streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ptune",
 		Short: "Train, evaluate and run soft prompts for frozen language models on a CPU",
-		Long: `ptune trains soft prompts (prompt tuning, Lester et al. 2021) for frozen causal language models, on an ordinary CPU:
-it reads a Hugging Face model directory, learns a few virtual tokens, and writes them to a file of tens of kilobytes.
+		Long: `ptune trains soft prompts (prompt tuning, Lester et al. 2021) for frozen causal language models
+on a CPU. It reads a Hugging Face model directory, learns a few virtual tokens and writes them to a
+file of tens of kilobytes.
 
-Exit codes: 0 done, 1 failed, 2 the command line, task file or data is wrong, 3 an evaluation missed --fail-under,
-4 training diverged, 130, 143 or 129 interrupted.`,
+Exit codes: 0 done; 1 failed; 2 the command line, task file or data is wrong; 3 a gate of eval was
+missed; 4 training diverged; 130, 143 or 129 interrupted by SIGINT, SIGTERM or SIGHUP.`,
 		SilenceUsage: true, SilenceErrors: true, Version: version,
 	}
 	root.SetVersionTemplate("ptune {{.Version}}\n")
@@ -135,7 +138,9 @@ Exit codes: 0 done, 1 failed, 2 the command line, task file or data is wrong, 3 
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newInit(s), newValidate(s), newSchema(s), newData(s), newTrain(s), newEval(s), newGenerate(s), newInspect(s), newReport(s), newSweep(s), newCompare(s), newPull(s), newExport(s), newImport(s), newVersion(s), newMan(), newLoadTokenizer())
+	root.AddCommand(newInit(s), newValidate(s), newSchema(s), newData(s), newTrain(s), newEval(s),
+		newGenerate(s), newInspect(s), newReport(s), newSweep(s), newCompare(s), newPull(s),
+		newExport(s), newImport(s), newVersion(s), newMan(), newLoadTokenizer())
 	root.AddCommand(newTopics()...)
 	complete(root)
 	return root
@@ -144,7 +149,8 @@ Exit codes: 0 done, 1 failed, 2 the command line, task file or data is wrong, 3 
 func newSchema(s streams) *cobra.Command {
 	return &cobra.Command{
 		Use: "schema", Short: "Print the JSON Schema of task files", Args: cobra.NoArgs,
-		Long:    "Print the JSON Schema of task files. An editor completes and checks keys by it: in VS Code, yaml.schemas of the YAML extension names it.",
+		Long: "Print the JSON Schema of task files. Editors use it to complete and check keys: " +
+			"in VS Code, set yaml.schemas of the YAML extension.",
 		Example: "  ptune schema > runs/ptune.schema.json",
 		RunE: runE(func(context.Context, []string) error {
 			schema, err := config.Schema()
@@ -172,16 +178,20 @@ type workError struct{ error }
 
 func (w workError) Unwrap() error { return w.error }
 
-// errGate is wrapped by the error of an evaluation that missed a gate.
+// errGate is wrapped by the error of a missed gate.
 var errGate = errors.New("the gate")
 
 // interrupt is the signal that ended a run.
 type interrupt struct{ signal syscall.Signal }
 
 func (i interrupt) Error() string {
-	return "interrupted by " + map[syscall.Signal]string{syscall.SIGINT: "SIGINT", syscall.SIGTERM: "SIGTERM", syscall.SIGHUP: "SIGHUP"}[i.signal]
+	names := map[syscall.Signal]string{
+		syscall.SIGINT: "SIGINT", syscall.SIGTERM: "SIGTERM", syscall.SIGHUP: "SIGHUP",
+	}
+	return "interrupted by " + names[i.signal]
 }
 
+// exitCode returns the exit code of an error.
 func exitCode(ctx context.Context, err error) int {
 	var i interrupt
 	switch {

@@ -38,23 +38,29 @@ func newTrain(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train --config task.yaml",
 		Short: "Train a soft prompt",
-		Long: `Train the soft prompt that a task file describes and write it to output.prompt. The file keeps all it needs to be used:
-templates, labels, the base's path and fingerprint. Every key of the task file can be set with --set. These are its keys,
-with their defaults; those marked ● have none:
+		Long: `Train the soft prompt that a task file describes and write it to output.prompt. The prompt's file
+has all that using it needs: templates, labels, the base's path and fingerprint. --set overrides any
+key of the task file. These are the keys with their defaults; keys marked ● have none:
 
 ` + config.Reference,
-		Example: "  ptune train --config configs/sentiment.yaml\n  ptune train --config configs/sentiment.yaml --dry-run\n  ptune train --config configs/sentiment.yaml --set train.steps=20 --set output.prompt=runs/short.st",
-		Args:    cobra.NoArgs,
-		RunE:    runE(func(ctx context.Context, _ []string) error { return trainTask(ctx, o, s) }),
+		Example: "  ptune train --config configs/sentiment.yaml\n" +
+			"  ptune train --config configs/sentiment.yaml --dry-run\n" +
+			"  ptune train --config configs/sentiment.yaml --set train.steps=20 --set output.prompt=runs/short.st",
+		Args: cobra.NoArgs,
+		RunE: runE(func(ctx context.Context, _ []string) error { return trainTask(ctx, o, s) }),
 	}
-	cmd.Flags().StringVar(&o.config, "config", "", "the task file")
-	cmd.Flags().StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in train.steps=100 (repeatable)")
+	f := cmd.Flags()
+	f.StringVar(&o.config, "config", "", "the task file")
+	f.StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in train.steps=100 (repeatable)")
 	o.computeOptions.flags(cmd)
-	cmd.Flags().BoolVar(&o.resume, "resume", false, "go on where the run in output.dir stopped, or was killed, to the same result")
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "read everything, say what the run would take, and stop before the first step")
-	cmd.Flags().BoolVar(&o.json, "json", false, "print the result as JSON")
-	cmd.Flags().StringVar(&o.progress, "progress", "auto", "how stderr tells of the run: bar, plain (a line now and then), or auto: a bar on a terminal")
-	cmd.Flags().BoolVar(&o.quiet, "quiet", false, "tell nothing on stderr but errors")
+	f.BoolVar(&o.resume, "resume", false,
+		"continue an interrupted run from the state in output.dir, with the same result")
+	f.BoolVar(&o.dryRun, "dry-run", false,
+		"check everything, print the work and memory of a step, and stop before the first step")
+	f.BoolVar(&o.json, "json", false, "print the result as JSON")
+	f.StringVar(&o.progress, "progress", "auto",
+		"progress on stderr: bar, plain (a line every two seconds), or auto: a bar on a terminal")
+	f.BoolVar(&o.quiet, "quiet", false, "print only warnings and errors on stderr")
 	cmd.MarkFlagRequired("config")
 	return cmd
 }
@@ -77,7 +83,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		return err
 	}
 	defer b.Close()
-	r, err := run.Open(task, b, version) // every mistake of the rows and templates, before the first step
+	r, err := run.Open(task, b, version) // finds every mistake of rows and templates
 	if err != nil {
 		return err
 	}
@@ -113,17 +119,19 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	}
 	defer events.Close()
 	var eventsErr error
-	tell := report.JSONL(events, func(err error) { eventsErr = errors.Join(eventsErr, err) })
+	failed := func(err error) { eventsErr = errors.Join(eventsErr, err) }
+	tell := report.JSONL(events, failed)
 	if !o.quiet {
 		tell = report.All(tell, progressOf(o.progress, s))
 	}
 	if task.Output.TensorBoard {
-		board, err := os.Create(filepath.Join(task.Output.Dir, fmt.Sprintf("events.out.tfevents.%d.ptune", begin.Unix())))
+		name := fmt.Sprintf("events.out.tfevents.%d.ptune", begin.Unix())
+		board, err := os.Create(filepath.Join(task.Output.Dir, name))
 		if err != nil {
 			return fmt.Errorf("write TensorBoard's events: %w", err)
 		}
 		defer board.Close()
-		tell = report.All(tell, report.TensorBoard(board, time.Now, func(err error) { eventsErr = errors.Join(eventsErr, err) }))
+		tell = report.All(tell, report.TensorBoard(board, time.Now, failed))
 	}
 	notes := r.Rows.Shortened()
 	if !o.quiet {
@@ -141,17 +149,20 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	result, runErr := r.Train(ctx, plan, from, tell)
 
 	path := task.Output.Prompt
-	if runErr != nil { // what was reached is kept beside the run, not in place of a finished prompt
+	if runErr != nil { // an unfinished prompt must not replace a finished one
 		path = filepath.Join(task.Output.Dir, result.StopReason+".st")
 	}
 	if err := r.Prompt.Save(path); err != nil {
 		return errors.Join(runErr, err)
 	}
-	tell(report.End{Steps: result.Steps, BestStep: result.BestStep, StopReason: result.StopReason, Seconds: time.Since(begin).Seconds(), PeakMemoryBytes: process.PeakMemory()})
+	tell(report.End{
+		Steps: result.Steps, BestStep: result.BestStep, StopReason: result.StopReason,
+		Seconds: time.Since(begin).Seconds(), PeakMemoryBytes: process.PeakMemory(),
+	})
 	if runErr != nil {
 		hint := ""
 		if result.StopReason == train.StopInterrupted {
-			hint = "; --resume goes on with the run"
+			hint = "; --resume continues the run"
 		}
 		return failure.Hint(runErr, "the best prompt so far (step %d) is in %s%s", result.BestStep, path, hint)
 	}
@@ -161,7 +172,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	return printTrained(s, o.json, path, result, time.Since(begin))
 }
 
-// printTrained is the result on stdout.
+// printTrained prints the result on stdout.
 func printTrained(s streams, asJSON bool, path string, r *train.Result, took time.Duration) error {
 	if !asJSON {
 		_, err := fmt.Fprintln(s.out, path)
@@ -189,6 +200,7 @@ func printPlan(s streams, p run.Plan, asJSON bool) error {
 	}
 	_, err := fmt.Fprintf(s.out, "%d steps of %.1f GFLOP\nlargest micro-batch: %d tokens\n"+
 		"memory: about %d MB: %d MB of weights, %d MB of activations%s\n",
-		p.Steps, p.StepFLOPs/1e9, p.Tokens, p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, recomputed)
+		p.Steps, p.StepFLOPs/1e9, p.Tokens,
+		p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, recomputed)
 	return err
 }

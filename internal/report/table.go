@@ -9,14 +9,17 @@ import (
 
 // Table is rows of cells below a head.
 type Table struct {
-	Head []string
+	Head []string // nil: none
 	Rows [][]string
 }
 
 // Text writes the table with aligned columns, for a terminal.
 func (t Table) Text(to io.Writer) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	for _, r := range append([][]string{t.Head}, t.Rows...) {
+	if t.Head != nil {
+		fmt.Fprintln(w, strings.Join(t.Head, "\t"))
+	}
+	for _, r := range t.Rows {
 		fmt.Fprintln(w, strings.Join(r, "\t"))
 	}
 	return w.Flush()

@@ -1,0 +1,128 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"ptune/internal/data"
+)
+
+// Starter is what a first task file is made of.
+type Starter struct {
+	File  string // where the task file will be
+	Model string
+	Rows  string // the training file
+	Valid string // the validation file; empty: part of the rows is set aside
+	Chat  bool   // the model has a chat template
+	*data.Guess
+}
+
+// Text returns a commented task file, as a person would write it. Its on_too_long is error, and
+// CutInput changes that.
+func (s Starter) Text() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	out := filepath.ToSlash(filepath.Join(filepath.Dir(s.File), s.name()))
+	line("# ptune train --config %s", s.File)
+	line("# ptune eval --prompt %s.st", out)
+	line("# All keys and their defaults: ptune help train\n")
+	line("model: %s", quoteYAML(s.Model))
+	line("\nprompt:")
+	line("  tokens: 16                  # virtual tokens; more for hard tasks, up to 100")
+	line("  init: text")
+	line("  text: %s   # the instruction you would give in words", quoteYAML(s.instruction()))
+	line("\ndata:\n  train: %s", quoteYAML(s.Rows))
+	if s.Valid != "" {
+		line("  valid: %s", quoteYAML(s.Valid))
+	} else {
+		line("  valid_fraction: 0.1         # share of the rows to choose the best prompt by")
+	}
+	if s.Columns != nil {
+		var columns []string
+		for _, c := range s.Columns {
+			columns = append(columns, quoteYAML(c))
+		}
+		line("  columns: [%s]    # the first line of the file is a row", strings.Join(columns, ", "))
+	}
+	switch {
+	case s.Messages != "":
+		line("  messages: %s      # conversations in the chat template; each answer is a target",
+			quoteYAML(s.Messages))
+	case s.Chat: // the template marks where an answer begins
+		line("  input: %s", quoteYAML("{"+s.Guess.Text+"}"))
+		line("  target: %s", quoteYAML("{"+s.Target+"}"))
+		line("  chat: true                  # input and target as user and assistant of the chat template")
+	default:
+		line("  input: %s", quoteYAML("{"+s.Guess.Text+"}\nAnswer:"))
+		line("  target: %s", quoteYAML(" {"+s.Target+"}"))
+	}
+	if len(s.Labels) > 0 {
+		line("  labels:                     # value in the file: text that the model predicts")
+		for _, l := range s.Labels {
+			line("    %s: %s", quoteYAML(l.Value), quoteYAML(l.Name))
+		}
+	}
+	line("  %s error          # or cut_input, drop", tooLongKey)
+	line("\ntrain:\n  epochs: 3\n  batch_size: 16\n  eval_every: 50\n  seed: 0")
+	line("\noutput:\n  prompt: %s\n  dir: %s", quoteYAML(out+".st"), quoteYAML(out))
+	return b.String()
+}
+
+const tooLongKey = "on_too_long:"
+
+// CutInput returns the text of a starter with inputs that are too long cut instead of refused.
+func CutInput(text string) string {
+	return strings.Replace(text, tooLongKey+" error ", tooLongKey+" cut_input ", 1)
+}
+
+// name returns the name of the prompt: that of the task file or of the rows, if it says something.
+func (s Starter) name() string {
+	for _, path := range []string{s.File, s.Rows} {
+		name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+		if !slices.Contains([]string{"task", "train", "data", "rows"}, name) {
+			return name
+		}
+	}
+	return "prompt"
+}
+
+// instruction returns the text that the prompt is initialised from.
+func (s Starter) instruction() string {
+	switch n := len(s.Labels); {
+	case n == 0:
+		return "Answer:"
+	case n <= 6:
+		var names []string
+		for _, l := range s.Labels {
+			names = append(names, l.Name)
+		}
+		slices.Sort(names)
+		return "Classify the text as " + strings.Join(names, ", ") + ":"
+	}
+	return "Classify the text by its " + s.Target + ":"
+}
+
+// quoteYAML returns s as a YAML scalar in double quotes.
+func quoteYAML(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case r < 0x20 || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 || r == 0xfeff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
