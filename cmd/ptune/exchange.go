@@ -10,35 +10,35 @@ import (
 	"github.com/spf13/cobra"
 
 	"ptune/internal/base"
-	"ptune/internal/demo"
 	"ptune/internal/failure"
 	"ptune/internal/kernels"
 	"ptune/internal/prompt"
-	"ptune/internal/tokenize"
 )
 
 func newImport(s streams) *cobra.Command {
 	var out, model string
 	cmd := &cobra.Command{
 		Use:   "import ADAPTER_DIR -o x.st",
-		Short: "Make a prompt's file of a PEFT adapter",
-		Long: `Make a prompt's file of a PEFT adapter directory: PROMPT_TUNING, or P_TUNING, whose saved rows mean the same. The values are taken as they
-are. The file notes the base that --model names, or that the adapter does if it is a directory here.`,
+		Short: "Make a prompt file of a PEFT adapter",
+		Long: `Make a prompt file of a PEFT adapter directory of type PROMPT_TUNING, or of type P_TUNING, whose saved
+rows mean the same. The values are copied. The file names the base that --model gives, or the one that
+the adapter names if that is a directory here.`,
 		Example: "  ptune import runs/adapter -o runs/imported.st --model ptune:demo",
 		Args:    cobra.ExactArgs(1),
 		RunE:    runE(func(_ context.Context, args []string) error { return importAdapter(args[0], out, model, s) }),
 	}
-	cmd.Flags().StringVarP(&out, "output", "o", "", "the prompt's file to write")
-	cmd.Flags().StringVar(&model, "model", "", "the base's directory, if the adapter does not say")
+	cmd.Flags().StringVarP(&out, "output", "o", "", "the prompt file to write")
+	cmd.Flags().StringVar(&model, "model", "", "the base's directory (default: what the adapter names)")
 	return cmd
 }
 
 func importAdapter(dir, out, model string, s streams) error {
 	if out == "" {
-		return failure.Usage(errors.New("there is no -o: where shall the prompt be written?"))
+		return failure.Usage(errors.New("-o is missing: the prompt file to write"))
 	}
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		return failure.Usage(failure.Hint(fmt.Errorf("%s is no directory", dir), "a PEFT adapter is a directory with adapter_config.json and adapter_model.safetensors"))
+		return failure.Usage(failure.Hint(fmt.Errorf("%s is not a directory", dir),
+			"a PEFT adapter is a directory with adapter_config.json and adapter_model.safetensors"))
 	}
 	p, err := base.LoadPrompt(dir)
 	if err != nil {
@@ -49,16 +49,20 @@ func importAdapter(dir, out, model string, s streams) error {
 			model = p.Meta.Base.Name
 		}
 	}
-	p.Meta.Input, p.Meta.Init = "{text}", prompt.Init{Kind: "file", File: filepath.Base(filepath.Clean(dir))}
+	p.Meta.Input = "{text}"
+	p.Meta.Init = prompt.Init{Kind: "file", File: filepath.Base(filepath.Clean(dir))}
 	if model == "" {
-		s.warn("%s was made for %q, which is no directory here: %s will not say which base it is for", dir, p.Meta.Base.Name, out)
+		s.warn("%s was made for %q, which is not a directory here: %s will not name its base",
+			dir, p.Meta.Base.Name, out)
 	} else {
-		b, err := openBaseOf([]base.Prompt{p}, model, computeOptions{compute: "f32"})
+		b, err := openBaseOf([]base.Prompt{p}, model, computeOptions{})
 		if err != nil {
 			return err
 		}
 		defer b.Close()
-		p.Meta.Base = prompt.Base{Name: b.Name, Path: base.ModelFrom(out, model), Fingerprint: b.Fingerprint, Type: b.Type}
+		p.Meta.Base = prompt.Base{
+			Name: b.Name, Path: base.ModelFrom(out, model), Fingerprint: b.Fingerprint, Type: b.Type,
+		}
 		p.Meta.Tokenizer = b.Tokenizer.Hash
 		if len(b.EOS) > 0 {
 			p.Meta.EOS = b.EOS[0]
@@ -83,32 +87,35 @@ func newExport(s streams) *cobra.Command {
 		Short: "Write a soft prompt for PEFT, or as vocabulary of its base",
 		Long: `Write a soft prompt for other programs.
 
---peft writes a PEFT adapter directory: PeftModel.from_pretrained(base, DIR) has ptune's logits.
+--peft writes a PEFT adapter directory: PeftModel.from_pretrained(base, DIR) gives ptune's logits.
 
---vocab-rows writes the base once more, with the virtual tokens as so many more rows of its vocabulary and a tokenizer that knows
-them, so that any engine serves the tuned prompt as ordinary text. DIR/prompt.txt is the text to write before an input; it has
-the tokenizer's first token, so the engine must add none itself (add_special_tokens off). The engine must not sample
-the new ids: generation_config.json suppresses them, and an engine that does not read it has to be told.`,
-		Example: "  ptune export runs/sentiment.st --peft runs/adapter\n  ptune export runs/sentiment.st --model internal/demo/base --vocab-rows runs/served",
-		Args:    cobra.ExactArgs(1),
-		RunE:    runE(func(_ context.Context, args []string) error { return exportPrompt(o, args[0], s) }),
+--vocab-rows writes a copy of the base with the virtual tokens as additional tokens of its vocabulary
+and a tokenizer that knows them, so that any engine can serve the prompt as ordinary text. Write the
+text of DIR/prompt.txt before an input. It includes the tokenizer's first token, so the engine must not
+add one (add_special_tokens off). The engine must not sample the new ids: generation_config.json
+suppresses them; configure an engine that does not read this file accordingly.`,
+		Example: "  ptune export runs/sentiment.st --peft runs/adapter\n" +
+			"  ptune export runs/sentiment.st --model internal/demo/base --vocab-rows runs/served",
+		Args: cobra.ExactArgs(1),
+		RunE: runE(func(_ context.Context, args []string) error { return exportPrompt(o, args[0], s) }),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.peft, "peft", "", "the adapter directory to write")
 	f.StringVar(&o.vocabRows, "vocab-rows", "", "the model directory to write")
-	f.StringVar(&o.model, "model", "", "the base's directory, if not where the prompt's file says")
-	f.StringVar(&o.name, "base-name", "", "the base's name or path in adapter_config.json (default: its directory)")
+	f.StringVar(&o.model, "model", "", "the base's directory (default: what the prompt's file names)")
+	f.StringVar(&o.name, "base-name", "",
+		"the base's name or path in adapter_config.json (default: its directory)")
 	return cmd
 }
 
 func exportPrompt(o exportFlags, path string, s streams) error {
 	if (o.peft == "") == (o.vocabRows == "") {
-		return failure.Usage(errors.New("give one of --peft and --vocab-rows, the directory to write"))
+		return failure.Usage(errors.New("give either --peft or --vocab-rows, the directory to write"))
 	}
 	if o.name != "" && o.peft == "" {
-		return failure.Usage(errors.New("--base-name is for --peft"))
+		return failure.Usage(errors.New("--base-name needs --peft"))
 	}
-	prompts, b, err := openPrompts([]string{path}, o.model, computeOptions{compute: "f32"})
+	prompts, b, err := openPrompts([]string{path}, o.model, computeOptions{})
 	if err != nil {
 		return err
 	}
@@ -127,39 +134,16 @@ func exportPrompt(o exportFlags, path string, s streams) error {
 		_, err = fmt.Fprintln(s.out, o.peft)
 		return err
 	}
-	return exportRows(o.vocabRows, dir, p, b, s)
-}
-
-// exportRows writes the base of directory dir to out with the prompt in its vocabulary.
-func exportRows(out, dir string, p base.Prompt, b *base.Base, s streams) error {
-	if dir == demo.Name {
-		return failure.Usage(failure.Hint(errors.New("the embedded base is no directory to copy"), "its files are internal/demo/base in ptune's source; name that with --model"))
-	}
-	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 {
-		return failure.Usage(fmt.Errorf("%s is not empty", out))
-	}
-	names := make([]string, p.Rows)
-	for i := range names {
-		names[i] = fmt.Sprintf("<|ptune_%d|>", i)
-	}
-	tok, err := tokenize.AddTokens(dir, names)
+	served, err := b.SaveWithPrompt(p, dir, o.vocabRows)
 	if err != nil {
 		return err
 	}
-	files, err := tok.Files()
-	if err != nil {
-		return err
+	if served.DType != kernels.F32 {
+		s.warn("the base is %v, so the virtual tokens are rounded to it: logits differ by that rounding", served.DType)
 	}
-	files["prompt.txt"] = []byte(tok.Prefix)
-	dtype, err := b.SaveWithTokens(dir, out, int(tok.First), p.Values, files)
-	if err != nil {
-		return err
-	}
-	if dtype != kernels.F32 {
-		s.warn("the base is %v, and so are the virtual tokens now: logits differ by that rounding", dtype)
-	}
-	fmt.Fprintf(s.err, "the text of %s goes before an input (%q); the engine must add no special tokens and never sample the ids %d to %d\n",
-		filepath.Join(out, "prompt.txt"), p.Meta.Input, tok.First, int(tok.First)+p.Rows-1)
-	_, err = fmt.Fprintln(s.out, out)
+	s.tell("the text of %s goes before an input (%q); the engine must add no special tokens "+
+		"and never sample the ids %d to %d", filepath.Join(served.Dir, base.PrefixFile), p.Meta.Input,
+		served.First, served.First+p.Rows-1)
+	_, err = fmt.Fprintln(s.out, served.Dir)
 	return err
 }

@@ -23,16 +23,18 @@ func newInspect(s streams) *cobra.Command {
 	var o inspectFlags
 	cmd := &cobra.Command{
 		Use:   "inspect x.st",
-		Short: "Show what a soft prompt's file says, its norms and the nearest tokens",
-		Long: `Show a soft prompt's metadata, the norm of each virtual token beside that of the base's embedding rows, and the tokens whose
-embeddings point most nearly the same way (cosine). Where the base is not to be had, what the file itself says is shown.`,
-		Example: "  ptune inspect runs/sentiment.st\n  ptune inspect runs/sentiment.st --json --top 3",
-		Args:    cobra.ExactArgs(1),
-		RunE:    runE(func(_ context.Context, args []string) error { return inspectPrompt(o, args[0], s) }),
+		Short: "Show a soft prompt's metadata, norms and nearest tokens",
+		Long: `Show a soft prompt's metadata, the norm of each virtual token and of the base's embedding rows, and the
+tokens whose embeddings have the largest cosine with each virtual token. Without the base, show what
+the file alone says.`,
+		Example: "  ptune inspect runs/sentiment.st\n" +
+			"  ptune inspect runs/sentiment.st --json --top 3",
+		Args: cobra.ExactArgs(1),
+		RunE: runE(func(_ context.Context, args []string) error { return inspectPrompt(o, args[0], s) }),
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.model, "model", "", "the base's directory, if not where the prompt's file says")
-	f.IntVar(&o.top, "top", 5, "nearest tokens to show for each virtual token")
+	f.StringVar(&o.model, "model", "", "the base's directory (default: what the prompt's file names)")
+	f.IntVar(&o.top, "top", 5, "number of nearest tokens to show for each virtual token")
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print as JSON")
 	return cmd
@@ -66,7 +68,10 @@ func inspectPrompt(o inspectFlags, path string, s streams) error {
 	if err != nil {
 		return err
 	}
-	x := inspection{Path: path, VirtualTokens: p.Rows, Width: p.Dim, Parameters: len(p.Values), Meta: p.Meta, Norm: prompt.Norm(p.Values)}
+	x := inspection{
+		Path: path, VirtualTokens: p.Rows, Width: p.Dim, Parameters: len(p.Values), Meta: p.Meta,
+		Norm: prompt.Norm(p.Values),
+	}
 	for i := range p.Rows {
 		x.Tokens = append(x.Tokens, virtual{Norm: prompt.Norm(p.Row(i))})
 	}
@@ -133,7 +138,8 @@ func (x *inspection) print(s streams) error {
 		line("init", "%s%s, seed %d", m.Init.Kind, quoted(m.Init.Text+m.Init.File), m.Init.Seed)
 	}
 	if r := m.Training; r != nil {
-		line("training", "%d steps of %d on %d rows (%s), best at %d; %s at %.3g", r.Steps, r.BatchSize, r.Rows, r.StopReason, r.BestStep, r.Optimizer, r.LearningRate)
+		line("training", "%d steps of %d on %d rows (%s), best at %d; %s at %.3g",
+			r.Steps, r.BatchSize, r.Rows, r.StopReason, r.BestStep, r.Optimizer, r.LearningRate)
 		for _, v := range m.Valid {
 			if q, ok := r.Valid[v.Name]; ok {
 				if line(v.Name, "loss %.4f", q.Loss); q.Accuracy != nil {

@@ -277,7 +277,7 @@ func TestAModelThatShrinksWhileItIsUsedEndsInAMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := cmd.Wait()
-	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 || !strings.Contains(stderr.String(), "ptune: error: a part of a model's file is gone") || strings.Contains(stderr.String(), "goroutine") {
+	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 || !strings.Contains(stderr.String(), "ptune: error: a model file became shorter") || strings.Contains(stderr.String(), "goroutine") {
 		t.Errorf("%v\n%s", err, stderr.String())
 	}
 }

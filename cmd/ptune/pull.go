@@ -21,30 +21,32 @@ func newPull(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull ORG/NAME[@REVISION]",
 		Short: "Download a model from the Hugging Face Hub into its cache",
-		Long: `Download the files of a model that ptune reads (safetensors, JSON, chat templates) into the Hugging Face cache, laid out as
-huggingface_hub does, and print the folder. Each file is checked by its hash; a download that was broken off goes on. A task file then
-names the model as org/name.
+		Long: `Download the files of a model that ptune reads (safetensors, JSON, chat templates) into the Hugging
+Face cache, with huggingface_hub's layout, and print the folder. Each file is checked by its hash. An
+interrupted download continues. A task file can then name the model as org/name.
 
-HF_ENDPOINT is the hub, HF_TOKEN a token that is sent to it alone, HF_HUB_CACHE or HF_HOME say where the cache is. With HF_HUB_OFFLINE=1
-nothing is downloaded.`,
+HF_ENDPOINT is the hub, HF_TOKEN a token that is sent to it alone, HF_HUB_CACHE or HF_HOME the place of
+the cache. With HF_HUB_OFFLINE=1 nothing is downloaded.`,
 		Example: "  ptune pull HuggingFaceTB/SmolLM2-135M",
 		Args:    cobra.ExactArgs(1),
 		RunE:    runE(func(ctx context.Context, args []string) error { return pullModel(ctx, args[0], quiet, s) }),
 	}
-	cmd.Flags().BoolVar(&quiet, "quiet", false, "tell nothing on stderr but errors")
+	cmd.Flags().BoolVar(&quiet, "quiet", false, "print only warnings and errors on stderr")
 	return cmd
 }
 
 func pullModel(ctx context.Context, name string, quiet bool, s streams) error {
 	repo, ok := hub.ParseRepo(name)
 	if !ok {
-		return failure.Usage(fmt.Errorf("%q is no name of a model on the Hub, want org/name or org/name@revision", name))
+		return failure.Usage(fmt.Errorf(
+			"%q is not the name of a model on the Hub, want org/name or org/name@revision", name))
 	}
 	cache, err := hub.CacheDir(os.Getenv)
 	if err != nil {
 		return failure.Usage(err)
 	}
-	if offline := strings.ToUpper(os.Getenv("HF_HUB_OFFLINE")); offline == "1" || offline == "TRUE" || offline == "YES" || offline == "ON" {
+	switch strings.ToUpper(os.Getenv("HF_HUB_OFFLINE")) {
+	case "1", "TRUE", "YES", "ON":
 		dir, err := repo.Find(cache)
 		if err != nil {
 			return failure.Hint(err, "HF_HUB_OFFLINE is set, so nothing is downloaded")
@@ -53,13 +55,16 @@ func pullModel(ctx context.Context, name string, quiet bool, s streams) error {
 		return err
 	}
 	last := time.Now()
-	c := hub.Client{Endpoint: strings.TrimRight(cmp.Or(os.Getenv("HF_ENDPOINT"), "https://huggingface.co"), "/"), Token: hubToken(), Cache: cache,
+	c := hub.Client{
+		Endpoint: strings.TrimRight(cmp.Or(os.Getenv("HF_ENDPOINT"), "https://huggingface.co"), "/"),
+		Token:    hubToken(), Cache: cache,
 		Tell: func(file string, done, size int64) {
 			if !quiet && (time.Since(last) > 2*time.Second || done == size) {
 				last = time.Now()
 				s.tell("%s: %s of %s", file, report.BytesText(done), report.BytesText(size))
 			}
-		}}
+		},
+	}
 	dir, err := c.Pull(ctx, repo)
 	if err != nil {
 		return err
@@ -68,15 +73,15 @@ func pullModel(ctx context.Context, name string, quiet bool, s streams) error {
 	return err
 }
 
-// hubToken is HF_TOKEN, or what huggingface_hub's login has kept.
+// hubToken returns HF_TOKEN, or the token that huggingface_hub's login saved.
 func hubToken() string {
 	if t := os.Getenv("HF_TOKEN"); t != "" {
 		return t
 	}
 	path := os.Getenv("HF_TOKEN_PATH")
 	if path == "" {
-		home := cmp.Or(os.Getenv("HF_HOME"), filepath.Join(cmp.Or(os.Getenv("XDG_CACHE_HOME"), filepath.Join(os.Getenv("HOME"), ".cache")), "huggingface"))
-		path = filepath.Join(home, "token")
+		cache := cmp.Or(os.Getenv("XDG_CACHE_HOME"), filepath.Join(os.Getenv("HOME"), ".cache"))
+		path = filepath.Join(cmp.Or(os.Getenv("HF_HOME"), filepath.Join(cache, "huggingface")), "token")
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {

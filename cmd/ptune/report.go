@@ -34,16 +34,18 @@ func newReport(s streams) *cobra.Command {
 	var o reportOptions
 	cmd := &cobra.Command{
 		Use:   "report RUN...",
-		Short: "Write a page about a run, or several side by side",
-		Long: `Write one HTML file about the run of a folder that train has written, or of several side by side: curves of loss, accuracy, gradient and
-prompt, a confusion matrix and the worst rows of the validation sets, the nearest tokens of each virtual token, the task file. It needs
-no network and no script to be read. What needs the base is left out, and said, where the base is not to be had.`,
-		Example: "  ptune report runs/sentiment\n  ptune report runs/sentiment runs/topic --output runs/both.html",
-		Args:    cobra.MinimumNArgs(1),
-		RunE:    runE(func(ctx context.Context, args []string) error { return writeReport(ctx, args, o, s) }),
+		Short: "Write an HTML page about a run, or several side by side",
+		Long: `Write one HTML file about the run in a folder that train wrote, or about several runs side by side:
+curves of loss, accuracy, gradient norm and prompt norm, a confusion matrix and the worst rows of the
+validation set, the nearest tokens of each virtual token, the task file. The page needs no network and
+no scripts. Without the base, it leaves out what needs the base, with a note.`,
+		Example: "  ptune report runs/sentiment\n" +
+			"  ptune report runs/sentiment runs/topic --output runs/both.html",
+		Args: cobra.MinimumNArgs(1),
+		RunE: runE(func(ctx context.Context, args []string) error { return writeReport(ctx, args, o, s) }),
 	}
-	cmd.Flags().StringVar(&o.output, "output", "", "the file to write (report.html in the first run's folder)")
-	cmd.Flags().IntVar(&o.worst, "worst", 10, "how many of the worst rows to show")
+	cmd.Flags().StringVar(&o.output, "output", "", "the file to write (default: report.html in the first run's folder)")
+	cmd.Flags().IntVar(&o.worst, "worst", 10, "number of worst rows to show")
 	o.computeOptions.flags(cmd)
 	return cmd
 }
@@ -69,11 +71,11 @@ func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams)
 	return err
 }
 
-// reportRun gathers what is known of the run in a folder.
+// reportRun returns what the page shows of the run in a folder.
 func reportRun(ctx context.Context, dir string, o reportOptions) (r report.Run, err error) {
 	f, err := os.Open(filepath.Join(dir, "events.jsonl"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, failure.Usage(failure.Hint(fmt.Errorf("read the run: %w", err), "a run's folder is its task's output.dir, or its prompt's folder"))
+		return r, failure.Usage(failure.Hint(fmt.Errorf("read the run: %w", err), "a run's folder is its task's output.dir (default: its prompt's folder)"))
 	}
 	if err != nil {
 		return r, fmt.Errorf("read the run: %w", err)
@@ -86,13 +88,13 @@ func reportRun(ctx context.Context, dir string, o reportOptions) (r report.Run, 
 	if len(r.Log.Steps) == 0 {
 		return r, failure.Usage(fmt.Errorf("%s has no step yet", f.Name()))
 	}
-	r.Facts = runFacts(r.Log)
+	r.Facts = r.Log.Facts()
 	for key, value := range r.Log.Start.Task {
 		r.Task = append(r.Task, report.Fact{Name: key, Value: value})
 	}
 	slices.SortFunc(r.Task, func(a, b report.Fact) int { return strings.Compare(a.Name, b.Name) })
 	if r.Log.Start.Prompt == "" {
-		r.Note = "The run does not say where its prompt is, so nothing is known of it but the curves."
+		r.Note = "The run does not say where its prompt is, so only curves are shown."
 		return r, nil
 	}
 	if err := promptFacts(ctx, &r, dir, o); err != nil {
@@ -104,37 +106,7 @@ func reportRun(ctx context.Context, dir string, o reportOptions) (r report.Run, 
 	return r, nil
 }
 
-// runFacts are the same for every run, so that runs can stand side by side.
-func runFacts(log *report.Log) []report.Fact {
-	last := log.Steps[len(log.Steps)-1]
-	seconds := make([]float64, len(log.Steps))
-	for i, s := range log.Steps {
-		seconds[i] = s.Seconds
-	}
-	slices.Sort(seconds)
-	facts := []report.Fact{
-		{Name: "base", Value: log.Start.Model}, {Name: "prompt", Value: fmt.Sprintf("%d virtual tokens, %d values", log.Start.VirtualTokens, log.Start.Parameters)},
-		{Name: "rows", Value: fmt.Sprint(log.Start.Rows)}, {Name: "steps", Value: fmt.Sprintf("%d of %d, batches of %d", last.Step, last.Of, log.Start.BatchSize)},
-		{Name: "optimizer", Value: fmt.Sprintf("%s at %.3g, seed %d", log.Start.Optimizer, log.Start.LearningRate, log.Start.Seed)},
-	}
-	best, quality := "the last step", ""
-	for _, e := range log.Evals {
-		if e.Best {
-			best, quality = fmt.Sprintf("step %d", e.Step), fmt.Sprintf("loss %.4f", float64(e.Loss))
-			if e.Accuracy != nil {
-				quality += fmt.Sprintf(", accuracy %.4f, macro-F1 %.4f", *e.Accuracy, *e.MacroF1)
-			}
-		}
-	}
-	end, memory := "it has not ended", ""
-	if log.End != nil {
-		end, memory = fmt.Sprintf("%s, after %.1f s", log.End.StopReason, log.End.Seconds), report.BytesText(log.End.PeakMemoryBytes)
-	}
-	return append(facts, report.Fact{Name: "best", Value: best}, report.Fact{Name: "validation", Value: quality}, report.Fact{Name: "end", Value: end},
-		report.Fact{Name: "a step", Value: report.SecondsText(seconds[len(seconds)/2])}, report.Fact{Name: "peak memory", Value: memory}, report.Fact{Name: "machine", Value: log.Start.Machine})
-}
-
-// promptFacts measures the prompt on the sets it was validated on.
+// promptFacts measures the prompt on its first validation set and finds its nearest tokens.
 func promptFacts(ctx context.Context, r *report.Run, dir string, o reportOptions) error {
 	p, err := base.LoadPrompt(base.PathAt(filepath.Join(dir, "events.jsonl"), r.Log.Start.Prompt))
 	if err != nil {
@@ -191,7 +163,7 @@ func promptFacts(ctx context.Context, r *report.Run, dir string, o reportOptions
 	return nil
 }
 
-// shortText is a text that fits into a table.
+// shortText returns the beginning of a text, short enough for a table.
 func shortText(s string) string {
 	if r := []rune(s); len(r) > 400 {
 		return string(r[:400]) + "…"
@@ -199,7 +171,7 @@ func shortText(s string) string {
 	return s
 }
 
-// machine says what the run computes on.
+// machine returns CPU, threads and kernels of a run.
 func machine(b *base.Base) string {
 	cpu := runtime.GOARCH
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {

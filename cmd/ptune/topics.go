@@ -11,46 +11,65 @@ import (
 	"ptune/internal/hub"
 )
 
-// newTopics are pages of help that belong to no command.
+// newTopics are help pages that belong to no command.
 func newTopics() []*cobra.Command {
 	return []*cobra.Command{
-		{Use: "exit-codes", Short: "What the program's exit says", Long: `  0    done
-  1    failed: what was being done, and why, is on stderr
+		{Use: "exit-codes", Short: "The program's exit codes", Long: `  0    done
+  1    failed; stderr says what failed and why
   2    the command line, the task file or the data is wrong
-  3    an evaluation missed --fail-under, --fail-over or --max-drop
+  3    an evaluation missed a gate: --fail-under, --fail-over or --max-drop
   4    training diverged; the best prompt so far is in output.dir
-  130  interrupted by SIGINT, 143 by SIGTERM, 129 by SIGHUP; the best prompt so far and the state are in output.dir, and
-       train --resume goes on. A second signal ends the program at once.`},
-		{Use: "environment", Short: "The environment variables that are read", Long: `  HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME   where the Hugging Face cache is, as huggingface_hub looks for it
-  XDG_CACHE_HOME, HOME                    where ptune/tokenizers keeps an empty file for each tokenizer.json that has been loaded before
-  HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH    the hub that pull downloads from, and the token that is sent to it alone
-  HF_HUB_OFFLINE                          with 1, pull downloads nothing
-  PTUNE_KERNELS                           forces a kernel set: plain, avx2, avx512, amx, on arm64 neon
-  GITHUB_STEP_SUMMARY                     a file that eval appends a summary in Markdown to
-  TERM                                    with dumb, train draws no bar`},
-		{Use: "formats", Short: "The files that are read and written", Long: `  task.yaml            ptune help train has all keys, ptune schema their JSON Schema
-  rows                 .jsonl: a JSON object a line; .parquet where it was built in; .csv and .tsv: a table, whose first line names the columns unless data.columns does
-  x.st                 a soft prompt: a safetensors file with the F32 tensor prompt_embeddings [virtual tokens, width] and, under
-                       __metadata__.ptune, the base's name and fingerprint, the tokenizer's hash, templates, labels, start and training
-  adapter directory    PEFT's: adapter_config.json and adapter_model.safetensors (prompt.init: file, import, export --peft, compare)
-  events.jsonl         what happened in a run: {"event":"start"|"step"|"eval"|"end", …}, an object a line
-  state.safetensors    where a run is, for train --resume; state.safetensors.before is the one before it
-  report.html          a run's page (ptune report)
-  stdout               the result; with --json one JSON document, or one a line for several results
-  stderr               the story: progress, warnings, errors as "ptune: error: …", what to do next as "ptune: hint: …"`},
+  130  interrupted by SIGINT, 143 by SIGTERM, 129 by SIGHUP. The best prompt so far and the state are in
+       output.dir, and train --resume continues the run. A second signal ends the program at once.`},
+		{Use: "environment", Short: "The environment variables that ptune reads", Long: `  HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME
+        the place of the Hugging Face cache, as huggingface_hub finds it
+  XDG_CACHE_HOME, HOME
+        the place of ptune/tokenizers, with an empty file for each tokenizer.json that was loaded before
+  HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH
+        the hub that pull downloads from, and the token that is sent to it alone
+  HF_HUB_OFFLINE
+        1: pull downloads nothing
+  PTUNE_KERNELS
+        use this kernel set instead of the CPU's fastest: plain, avx2, avx512, amx, or neon on arm64
+  GITHUB_STEP_SUMMARY
+        a file to which eval appends a summary in Markdown; GitHub Actions sets it
+  TERM
+        dumb: train shows lines instead of a bar`},
+		{Use: "formats", Short: "The files that ptune reads and writes", Long: `  task.yaml
+        ptune help train prints all keys, ptune schema their JSON Schema
+  rows  .jsonl: one JSON object a line; .csv and .tsv: a table whose first line names the columns,
+        unless data.columns does; .parquet if ptune was built with it
+  x.st  a soft prompt: a safetensors file with the F32 tensor prompt_embeddings [virtual tokens, width].
+        __metadata__.ptune has the base's name and fingerprint, the tokenizer's hash, templates, labels,
+        initialisation and training
+  adapter directory
+        PEFT's adapter_config.json and adapter_model.safetensors (prompt.init: file, import,
+        export --peft, compare)
+  events.jsonl
+        the events of a run: {"event":"start"|"step"|"eval"|"end", …}, one object a line
+  state.safetensors
+        the state of a run, for train --resume; state.safetensors.before is the previous one
+  report.html
+        the page of a run (ptune report)
+  stdout
+        the result; with --json one JSON document, or one a line for several results
+  stderr
+        progress, warnings, errors as "ptune: error: …", and what to do next as "ptune: hint: …"`},
 	}
 }
 
-// newMan writes the manual pages, for those who package the program.
+// newMan writes the manual pages, for packages of the program.
 func newMan() *cobra.Command {
 	return &cobra.Command{
-		Use: "man DIR", Short: "Write the manual pages", Hidden: true, Args: cobra.ExactArgs(1), Example: "  ptune man runs/man",
+		Use: "man DIR", Short: "Write the manual pages", Hidden: true,
+		Args: cobra.ExactArgs(1), Example: "  ptune man runs/man",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return workError{fmt.Errorf("write the manual pages: %w", err)}
 			}
 			cmd.Root().DisableAutoGenTag = true
-			if err := doc.GenManTree(cmd.Root(), &doc.GenManHeader{Title: "PTUNE", Section: "1", Source: "ptune " + version}, args[0]); err != nil {
+			header := &doc.GenManHeader{Title: "PTUNE", Section: "1", Source: "ptune " + version}
+			if err := doc.GenManTree(cmd.Root(), header, args[0]); err != nil {
 				return workError{fmt.Errorf("write the manual pages: %w", err)}
 			}
 			return nil
@@ -58,7 +77,7 @@ func newMan() *cobra.Command {
 	}
 }
 
-// complete has shells complete what a flag or argument can be.
+// complete tells shells what flags and arguments can be.
 func complete(root *cobra.Command) {
 	prompts := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{"st"}, cobra.ShellCompDirectiveFilterFileExt
@@ -81,7 +100,9 @@ func complete(root *cobra.Command) {
 		return append(hub.Cached(cache), "ptune:demo"), cobra.ShellCompDirectiveDefault
 	}
 	for _, c := range root.Commands() {
-		for name, f := range map[string]cobra.CompletionFunc{"prompt": prompts, "config": tasks, "set": keys, "model": models} {
+		for name, f := range map[string]cobra.CompletionFunc{
+			"prompt": prompts, "config": tasks, "set": keys, "model": models,
+		} {
 			if c.Flags().Lookup(name) != nil {
 				c.RegisterFlagCompletionFunc(name, f)
 			}
