@@ -1,6 +1,6 @@
-// Package arch reads causal language models from Hugging Face checkpoints and describes them as data:
-// an embedding, a list of blocks, a final norm and a head. It knows the architectures, their
-// config.json and the names of their weights. It computes nothing; package model interprets the
+// Package arch reads causal language models from Hugging Face checkpoints and describes them as
+// data: an embedding, a list of blocks, a final norm and a head. It knows the architectures, their
+// config.json and the names of their weights. It computes nothing: package model interprets the
 // description as a graph. Nothing changes a Model after it has been loaded.
 //
 // Shapes are written with T rows, D hidden width, V vocabulary.
@@ -20,7 +20,7 @@ type Model struct {
 	MaxPositions int    // for soft prompt and text together; 0: no limit
 	EOS          []int32
 	Heads        kernels.Heads // heads and their width, equal in all layers
-	Fingerprint  string        // identifies the base: a hash of names, shapes and samples of all weights
+	Fingerprint  string        // a hash of names, shapes and samples of all weights
 	Prefix       string        // what all names but the head's begin with in transformers
 
 	Embedding Embedding
@@ -59,11 +59,12 @@ type Block struct {
 type Attention struct {
 	Heads   kernels.Heads
 	Q, K, V *Linear
-	Fused   *Fused          // instead of Q, K and V; nil: they are separate
-	QNorm   *Norm           // of queries: per head if its Weight is as long as a head, else of the whole row; nil: none
-	KNorm   *Norm           // of keys
-	Rotary  *kernels.Rotary // nil: no rotary positions
-	Alone   *kernels.ALiBi  // replaces Heads.Bias in a batch without soft prompts; nil: the same
+	Fused   *Fused // instead of Q, K and V; nil: they are separate
+	// QNorm and KNorm are norms of the queries and keys: of each head if the Weight is as long as a
+	// head, else of the whole row. nil: none.
+	QNorm, KNorm *Norm
+	Rotary       *kernels.Rotary // nil: no rotary positions
+	NoPromptBias *kernels.ALiBi  // replaces Heads.Bias in batches without soft prompts; nil: the same
 }
 
 // Fused is one matrix that makes queries, keys and values in an order of its own.

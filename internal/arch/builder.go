@@ -7,30 +7,30 @@ import (
 	"ptune/internal/kernels"
 )
 
-// builder is a model under construction: what config.json says, and the weights.
+// builder builds a model from config.json and the weights. The loaders are functions of it.
 type builder struct {
 	*Config
 	*reader
 	m *Model
 }
 
-// refuse says what the checkpoint asks for and ptune does not have.
+// refuse reports a setting of config.json that ptune does not support.
 func (b *builder) refuse(format string, args ...any) {
 	b.errs = append(b.errs, fmt.Errorf("config.json: "+format, args...))
 }
 
-// refuseIf refuses a setting that is on.
+// refuseIf reports a setting that is on.
 func (b *builder) refuseIf(on bool, name string) {
 	if on {
-		b.refuse("%s is set, which ptune does not have for %s", name, b.ModelType)
+		b.refuse("%s is set, which ptune does not support for %s", name, b.ModelType)
 	}
 }
 
-// failed tells whether something has been refused: sizes cannot be trusted then.
+// failed reports whether something has been refused. Then sizes cannot be trusted.
 func (b *builder) failed() bool { return len(b.errs) > 0 }
 
-// shape checks and notes the sizes that every model has, and returns its attention's, with head_dim and num_key_value_heads
-// filled in. It refuses what is missing or absurd.
+// shape checks the sizes that every model has, sets those of the model and returns its heads. It fills
+// in head_dim and num_key_value_heads. hidden, inner, layers and heads are the keys of h, i, l and n.
 func (b *builder) shape(hidden, inner, layers, heads string, h, i, l, n int) kernels.Heads {
 	b.sizes(map[string]int{"vocab_size": b.VocabSize, hidden: h, inner: i, layers: l, heads: n})
 	if b.failed() {
@@ -60,19 +60,20 @@ func (b *builder) shape(hidden, inner, layers, heads string, h, i, l, n int) ker
 	return b.m.Heads
 }
 
-// common is shape for the checkpoints that use Llama's names.
+// common is shape for checkpoints with Llama's names.
 func (b *builder) common() kernels.Heads {
-	return b.shape("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", b.HiddenSize, b.IntermediateSize, b.NumHiddenLayers, b.NumAttentionHeads)
+	return b.shape("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+		b.HiddenSize, b.IntermediateSize, b.NumHiddenLayers, b.NumAttentionHeads)
 }
 
-// positive refuses a number that is there and not above zero.
+// positive refuses a number that is not above zero. nil passes.
 func (b *builder) positive(name string, x *float64) {
 	if x != nil && !(*x > 0) {
 		b.refuse("%s is %g, want a number above zero", name, *x)
 	}
 }
 
-// activation is the named activation.
+// activation returns the activation of that name, the value of key.
 func (b *builder) activation(key, name string) kernels.Activation {
 	act, err := kernels.ActivationNamed(name)
 	if err != nil {
@@ -81,21 +82,21 @@ func (b *builder) activation(key, name string) kernels.Activation {
 	return act
 }
 
-// layer is the prefix of a layer's names.
+// layer returns what the names of layer i's weights begin with.
 func layer(format string, i int) string { return fmt.Sprintf(format, i) }
 
-// rmsNorm is an RMS norm of n values.
+// rmsNorm reads an RMS norm of n values.
 func (b *builder) rmsNorm(name string, n int) *Norm {
 	return &Norm{Name: name, Weight: b.vector(name+".weight", n), Eps: float32(b.RMSNormEps)}
 }
 
-// layerNorm is a layer norm of the hidden width.
+// layerNorm reads a layer norm of the hidden width.
 func (b *builder) layerNorm(name string, eps float64) *Norm {
 	return &Norm{Name: name, Weight: b.vector(name+".weight", b.m.Hidden),
 		Bias: b.vector(name+".bias", b.m.Hidden), Eps: float32(eps)}
 }
 
-// attention has queries, keys and values in matrices of their own, q_proj, k_proj and v_proj under name.
+// attention reads queries, keys and values in separate matrices: q_proj, k_proj and v_proj under name.
 func (b *builder) attention(name string, h kernels.Heads, bias bool) Attention {
 	d := b.m.Hidden
 	return Attention{Heads: h,
@@ -104,7 +105,12 @@ func (b *builder) attention(name string, h kernels.Heads, bias bool) Attention {
 		V: b.linear(name+".v_proj", h.KVCols()/2, d, bias)}
 }
 
-// gated is Llama's MLP: gate_proj, up_proj and down_proj under name.
+// mlp reads an MLP without a gate: up maps d values to inner, down maps them back.
+func (b *builder) mlp(up, down string, d, inner int, act kernels.Activation, bias bool) MLP {
+	return MLP{Act: act, Up: b.linear(up, inner, d, bias), Down: b.linear(down, d, inner, bias)}
+}
+
+// gated reads Llama's MLP: gate_proj, up_proj and down_proj under name.
 func (b *builder) gated(name string, act kernels.Activation, bias bool) MLP {
 	return MLP{Act: act,
 		Gate: b.linear(name+".gate_proj", b.IntermediateSize, b.m.Hidden, bias),
@@ -112,22 +118,24 @@ func (b *builder) gated(name string, act kernels.Activation, bias bool) MLP {
 		Down: b.linear(name+".down_proj", b.m.Hidden, b.IntermediateSize, bias)}
 }
 
-// part is the outputs from <= o < from+n of a fused matrix.
+// part returns the outputs from <= o < from+n of a fused matrix.
 func (b *builder) part(l *Linear, from, n int) *Linear {
-	if b.failed() { // the matrix may not be what it should
+	if b.failed() { // the matrix can have another shape
 		return &Linear{}
 	}
 	return l.Outputs(from, n)
 }
 
-// inRows has queries, keys and values in one matrix, all queries first, then all keys, then all values.
+// inRows splits a matrix that makes all queries, then all keys, then all values.
 func (b *builder) inRows(h kernels.Heads, qkv *Linear) Attention {
 	q, kv := h.QCols(), h.KVCols()/2
-	return Attention{Heads: h, Q: b.part(qkv, 0, q), K: b.part(qkv, q, kv), V: b.part(qkv, q+kv, kv)}
+	return Attention{Heads: h,
+		Q: b.part(qkv, 0, q), K: b.part(qkv, q, kv), V: b.part(qkv, q+kv, kv)}
 }
 
-// headsInTurn are the columns where each head's query, key and value begin that follow each other head by head.
-func headsInTurn(h kernels.Heads) (q, k, v []int) {
+// headByHead returns the outputs at which each head's query, key and value begin in a matrix that makes
+// query, key and value of the first head, then of the second, and so on.
+func headByHead(h kernels.Heads) (q, k, v []int) {
 	for i := range h.Q {
 		at := 3 * i * h.Dim
 		q, k, v = append(q, at), append(k, at+h.Dim), append(v, at+2*h.Dim)
@@ -135,13 +143,15 @@ func headsInTurn(h kernels.Heads) (q, k, v []int) {
 	return q, k, v
 }
 
-// embedding reads the table of tokens, whose place says whether all names begin with prefix.
+// embedding reads the table of tokens. Its name decides whether all names but the head's begin with
+// prefix.
 func (b *builder) embedding(prefix, name string) {
 	b.under(prefix, name+".weight")
 	b.m.Embedding.Tokens = b.matrix(name+".weight", b.VocabSize, b.m.Hidden, false)
 }
 
-// outputs makes the head the embedding itself, or lm_head where the checkpoint has one of its own.
+// outputs sets the head: the embedding if it is tied, else lm_head. tied is for a config.json without
+// tie_word_embeddings.
 func (b *builder) outputs(tied, bias bool) {
 	if b.TieWordEmbeddings != nil {
 		tied = *b.TieWordEmbeddings
@@ -156,7 +166,8 @@ func (b *builder) outputs(tied, bias bool) {
 	}
 }
 
-// slides tells whether a layer is one with a window: layer_types says it, or where it is silent, otherwise.
+// slides reports whether a layer has a sliding window. otherwise is for a config.json without
+// layer_types.
 func (b *builder) slides(i int, otherwise bool) bool {
 	if len(b.LayerTypes) == 0 {
 		return otherwise
@@ -170,12 +181,12 @@ func (b *builder) slides(i int, otherwise bool) bool {
 		return true
 	case "full_attention":
 	default:
-		b.refuse("layer_types[%d] is %q, which ptune does not have", i, kind)
+		b.refuse("layer_types[%d] is %q, which ptune does not support", i, kind)
 	}
 	return false
 }
 
-// window is the sliding window of a layer if it has one.
+// window returns the sliding window of a layer that slides, 0 if there is none.
 func (b *builder) window(slides bool) int {
 	if !slides || b.SlidingWindow == nil {
 		return 0

@@ -10,8 +10,8 @@ import (
 	"slices"
 )
 
-// Config is what config.json says of a checkpoint, under its own names; an architecture reads the fields that it knows, and its
-// definition has what transformers takes for those that are missing.
+// Config has the keys of config.json that ptune reads, under their own names. An architecture reads the
+// fields it knows; its definition has transformers' defaults for missing keys.
 type Config struct {
 	ModelType         string          `json:"model_type"`
 	EOSTokenID        ids             `json:"eos_token_id"`
@@ -64,7 +64,7 @@ type Config struct {
 	// Positions.
 	RopeTheta                     float64         `json:"rope_theta"`
 	RopeScaling                   json.RawMessage `json:"rope_scaling"`
-	RopeParameters                json.RawMessage `json:"rope_parameters"` // transformers 5 writes theta and scaling here
+	RopeParameters                json.RawMessage `json:"rope_parameters"` // of transformers 5
 	PartialRotaryFactor           *float64        `json:"partial_rotary_factor"`
 	OriginalMaxPositionEmbeddings int             `json:"original_max_position_embeddings"`
 	RopeLocalBaseFreq             *float64        `json:"rope_local_base_freq"` // Gemma 3
@@ -102,7 +102,8 @@ type Config struct {
 	FinalLogitSoftcapping *float64 `json:"final_logit_softcapping"`
 }
 
-// attentionKinds lists GPT-Neo's attention_types, [[["global", "local"], 6]], layer by layer.
+// attentionKinds returns the kind of each layer from GPT-Neo's attention_types, such as
+// [[["global", "local"], 6]].
 func (b *builder) attentionKinds() []string {
 	if len(b.AttentionTypes) == 0 || string(b.AttentionTypes) == "null" {
 		b.AttentionTypes = json.RawMessage(`[[["global", "local"], 12]]`)
@@ -116,8 +117,9 @@ func (b *builder) attentionKinds() []string {
 	for _, run := range runs {
 		var names []string
 		var times int
-		if err := json.Unmarshal(run, &[]any{&names, &times}); err != nil || times < 0 || times > maxLayers {
-			b.refuse("attention_types: %s is not a list of kinds and a number of times", run)
+		err := json.Unmarshal(run, &[]any{&names, &times})
+		if err != nil || times < 0 || times > maxLayers {
+			b.refuse("attention_types: %s is not a list of kinds and a count", run)
 			return nil
 		}
 		for range times {
@@ -141,16 +143,16 @@ func (x *ids) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &(*x)[0])
 }
 
-// Sizes a checkpoint may have; a larger number is a broken file.
+// The largest sizes that are accepted. A larger number means a broken file.
 const (
 	maxLayers = 1024
 	maxWidth  = 1 << 17
 	maxVocab  = 1 << 21
 )
 
-const maxConfig = 1 << 20
+const maxConfig = 1 << 20 // bytes of config.json
 
-// readConfig reads config.json, over the defaults of its model_type, and finds who loads that.
+// readConfig reads config.json over the defaults of its model_type, and returns the loader of that type.
 func readConfig(dir fs.FS, path string) (*Config, func(*builder), error) {
 	f, err := dir.Open("config.json")
 	if err != nil {
@@ -170,7 +172,8 @@ func readConfig(dir fs.FS, path string) (*Config, func(*builder), error) {
 	}
 	d, err := define(kind.ModelType)
 	if err != nil && kind.TextConfig != nil {
-		err = fmt.Errorf("%w; it wraps a text model (text_config) in one of images or sounds, which ptune does not take apart", err)
+		err = fmt.Errorf("%w; it wraps a text model (text_config) in a multimodal one, "+
+			"which ptune does not support", err)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read model %q: %w", path, err)
@@ -180,12 +183,13 @@ func readConfig(dir fs.FS, path string) (*Config, func(*builder), error) {
 		return nil, nil, fmt.Errorf("read model %q: config.json: %w", path, err)
 	}
 	if len(c.Quantization) > 0 && string(c.Quantization) != "null" {
-		return nil, nil, fmt.Errorf("read model %q: its weights are quantised (quantization_config); ptune reads F32, BF16 and F16", path)
+		return nil, nil, fmt.Errorf("read model %q: its weights are quantised (quantization_config); "+
+			"ptune reads F32, BF16 and F16", path)
 	}
 	return &c, d.load, nil
 }
 
-// sizes refuses sizes that are missing or absurd.
+// sizes refuses sizes that are missing or too large, by key.
 func (b *builder) sizes(sizes map[string]int) {
 	for _, name := range slices.Sorted(maps.Keys(sizes)) {
 		n, limit := sizes[name], maxWidth

@@ -62,5 +62,6 @@ func define(modelType string) (definition, error) {
 		return d, nil
 	}
 	known := strings.Join(slices.Sorted(maps.Keys(all)), ", ")
-	return definition{}, fmt.Errorf("ptune cannot load model_type %q; it can load %s", modelType, known)
+	return definition{}, fmt.Errorf("ptune cannot load model_type %q; it can load %s",
+		modelType, known)
 }

@@ -6,22 +6,22 @@ import (
 	"ptune/internal/kernels"
 )
 
-// loadGemma reads GemmaForCausalLM (Gemma Team 2024): Llama with a GELU gate, norms whose weights count from one, and the
-// embeddings of tokens, not soft prompts, multiplied by √D.
+// loadGemma reads GemmaForCausalLM (Gemma Team 2024): Llama with a GELU gate, norms whose weights are
+// stored minus one, and token rows, but not soft prompts, multiplied by √D.
 func loadGemma(b *builder) {
 	name := b.HiddenAct
-	if name == "gelu" { // the first releases say so and mean the tanh form
+	if name == "gelu" { // in the first releases this means the tanh form
 		name = "gelu_pytorch_tanh"
 	}
 	act := b.activation("hidden_act", name)
 	b.gemma(act, func(n string, i int, blk *Block) {
 		blk.AttnNorm = b.gemmaNorm(n + "input_layernorm")
 		blk.MLPNorm = b.gemmaNorm(n + "post_attention_layernorm")
-	}, b.rotary)
+	})
 }
 
-// gemma reads what the three generations have in common; layer fills in the rest of a block.
-func (b *builder) gemma(act kernels.Activation, fill func(name string, i int, blk *Block), rotary func(kind string) *kernels.Rotary) {
+// gemma reads what the three generations have in common; fill adds the rest of layer i.
+func (b *builder) gemma(act kernels.Activation, fill func(name string, i int, blk *Block)) {
 	h := b.common()
 	b.refuseIf(b.UseBidirectionalAttention, "use_bidirectional_attention")
 	if b.failed() {
@@ -44,7 +44,7 @@ func (b *builder) gemma(act kernels.Activation, fill func(name string, i int, bl
 	if b.FinalLogitSoftcapping != nil {
 		b.m.Head.Cap = float32(*b.FinalLogitSoftcapping)
 	}
-	global := rotary("full_attention")
+	global := b.rotary("full_attention")
 	b.embedding("model.", "embed_tokens")
 	b.m.Embedding.Scale = float32(math.Sqrt(float64(b.HiddenSize)))
 	b.m.Norm = b.gemmaNorm("norm")
@@ -63,11 +63,13 @@ func (b *builder) gemma(act kernels.Activation, fill func(name string, i int, bl
 	b.outputs(true, false)
 }
 
-// gemmaNorm is an RMS norm whose weights count from one.
+// gemmaNorm reads an RMS norm whose weights are stored minus one.
 func (b *builder) gemmaNorm(name string) *Norm { return oneMore(b.rmsNorm(name, b.HiddenSize)) }
 
-// sandwich puts norms before and after attention and MLP.
+// sandwich reads the norms before and after attention and MLP.
 func (b *builder) sandwich(n string, blk *Block) {
-	blk.AttnNorm, blk.AttnPost = b.gemmaNorm(n+"input_layernorm"), b.gemmaNorm(n+"post_attention_layernorm")
-	blk.MLPNorm, blk.MLPPost = b.gemmaNorm(n+"pre_feedforward_layernorm"), b.gemmaNorm(n+"post_feedforward_layernorm")
+	blk.AttnNorm = b.gemmaNorm(n + "input_layernorm")
+	blk.AttnPost = b.gemmaNorm(n + "post_attention_layernorm")
+	blk.MLPNorm = b.gemmaNorm(n + "pre_feedforward_layernorm")
+	blk.MLPPost = b.gemmaNorm(n + "post_feedforward_layernorm")
 }

@@ -2,15 +2,17 @@ package arch
 
 import "ptune/internal/kernels"
 
-// loadGemma3 reads Gemma3ForCausalLM (Gemma Team 2025), the text model: Gemma 2 with normed queries and keys instead of caps, five
-// layers with a window to one without, and rotary positions of a base of their own where there is a window.
+// loadGemma3 reads Gemma3ForCausalLM (Gemma Team 2025), the text model: Gemma 2 with normed queries and
+// keys instead of caps, five layers with a window for one without, and another rotary base in the layers
+// with a window.
 func loadGemma3(b *builder) {
 	if b.SlidingWindowPattern < 1 {
 		b.refuse("sliding_window_pattern is %d, want 1 or more", b.SlidingWindowPattern)
 		return
 	}
 	var local *kernels.Rotary
-	b.gemma(b.activation("hidden_activation", b.hiddenActivation()), func(n string, i int, blk *Block) {
+	act := b.activation("hidden_activation", b.hiddenActivation())
+	b.gemma(act, func(n string, i int, blk *Block) {
 		b.sandwich(n, blk)
 		if local == nil {
 			local = b.rotary("sliding_attention")
@@ -20,5 +22,5 @@ func loadGemma3(b *builder) {
 		}
 		q, k := b.headNorms(n+"self_attn", b.HeadDim, b.HeadDim)
 		blk.Attn.QNorm, blk.Attn.KNorm = oneMore(q), oneMore(k)
-	}, b.rotary)
+	})
 }

@@ -4,10 +4,13 @@ import (
 	"cmp"
 )
 
-// loadGPT2 reads GPT2LMHeadModel (Radford et al. 2019): learned positions, layer norms before each block, one fused
-// query/key/value matrix stored [in, out] as Conv1D does, and a GELU MLP. Its head is the embedding.
+// loadGPT2 reads GPT2LMHeadModel (Radford et al. 2019): learned positions, layer norms before attention and
+// MLP, one matrix for queries, keys and values, all matrices stored [in, out] (Conv1D), a GELU MLP and
+// a tied head.
 func loadGPT2(b *builder) {
-	b.NLayer, b.NHead, b.NEmbd = cmp.Or(b.NLayer, b.NumHiddenLayers), cmp.Or(b.NHead, b.NumAttentionHeads), cmp.Or(b.NEmbd, b.HiddenSize)
+	b.NLayer = cmp.Or(b.NLayer, b.NumHiddenLayers)
+	b.NHead = cmp.Or(b.NHead, b.NumAttentionHeads)
+	b.NEmbd = cmp.Or(b.NEmbd, b.HiddenSize)
 	inner := 4 * b.NEmbd
 	if b.NInner != nil {
 		inner = *b.NInner
@@ -42,7 +45,8 @@ func loadGPT2(b *builder) {
 			Attn:     b.inRows(heads, conv1D(n+"attn.c_attn", d, 3*d)),
 			AttnOut:  conv1D(n+"attn.c_proj", d, d),
 			MLPNorm:  b.layerNorm(n+"ln_2", b.LayerNormEpsilon),
-			MLP:      MLP{Up: conv1D(n+"mlp.c_fc", d, inner), Down: conv1D(n+"mlp.c_proj", inner, d), Act: act},
+			MLP: MLP{Act: act,
+				Up: conv1D(n+"mlp.c_fc", d, inner), Down: conv1D(n+"mlp.c_proj", inner, d)},
 		})
 	}
 	b.outputs(true, false)

@@ -1,7 +1,8 @@
 package arch
 
-// loadGPTNeoX reads GPTNeoXForCausalLM (Black et al. 2022; Pythia): attention and MLP side by side, each behind a layer norm of its
-// own, rotary positions in a part of each head, and queries, keys and values of a head next to each other in one matrix.
+// loadGPTNeoX reads GPTNeoXForCausalLM (Black et al. 2022; Pythia): parallel attention and MLP, each after
+// its own layer norm, rotary positions in a part of each head, and query, key and value head by head in
+// one matrix.
 func loadGPTNeoX(b *builder) {
 	b.NumKeyValueHeads, b.HeadDim = 0, 0
 	h := b.common()
@@ -15,14 +16,14 @@ func loadGPTNeoX(b *builder) {
 	for i := range b.NumHiddenLayers {
 		n := layer("layers.%d.", i)
 		fused := Fused{Linear: b.linear(n+"attention.query_key_value", 3*d, d, b.AttentionBias)}
-		fused.Q, fused.K, fused.V = headsInTurn(h)
+		fused.Q, fused.K, fused.V = headByHead(h)
 		b.m.Blocks = append(b.m.Blocks, Block{
 			Name:     n,
 			AttnNorm: b.layerNorm(n+"input_layernorm", b.LayerNormEps),
 			Attn:     Attention{Heads: h, Fused: &fused, Rotary: rotary},
 			AttnOut:  b.linear(n+"attention.dense", d, d, b.AttentionBias),
 			MLPNorm:  b.layerNorm(n+"post_attention_layernorm", b.LayerNormEps),
-			MLP:      MLP{Up: b.linear(n+"mlp.dense_h_to_4h", b.IntermediateSize, d, true), Down: b.linear(n+"mlp.dense_4h_to_h", d, b.IntermediateSize, true), Act: act},
+			MLP:      b.mlp(n+"mlp.dense_h_to_4h", n+"mlp.dense_4h_to_h", d, b.IntermediateSize, act, true),
 			Parallel: b.UseParallelResidual,
 		})
 	}

@@ -2,21 +2,21 @@ package arch
 
 import ()
 
-// loadLlama reads transformers' LlamaForCausalLM (Touvron et al. 2023): RMS norms before each block, rotary positions,
-// grouped-query attention and a SwiGLU MLP. TinyLlama and SmolLM2 have this shape.
+// loadLlama reads LlamaForCausalLM (Touvron et al. 2023): RMS norms before attention and MLP, rotary
+// positions, grouped-query attention and a SwiGLU MLP. TinyLlama and SmolLM2 are of this architecture.
 func loadLlama(b *builder) {
 	b.llama(llamaParts{QKVBias: b.AttentionBias, OutBias: b.AttentionBias, MLPBias: b.MLPBias})
 }
 
-// llamaParts is what Llama's descendants do differently.
+// llamaParts is what differs between Llama's descendants.
 type llamaParts struct {
 	QKVBias, OutBias, MLPBias bool
 	QKNorm                    bool                 // each head's queries and keys are normed
 	Window                    func(layer int) int  // nil: none
-	Rotary                    func(layer int) bool // nil: all layers turn queries and keys
+	Rotary                    func(layer int) bool // nil: all layers have rotary positions
 	Scale                     float32              // of q·k; 0: 1/√head_dim
 	Residual                  float32
-	Tied                      bool // where config.json does not say
+	Tied                      bool // if config.json has no tie_word_embeddings
 }
 
 // llama reads a checkpoint with Llama's names.
@@ -56,12 +56,12 @@ func (b *builder) llama(p llamaParts) {
 	b.outputs(p.Tied, false)
 }
 
-// headNorms are q_norm and k_norm of so many values.
+// headNorms reads q_norm and k_norm of q and k values under name.
 func (b *builder) headNorms(name string, q, k int) (qNorm, kNorm *Norm) {
 	return b.rmsNorm(name+".q_norm", q), b.rmsNorm(name+".k_norm", k)
 }
 
-// oneMore adds one to a norm's weights, which Gemma's checkpoints leave out.
+// oneMore adds one to a norm's weights, which Gemma's checkpoints store minus one, and returns it.
 func oneMore(n *Norm) *Norm {
 	for i := range n.Weight {
 		n.Weight[i]++

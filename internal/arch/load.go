@@ -13,8 +13,8 @@ import (
 	"ptune/internal/tensorfile"
 )
 
-// Load maps the model in a Hugging Face directory: config.json beside model.safetensors or its sharded
-// index.
+// Load maps the model in a Hugging Face directory: config.json beside model.safetensors or the index
+// of its shards.
 func Load(dir string) (*Model, error) { return loadDir(dir, tensorfile.OpenDir) }
 
 // LoadCopy is Load with the weights read into memory.
@@ -43,7 +43,8 @@ func loadDir(dir string, open func(string) (*tensorfile.Dir, error)) (*Model, er
 	return load(filepath.Base(abs), dir, c, loader, weights)
 }
 
-// LoadFS loads a model whose weights are one file of a file system, such as one embedded in the binary.
+// LoadFS loads a model whose weights are one file of a file system, such as the one embedded in the
+// binary.
 func LoadFS(name string, dir fs.FS) (*Model, error) {
 	c, loader, err := readConfig(dir, name)
 	if err != nil {
@@ -60,8 +61,12 @@ func LoadFS(name string, dir fs.FS) (*Model, error) {
 	return load(name, name, c, loader, weights)
 }
 
-func load(name, path string, c *Config, loader func(*builder), weights *tensorfile.Dir) (*Model, error) {
-	m := &Model{Name: name, Type: c.ModelType, Vocab: c.VocabSize, EOS: c.EOSTokenID, Weights: weights}
+func load(
+	name, path string, c *Config, loader func(*builder), weights *tensorfile.Dir,
+) (*Model, error) {
+	m := &Model{
+		Name: name, Type: c.ModelType, Vocab: c.VocabSize, EOS: c.EOSTokenID, Weights: weights,
+	}
 	b := &builder{Config: c, reader: &reader{dir: weights}, m: m}
 	loader(b)
 	m.Prefix = b.outer
@@ -79,7 +84,8 @@ func (m *Model) Close() error { return m.Weights.Close() }
 // sampled is how many bytes of each tensor's beginning, middle and end the fingerprint covers.
 const sampled = 4096
 
-// fingerprint hashes the names, types and shapes of all tensors and the first, middle and last bytes of each.
+// fingerprint hashes the names, types and shapes of all tensors and the first, middle and last bytes
+// of each.
 func fingerprint(d *tensorfile.Dir) string {
 	h := sha256.New()
 	for _, name := range d.Names() {
@@ -109,15 +115,16 @@ func (m *Model) CheckWeights(pool *kernels.Pool) error {
 		t, _ := m.Weights.Tensor(name)
 		if d, ok := DType(t); ok {
 			if i := pool.NotFinite(aligned(t.Data, d.Size()), d); i >= 0 {
-				return fmt.Errorf("read model %q: value %d of tensor %q is no number (NaN or infinite)", m.Name, i+1, name)
+				return fmt.Errorf("read model %q: value %d of tensor %q is no number (NaN or infinite)",
+					m.Name, i+1, name)
 			}
 		}
 	}
 	return nil
 }
 
-// EmbeddingRow returns the embedding of a token, D values, with Embedding.Scale applied: what stands
-// beside a soft prompt's rows.
+// EmbeddingRow returns the embedding of a token, D values, multiplied by Embedding.Scale like the
+// token rows beside a soft prompt's.
 func (m *Model) EmbeddingRow(id int) []float32 {
 	row := make([]float32, m.Hidden)
 	m.readEmbedding(row, id)

@@ -1,7 +1,7 @@
 package arch
 
-// loadOLMo2 reads Olmo2ForCausalLM (OLMo Team 2024): Llama whose norms come after attention and MLP, not before, and that norms all
-// queries and all keys of a row together.
+// loadOLMo2 reads Olmo2ForCausalLM (OLMo Team 2024): Llama with norms after attention and MLP instead of
+// before, and a norm of all queries and one of all keys of a row.
 func loadOLMo2(b *builder) {
 	h := b.common()
 	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)

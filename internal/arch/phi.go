@@ -1,7 +1,7 @@
 package arch
 
-// loadPhi reads PhiForCausalLM (Li et al. 2023): attention and MLP side by side behind one layer norm, rotary positions in a part of
-// each head, biases everywhere.
+// loadPhi reads PhiForCausalLM (Li et al. 2023): parallel attention and MLP after one layer norm, rotary
+// positions in a part of each head, and biases everywhere.
 func loadPhi(b *builder) {
 	h := b.common()
 	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
@@ -23,7 +23,7 @@ func loadPhi(b *builder) {
 			Attn:     attn,
 			AttnOut:  b.linear(n+"self_attn.dense", d, h.QCols(), true),
 			MLPNorm:  before,
-			MLP:      MLP{Up: b.linear(n+"mlp.fc1", b.IntermediateSize, d, true), Down: b.linear(n+"mlp.fc2", d, b.IntermediateSize, true), Act: act},
+			MLP:      b.mlp(n+"mlp.fc1", n+"mlp.fc2", d, b.IntermediateSize, act, true),
 			Parallel: true,
 		})
 	}

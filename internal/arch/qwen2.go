@@ -1,10 +1,10 @@
 package arch
 
-// loadQwen2 reads Qwen2ForCausalLM (Yang et al. 2024): Llama with biases at queries, keys and values, and in some checkpoints a
-// window in the upper layers.
+// loadQwen2 reads Qwen2ForCausalLM (Yang et al. 2024): Llama with biases of queries, keys and values and,
+// in some checkpoints, a window in the upper layers.
 func loadQwen2(b *builder) { b.llama(llamaParts{QKVBias: true, Window: b.upperWindow}) }
 
-// upperWindow is the window of a layer from max_window_layers on, if use_sliding_window is set.
+// upperWindow returns the window of a layer: none below max_window_layers or without use_sliding_window.
 func (b *builder) upperWindow(layer int) int {
 	if !b.UseSlidingWindow {
 		return 0

@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -8,10 +9,10 @@ import (
 	"ptune/internal/kernels"
 )
 
-// ropeParameters is what a checkpoint says of its rotary positions, in rope_parameters (transformers 5) or rope_scaling.
+// ropeParameters has the keys of rope_parameters (transformers 5) or rope_scaling.
 type ropeParameters struct {
 	RopeType                      string    `json:"rope_type"`
-	Type                          string    `json:"type"` // as older checkpoints call it
+	Type                          string    `json:"type"` // rope_type in older checkpoints
 	RopeTheta                     *float64  `json:"rope_theta"`
 	PartialRotaryFactor           *float64  `json:"partial_rotary_factor"`
 	Factor                        *float64  `json:"factor"`
@@ -28,8 +29,9 @@ type ropeParameters struct {
 	LongFactor                    []float64 `json:"long_factor"`
 }
 
-// ropeParameters reads the parameters for a kind of layer (full_attention, sliding_attention; empty if there is only one). Theta
-// and the rotated part come from config.json's own keys where the parameters are silent.
+// ropeParameters returns the parameters of a kind of layer: full_attention, sliding_attention, or empty
+// if there is only one kind. Theta and the rotated part come from config.json's own keys if the
+// parameters do not have them.
 func (c *Config) ropeParameters(kind string) (ropeParameters, error) {
 	p := ropeParameters{}
 	if kind == "sliding_attention" {
@@ -48,12 +50,13 @@ func (c *Config) ropeParameters(kind string) (ropeParameters, error) {
 		}
 		data := raw.data
 		if _, ok := nested["full_attention"]; ok && kind == "" {
-			return p, fmt.Errorf("%s tells kinds of layers apart, which ptune does not do for %s", raw.key, c.ModelType)
+			return p, fmt.Errorf("%s differs by kind of layer, which ptune does not support for %s",
+				raw.key, c.ModelType)
 		}
 		if of, ok := nested[kind]; ok {
 			data = of
 		} else if kind == "sliding_attention" {
-			continue // what is said of all positions is not said of these
+			continue // the parameters are those of full_attention
 		}
 		if err := json.Unmarshal(data, &p); err != nil {
 			return p, fmt.Errorf("%s: %w", raw.key, err)
@@ -83,16 +86,15 @@ func (c *Config) ropeParameters(kind string) (ropeParameters, error) {
 		p.PartialRotaryFactor = new(1.0)
 	}
 	if p.OriginalMaxPositionEmbeddings == 0 || c.OriginalMaxPositionEmbeddings != 0 {
-		if p.OriginalMaxPositionEmbeddings = c.OriginalMaxPositionEmbeddings; p.OriginalMaxPositionEmbeddings == 0 {
-			p.OriginalMaxPositionEmbeddings = c.MaxPositionEmbeddings
-		}
+		p.OriginalMaxPositionEmbeddings =
+			cmp.Or(c.OriginalMaxPositionEmbeddings, c.MaxPositionEmbeddings)
 	}
 	return p, nil
 }
 
-// rotary is the rotary embedding of a kind of layer, as transformers' modeling_rope_utils computes it. With LongRoPE or dynamic NTK
-// the angles would change where a text grows past the checkpoint's original length, for it and all texts beside it; ptune takes
-// texts up to that length.
+// rotary returns the rotary embedding of a kind of layer, as transformers' modeling_rope_utils computes
+// it. With LongRoPE and dynamic NTK, transformers changes the angles of the whole batch once a text is
+// longer than the checkpoint's original length; ptune accepts texts up to that length.
 func (b *builder) rotary(kind string) *kernels.Rotary {
 	if b.failed() {
 		return nil // sizes cannot be trusted
@@ -104,7 +106,7 @@ func (b *builder) rotary(kind string) *kernels.Rotary {
 	}
 	dim, theta := int(float64(b.HeadDim)**p.PartialRotaryFactor), *p.RopeTheta
 	if dim < 2 || dim%2 != 0 || dim > b.HeadDim || theta <= 0 {
-		b.refuse("rotary positions of %d in %d values of a head with base %g are none", dim, b.HeadDim, theta)
+		b.refuse("cannot rotate %d of a head's %d values with base %g", dim, b.HeadDim, theta)
 		return nil
 	}
 	inv, attention := kernels.Angles(dim, theta), 1.0
@@ -113,24 +115,26 @@ func (b *builder) rotary(kind string) *kernels.Rotary {
 		factor = *p.Factor
 	}
 	original := float64(p.OriginalMaxPositionEmbeddings)
-	if !(factor > 0) || original < 1 && p.RopeType != "" && p.RopeType != "default" && p.RopeType != "linear" {
+	needsLength := p.RopeType != "" && p.RopeType != "default" && p.RopeType != "linear"
+	if !(factor > 0) || original < 1 && needsLength {
 		b.refuse("rope_scaling has factor %g and original_max_position_embeddings %g", factor, original)
 		return nil
 	}
 	switch p.RopeType {
-	case "", "default", "dynamic": // dynamic: as default up to max_position_embeddings
+	case "", "default", "dynamic": // dynamic is default up to max_position_embeddings
 	case "linear":
 		for i := range inv {
 			inv[i] /= factor
 		}
 	case "llama3":
 		if !(p.LowFreqFactor > 0) || !(p.HighFreqFactor > p.LowFreqFactor) {
-			b.refuse("rope_scaling has low_freq_factor %g and high_freq_factor %g, want the second above the first above zero", p.LowFreqFactor, p.HighFreqFactor)
+			b.refuse("rope_scaling has low_freq_factor %g and high_freq_factor %g, want 0 < low < high",
+				p.LowFreqFactor, p.HighFreqFactor)
 			return nil
 		}
 		p.llama3(inv, factor, original)
 	case "yarn":
-		if b.ModelType == "phi3" { // its older checkpoints call LongRoPE so
+		if b.ModelType == "phi3" { // older checkpoints have this name for LongRoPE
 			attention = b.longRoPE(p, inv, original)
 			break
 		}
@@ -138,18 +142,20 @@ func (b *builder) rotary(kind string) *kernels.Rotary {
 	case "longrope", "su":
 		attention = b.longRoPE(p, inv, original)
 	default:
-		b.refuse("rope_type is %q, which ptune does not have (default, linear, dynamic, llama3, yarn, longrope)", p.RopeType)
+		b.refuse("rope_type is %q; ptune supports default, linear, dynamic, llama3, yarn and longrope",
+			p.RopeType)
 	}
 	for _, f := range append(inv, attention) {
 		if !(f > 0) || math.IsInf(f, 1) {
-			b.refuse("rope_scaling makes angles or factors that are no numbers above zero (%g)", f)
+			b.refuse("rope_scaling gives an angle or factor of %g, want a finite number above zero", f)
 			return nil
 		}
 	}
 	return kernels.NewRotaryOf(inv, attention)
 }
 
-// llama3 slows the angles down whose waves are long beside the original context, and those in between by degrees (Llama 3.1).
+// llama3 divides by factor the angles whose wavelength is long compared with the original context, and
+// interpolates those in between (Llama 3.1).
 func (p ropeParameters) llama3(inv []float64, factor, original float64) {
 	for i, f := range inv {
 		switch wave := 2 * math.Pi / f; {
@@ -162,7 +168,8 @@ func (p ropeParameters) llama3(inv []float64, factor, original float64) {
 	}
 }
 
-// yarn slows the angles down by a ramp over the dimensions (Peng et al. 2023); what it returns multiplies queries and keys.
+// yarn divides the angles by factor along a ramp over the dimensions (Peng et al. 2023, arXiv
+// 2309.00071). It returns the factor of queries and keys.
 func (p ropeParameters) yarn(inv []float64, dim int, theta, factor, original float64) float64 {
 	fast, slow := 32.0, 1.0
 	if p.BetaFast != nil && *p.BetaFast != 0 {
@@ -201,7 +208,8 @@ func (p ropeParameters) yarn(inv []float64, dim int, theta, factor, original flo
 	return scale(1)
 }
 
-// longRoPE divides each angle by a number of its own (Ding et al. 2024), those for texts up to the original length.
+// longRoPE divides each angle by its number in short_factor, which is for texts up to the original length
+// (Ding et al. 2024, arXiv 2402.13753). It returns the factor of queries and keys.
 func (b *builder) longRoPE(p ropeParameters, inv []float64, original float64) float64 {
 	if len(p.ShortFactor) != len(inv) {
 		b.refuse("rope_scaling has %d numbers in short_factor, want %d", len(p.ShortFactor), len(inv))

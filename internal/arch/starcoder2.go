@@ -1,7 +1,7 @@
 package arch
 
-// loadStarcoder2 reads Starcoder2ForCausalLM (Lozhkov et al. 2024): Llama's attention with layer norms, biases, a plain MLP and a
-// sliding window.
+// loadStarcoder2 reads Starcoder2ForCausalLM (Lozhkov et al. 2024): Llama's attention with layer norms,
+// biases, a GELU MLP without a gate and a sliding window.
 func loadStarcoder2(b *builder) {
 	h := b.common()
 	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)
@@ -22,7 +22,7 @@ func loadStarcoder2(b *builder) {
 			Attn:     attn,
 			AttnOut:  b.linear(n+"self_attn.o_proj", d, h.QCols(), b.UseBias),
 			MLPNorm:  b.layerNorm(n+"post_attention_layernorm", b.NormEpsilon),
-			MLP:      MLP{Up: b.linear(n+"mlp.c_fc", b.IntermediateSize, d, b.UseBias), Down: b.linear(n+"mlp.c_proj", d, b.IntermediateSize, b.UseBias), Act: act},
+			MLP:      b.mlp(n+"mlp.c_fc", n+"mlp.c_proj", d, b.IntermediateSize, act, b.UseBias),
 		})
 	}
 	b.outputs(true, false)

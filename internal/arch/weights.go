@@ -10,25 +10,29 @@ import (
 	"ptune/internal/tensorfile"
 )
 
-// reader hands out weights by name and shape, and collects what does not fit, so that one message says all of it.
+// reader returns weights by name and shape. It collects what does not fit, so that one message lists
+// everything.
 type reader struct {
 	dir    *tensorfile.Dir
-	prefix string
-	outer  string // the prefix that names have in transformers, whether the checkpoint has it or not
+	prefix string // what the checkpoint's names begin with
+	outer  string // what they begin with in transformers
 	errs   []error
 }
 
-// maxWeightErrors is how many misfits one message lists.
+// maxWeightErrors is the largest number of errors that one message lists.
 const maxWeightErrors = 8
 
+// err returns what did not fit.
 func (r *reader) err() error {
 	if len(r.errs) > maxWeightErrors {
-		return errors.Join(append(r.errs[:maxWeightErrors], fmt.Errorf("and %d more", len(r.errs)-maxWeightErrors))...)
+		more := fmt.Errorf("and %d more", len(r.errs)-maxWeightErrors)
+		return errors.Join(append(r.errs[:maxWeightErrors], more)...)
 	}
 	return errors.Join(r.errs...)
 }
 
-// under says that names begin with prefix if the checkpoint has such a tensor: some were saved without the outer module.
+// under has all names begin with prefix if the checkpoint has prefix+name. Some checkpoints were saved
+// without the outer module.
 func (r *reader) under(prefix, name string) {
 	r.outer = prefix
 	if _, ok := r.dir.Tensor(prefix + name); ok {
@@ -36,7 +40,7 @@ func (r *reader) under(prefix, name string) {
 	}
 }
 
-// tensor is the tensor of that name and shape, of a type that kernels read.
+// tensor returns the tensor of that name and shape, and its type.
 func (r *reader) tensor(name string, shape ...int) (tensorfile.Tensor, kernels.DType) {
 	t, ok := r.dir.Tensor(r.prefix + name)
 	if !ok {
@@ -44,16 +48,18 @@ func (r *reader) tensor(name string, shape ...int) (tensorfile.Tensor, kernels.D
 		return t, 0
 	}
 	if !slices.Equal(t.Shape, shape) {
-		r.errs = append(r.errs, fmt.Errorf("tensor %q has shape %v, want %v", r.prefix+name, t.Shape, shape))
+		r.errs = append(r.errs,
+			fmt.Errorf("tensor %q has shape %v, want %v", r.prefix+name, t.Shape, shape))
 	}
 	d, ok := DType(t)
 	if !ok {
-		r.errs = append(r.errs, fmt.Errorf("tensor %q has type %s; ptune reads F32, BF16 and F16", r.prefix+name, t.DType))
+		r.errs = append(r.errs,
+			fmt.Errorf("tensor %q has type %s; ptune reads F32, BF16 and F16", r.prefix+name, t.DType))
 	}
 	return t, d
 }
 
-// DType is a tensor's type, if kernels read it.
+// DType returns a tensor's type, and whether kernels can read it.
 func DType(t tensorfile.Tensor) (kernels.DType, bool) {
 	for _, d := range []kernels.DType{kernels.F32, kernels.BF16, kernels.F16} {
 		if d.String() == t.DType {
@@ -63,28 +69,31 @@ func DType(t tensorfile.Tensor) (kernels.DType, bool) {
 	return 0, false
 }
 
-// matrix is a weight stored [rows, cols]: [out, in], or with inOut [in, out].
+// matrix returns a weight stored [rows, cols]: [out, in], or with inOut [in, out].
 func (r *reader) matrix(name string, rows, cols int, inOut bool) kernels.Weight {
 	t, d := r.tensor(name, rows, cols)
-	w := kernels.Weight{Name: r.prefix + name, Data: aligned(t.Data, d.Size()), DType: d, Out: rows, In: cols, Stride: cols, InOut: inOut}
+	w := kernels.Weight{
+		Name: r.prefix + name, Data: aligned(t.Data, d.Size()), DType: d,
+		Out: rows, In: cols, Stride: cols, InOut: inOut,
+	}
 	if inOut {
 		w.Out, w.In = cols, rows
 	}
 	return w
 }
 
-// vector is a weight of n values as f32.
+// vector returns a weight of n values as f32.
 func (r *reader) vector(name string, n int) []float32 {
 	t, d := r.tensor(name, n)
 	if len(t.Data) != n*d.Size() {
-		return nil // refused; n may be absurd
+		return nil // refused; n can be too large to allocate
 	}
 	out := make([]float32, n)
 	kernels.ToFloats(out, t.Data, d)
 	return out
 }
 
-// linear is name.weight [out, in] with, if asked for, name.bias [out].
+// linear returns name.weight [out, in] and, with bias, name.bias [out].
 func (r *reader) linear(name string, out, in int, bias bool) *Linear {
 	l := &Linear{Weight: r.matrix(name+".weight", out, in, false)}
 	if bias {
@@ -93,7 +102,8 @@ func (r *reader) linear(name string, out, in int, bias bool) *Linear {
 	return l
 }
 
-// aligned is data itself where kernels can read it in place, a copy where a file's odd header put it askew.
+// aligned returns data if it is aligned to size bytes, as kernels need, else a copy. It is not aligned
+// if the file's header has an odd length.
 func aligned(data []byte, size int) []byte {
 	if len(data) == 0 || uintptr(unsafe.Pointer(&data[0]))%uintptr(size) == 0 {
 		return data

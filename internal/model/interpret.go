@@ -20,8 +20,8 @@ func (m *Model) hidden(g *ops.Graph, x *G.Node, prompted bool) *G.Node {
 	for i := range m.Blocks {
 		b := &m.Blocks[i]
 		attn := m.attention(&b.Attn, b.Name+"attn", i)
-		if b.Attn.Alone != nil && !prompted {
-			attn.Heads.Bias = b.Attn.Alone
+		if b.Attn.NoPromptBias != nil && !prompted {
+			attn.Heads.Bias = b.Attn.NoPromptBias
 		}
 		if i == 0 && last > 0 && m.adapter == nil {
 			attn.GradRows = ops.PromptRows // below the first layer only the soft prompts are trained

@@ -1,4 +1,4 @@
-package model_test
+package arch_test
 
 import (
 	"os"
@@ -6,11 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"ptune/internal/kernels"
-	"ptune/internal/model"
+	"ptune/internal/arch"
 )
 
-// FuzzAModelDirectoryIsReadOrRefused spoils the config.json and the shard index of a tiny model.
+// FuzzAModelDirectoryIsReadOrRefused changes the config.json and the shard index of a tiny model.
 func FuzzAModelDirectoryIsReadOrRefused(f *testing.F) {
 	read := func(name string) []byte {
 		data, err := os.ReadFile(filepath.Join("../../testdata/golden", name))
@@ -30,12 +29,8 @@ func FuzzAModelDirectoryIsReadOrRefused(f *testing.F) {
 	}
 	own := read(tiny + "config.json")
 	f.Add(own, []byte(`{"weight_map": {"model.embed_tokens.weight": "a.safetensors"}}`))
-	f.Add(own, []byte(`{"weight_map": {"model.embed_tokens.weight": "../model.safetensors"}, "metadata": {"total_size": 1}}`))
-	pool, err := kernels.New(kernels.Options{Threads: 1})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(pool.Close)
+	f.Add(own, []byte(`{"weight_map": {"model.embed_tokens.weight": "../model.safetensors"},`+
+		` "metadata": {"total_size": 1}}`))
 	whole, sharded := f.TempDir(), f.TempDir()
 	write := func(t testing.TB, dir, name string, data []byte) {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
@@ -51,7 +46,7 @@ func FuzzAModelDirectoryIsReadOrRefused(f *testing.F) {
 			write(t, dir, "model.safetensors.index.json", index)
 		}
 		write(t, dir, "config.json", config)
-		m, err := model.Load(dir, pool)
+		m, err := arch.Load(dir)
 		if err == nil {
 			m.Close()
 		} else if len(err.Error()) > 20_000 || strings.Contains(err.Error(), "runtime error") {
