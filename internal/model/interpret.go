@@ -36,7 +36,7 @@ func (m *Model) hidden(g *ops.Graph, x *G.Node, prompted bool) *G.Node {
 func (m *Model) block(g *ops.Graph, x *G.Node, b *arch.Block, attn *ops.Attention) *G.Node {
 	attnNorm, mlpNorm := m.normOr(b.AttnNorm, b.Name+"attn"), m.normOr(b.MLPNorm, b.Name+"mlp")
 	if b.MLPNorm != nil && b.MLPNorm == b.AttnNorm {
-		mlpNorm.Name += " for the MLP" // a node of its own
+		mlpNorm.Name += " for the MLP" // names of nodes are unique
 	}
 	h, skip := g.Fork(x, attnNorm)
 	y := m.join(g, g.Linear(g.Attend(h, attn), m.linear(b.AttnOut)), b.AttnPost, b, "attn")
@@ -51,7 +51,7 @@ func (m *Model) block(g *ops.Graph, x *G.Node, b *arch.Block, attn *ops.Attentio
 	return g.Join(skip, m.join(g, m.mlp(g, h, b), b.MLPPost, b, "mlp"), false)
 }
 
-// join returns what is added to the residual stream of a result y.
+// join returns what is added to the residual stream for a result y.
 func (m *Model) join(g *ops.Graph, y *G.Node, post *arch.Norm, b *arch.Block, name string) *G.Node {
 	if post != nil {
 		y = g.Norm(y, m.norm(post))
@@ -62,6 +62,7 @@ func (m *Model) join(g *ops.Graph, y *G.Node, post *arch.Norm, b *arch.Block, na
 	return y
 }
 
+// mlp returns the MLP's result for the normed rows h.
 func (m *Model) mlp(g *ops.Graph, h *G.Node, b *arch.Block) *G.Node {
 	x, name := &b.MLP, b.Name+"mlp.act"
 	if x.Gate != nil {
@@ -71,7 +72,7 @@ func (m *Model) mlp(g *ops.Graph, h *G.Node, b *arch.Block) *G.Node {
 	return g.Linear(g.Act(g.Recomputable(g.Linear(h, m.linear(x.Up))), x.Act, name), m.linear(x.Down))
 }
 
-// attention is the operator of a layer's attention; name begins the names of its nodes.
+// attention returns the operator of a layer's attention. Its nodes' names begin with name.
 func (m *Model) attention(a *arch.Attention, name string, layer int) *ops.Attention {
 	o := &ops.Attention{Name: name, Layer: layer, Heads: a.Heads, Rotary: a.Rotary}
 	if f := a.Fused; f != nil {
@@ -85,7 +86,7 @@ func (m *Model) attention(a *arch.Attention, name string, layer int) *ops.Attent
 	return o
 }
 
-// linear is the operator of l, with what the attached adapter trains of it or second it.
+// linear returns the operator of l, with what the attached adapter trains of it or second it.
 func (m *Model) linear(l *arch.Linear) ops.Linear {
 	o := ops.Linear{Weight: l.Weight, Bias: l.Bias}
 	if a := m.adapter; a != nil {
@@ -97,7 +98,7 @@ func (m *Model) linear(l *arch.Linear) ops.Linear {
 	return o
 }
 
-// norm is the operator of n, with what the attached adapter trains of it.
+// norm returns the operator of n, with what the attached adapter trains of it.
 func (m *Model) norm(n *arch.Norm) ops.Norm {
 	if a := m.adapter; a != nil {
 		if trained, ok := a.Norms[n]; ok {
@@ -107,7 +108,7 @@ func (m *Model) norm(n *arch.Norm) ops.Norm {
 	return ops.Norm{Name: n.Name, Weight: n.Weight, Bias: n.Bias, Eps: n.Eps}
 }
 
-// normOr is norm, or where n is nil an operator of that name that returns its input.
+// normOr is norm, or if n is nil the identity under that name.
 func (m *Model) normOr(n *arch.Norm, name string) ops.Norm {
 	if n == nil {
 		return ops.Norm{Name: name + " without norm"}
@@ -115,16 +116,18 @@ func (m *Model) normOr(n *arch.Norm, name string) ops.Norm {
 	return m.norm(n)
 }
 
-// embedding is the operator of the embedding, with what the attached adapter trains of it.
+// embedding returns the operator of the embedding, with what the attached adapter trains of it.
 func (m *Model) embedding() ops.Embedding {
 	if a := m.adapter; a != nil && a.Embedding != nil {
 		return *a.Embedding
 	}
 	e := &m.Embedding
-	return ops.Embedding{Tokens: e.Tokens, Positions: e.Positions, Offset: e.Offset, Scale: e.Scale, All: e.All}
+	return ops.Embedding{
+		Tokens: e.Tokens, Positions: e.Positions, Offset: e.Offset, Scale: e.Scale, All: e.All,
+	}
 }
 
-// head is the operator of the head.
+// head returns the operator of the head.
 func (m *Model) head() ops.Head {
 	return ops.Head{Linear: m.linear(&m.Head.Linear), Scale: m.Head.Scale, Cap: m.Head.Cap}
 }
@@ -138,11 +141,12 @@ type Adapter struct {
 	Embedding *ops.Embedding // nil: frozen
 }
 
-// Attach has runs from now on use a in place of what was attached before. The description stays as it is.
+// Attach makes the following runs use a instead of the adapter attached before. The description does not
+// change.
 func (m *Model) Attach(a *Adapter) {
 	m.adapter = a
 	clear(m.graphs)
 }
 
-// Detach takes the attached adapter off: the base alone is left.
+// Detach takes the attached adapter off, so that runs use the base alone.
 func (m *Model) Detach() { m.Attach(nil) }

@@ -19,9 +19,10 @@ import (
 type Model struct {
 	*arch.Model // the description; runs do not change it
 
-	Observe   func(operator string, flops, bytes float64, took time.Duration) // as ops.Graph.Observe; set before the first run
-	Recompute Recompute                                                       // of runs with a gradient
-	Part      int                                                             // rows of a gradient's parts, about; 0: the batch is not split
+	Recompute Recompute // of steps, that is runs with a gradient
+	Part      int       // about how many rows a part of a step's batch has; 0: batches are not split
+	// Observe is as in ops.Graph. Set it before the first run.
+	Observe func(operator string, flops, bytes float64, took time.Duration)
 
 	adapter *Adapter // nil: the base alone
 	pool    *kernels.Pool
@@ -31,33 +32,35 @@ type Model struct {
 	planner ops.Planner
 }
 
-// Load maps the model in a Hugging Face directory: config.json beside model.safetensors or its sharded
-// index.
+// Load maps the model in a Hugging Face directory: config.json beside model.safetensors or the index
+// of its shards.
 func Load(dir string, pool *kernels.Pool) (*Model, error) {
 	a, err := arch.Load(dir)
-	return over(a, pool, err)
+	return runnable(a, pool, err)
 }
 
 // LoadCopy is Load with the weights read into memory.
 func LoadCopy(dir string, pool *kernels.Pool) (*Model, error) {
 	a, err := arch.LoadCopy(dir)
-	return over(a, pool, err)
+	return runnable(a, pool, err)
 }
 
-// LoadFS loads a model of one file from a file system, which the binary may embed.
+// LoadFS loads a model whose weights are one file of a file system, such as the one embedded in the
+// binary.
 func LoadFS(name string, dir fs.FS, pool *kernels.Pool) (*Model, error) {
 	a, err := arch.LoadFS(name, dir)
-	return over(a, pool, err)
+	return runnable(a, pool, err)
 }
 
-func over(a *arch.Model, pool *kernels.Pool, err error) (*Model, error) {
+// runnable returns the model that a describes, or err.
+func runnable(a *arch.Model, pool *kernels.Pool, err error) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
 	return &Model{Model: a, pool: pool, arena: &ops.Arena{}, graphs: map[graphKey]*graph{}}, nil
 }
 
-// Close unmaps the weights and gives the memory of values back.
+// Close unmaps the weights and gives the memory of activations back.
 func (m *Model) Close() error {
 	m.arena.Close()
 	m.planner.Close()

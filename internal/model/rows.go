@@ -18,10 +18,14 @@ import (
 	"ptune/internal/tensorfile"
 )
 
-// SaveWithTokens writes the model of directory from to another with virtual tokens [P, D] as the embeddings of the ids first to
-// first+P-1, in rows of the vocabulary that are spare or new. A head of its own and its bias get rows that nothing should choose:
-// generation_config.json suppresses the ids. Rows are rounded to the embedding's type, which is reported. The extra files go into the directory too; config.json comes last.
-func (m *Model) SaveWithTokens(from, to string, first int, values []float32, extra map[string][]byte) (rounded kernels.DType, err error) {
+// SaveWithTokens writes the model of directory from to another directory, with virtual tokens [P, D] as
+// the embeddings of the ids first to first+P-1. The ids are spare rows of the vocabulary or new ones. A
+// separate head and its bias get new rows that make these tokens unlikely, and generation_config.json
+// suppresses them. The rows are rounded to the embedding's type, which is returned. The extra files are
+// written too. config.json comes last.
+func (m *Model) SaveWithTokens(
+	from, to string, first int, values []float32, extra map[string][]byte,
+) (rounded kernels.DType, err error) {
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return 0, fmt.Errorf("write model: %w", err)
 	}
@@ -31,30 +35,37 @@ func (m *Model) SaveWithTokens(from, to string, first int, values []float32, ext
 	t := m.Embedding.Tokens
 	scaled := make([]float32, len(values))
 	for i, v := range values {
-		if scaled[i] = v; m.Embedding.Scale != 0 { // what the model will multiply by it again
+		scaled[i] = v
+		if m.Embedding.Scale != 0 { // the model multiplies by it
 			scaled[i] = v / m.Embedding.Scale
 		}
 	}
-	embedding := append(m.rowsOf(t), make([]byte, (vocab-m.Vocab)*m.Hidden*t.DType.Size())...)
-	put(embedding[first*m.Hidden*t.DType.Size():], scaled, t.DType)
-	change[t.Name] = tensorfile.Tensor{Name: t.Name, DType: t.DType.String(), Shape: []int{vocab, m.Hidden}, Data: embedding}
+	// table returns a copy of w as a tensor of vocab rows. The new ones are zero.
+	table := func(w kernels.Weight) tensorfile.Tensor {
+		data := make([]byte, vocab*m.Hidden*w.DType.Size())
+		copy(data, w.Data[:w.Out*w.Stride*w.DType.Size()])
+		shape := []int{vocab, m.Hidden}
+		return tensorfile.Tensor{Name: w.Name, DType: w.DType.String(), Shape: shape, Data: data}
+	}
+	embedding := table(t)
+	writeAs(embedding.Data[first*m.Hidden*t.DType.Size():], scaled, t.DType)
+	change[t.Name] = embedding
 	if h := m.Head.Weight; h.Name != t.Name {
-		data := append(m.rowsOf(h), make([]byte, (vocab-m.Vocab)*m.Hidden*h.DType.Size())...)
-		change[h.Name] = tensorfile.Tensor{Name: h.Name, DType: h.DType.String(), Shape: []int{vocab, m.Hidden}, Data: data}
+		change[h.Name] = table(h)
 	} else if other, ok := m.Weights.Tensor("lm_head.weight"); ok { // some files hold a tied head twice
-		other.Shape, other.Data = []int{vocab, m.Hidden}, embedding
+		other.Shape, other.Data = embedding.Shape, embedding.Data
 		change[other.Name] = other
 	}
 	if m.Head.Bias != nil {
-		const name, never = "lm_head.bias", -1e4
+		const name, unlikely = "lm_head.bias", -1e4
 		b, _ := m.Weights.Tensor(name)
 		bias := append([]float32(nil), m.Head.Bias...)
 		for len(bias) < vocab {
-			bias = append(bias, never)
+			bias = append(bias, unlikely)
 		}
 		d, _ := arch.DType(b)
 		b.Shape, b.Data = []int{vocab}, make([]byte, vocab*d.Size())
-		put(b.Data, bias, d)
+		writeAs(b.Data, bias, d)
 		change[name] = b
 	}
 	if err := m.Weights.Rewrite(to, change); err != nil {
@@ -69,20 +80,18 @@ func (m *Model) SaveWithTokens(from, to string, first int, values []float32, ext
 			return 0, err
 		}
 	}
-	if err := editJSON(filepath.Join(from, "generation_config.json"), filepath.Join(to, "generation_config.json"), map[string]any{"suppress_tokens": ids}); err != nil {
+	err = editJSON(from, to, "generation_config.json", "suppress_tokens", ids)
+	if err != nil {
 		return 0, err
 	}
-	return t.DType, editJSON(filepath.Join(from, "config.json"), filepath.Join(to, "config.json"), map[string]any{"vocab_size": vocab})
+	return t.DType, editJSON(from, to, "config.json", "vocab_size", vocab)
 }
 
-// rowsOf is a copy of a table's data.
-func (m *Model) rowsOf(w kernels.Weight) []byte {
-	return append([]byte(nil), w.Data[:w.Out*w.Stride*w.DType.Size()]...)
-}
-
-// editJSON writes a JSON object with some keys set; one that is not there is empty.
-func editJSON(from, to string, set map[string]any) error {
-	data, err := os.ReadFile(from)
+// editJSON copies the JSON object in file name from one directory to another with a key set. A missing file
+// is an empty object.
+func editJSON(from, to, name, key string, value any) error {
+	path := filepath.Join(from, name)
+	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		data, err = []byte("{}"), nil
 	}
@@ -91,16 +100,14 @@ func editJSON(from, to string, set map[string]any) error {
 	}
 	var object map[string]any
 	if err := json.Unmarshal(data, &object); err != nil {
-		return fmt.Errorf("read model: %s: %w", from, err)
+		return fmt.Errorf("read model: %s: %w", path, err)
 	}
-	for k, v := range set {
-		object[k] = v
-	}
-	return files.WriteJSON(to, object)
+	object[key] = value
+	return files.WriteJSON(filepath.Join(to, name), object)
 }
 
-// put writes values as a type, rounded to even.
-func put(data []byte, values []float32, t kernels.DType) {
+// writeAs writes values to data in type t, rounded to the nearest, ties to even.
+func writeAs(data []byte, values []float32, t kernels.DType) {
 	for i, v := range values {
 		switch t {
 		case kernels.F32:
@@ -113,7 +120,8 @@ func put(data []byte, values []float32, t kernels.DType) {
 	}
 }
 
-// half is an IEEE 754 binary16, rounded to even; what is too large is the largest.
+// half returns v as IEEE 754 binary16, rounded to the nearest, ties to even. A value that is too large
+// becomes the largest.
 func half(v float32) uint16 {
 	const largest, smallest = 65504, 1.0 / (1 << 24)
 	sign := uint16(math.Float32bits(v) >> 16 & 0x8000)
