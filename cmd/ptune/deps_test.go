@@ -38,7 +38,8 @@ var mayImport = map[string]string{
 	"internal/data":     "chat", // rows, templates, masks
 
 	// Training and measuring.
-	"internal/prompt":   "files tensorfile",              // what is trained, and its files
+	"internal/param":    "",                              // types of what is trained inside a model
+	"internal/prompt":   "files param tensorfile",        // adapters: what is trained, and its files
 	"internal/report":   "",                              // events and their writers; tables, units
 	"internal/train":    "batch param report tensorfile", // optimizer, schedule, stopping, state
 	"internal/eval":     "batch",                         // metrics and calibration
@@ -48,7 +49,7 @@ var mayImport = map[string]string{
 	"internal/config": "data prompt train",                                   // the task file
 	"internal/base":   "chat demo failure hub kernels model prompt tokenize", // a base model opened whole
 	// A task becomes a run; sweeps and comparisons.
-	"internal/run": "base batch chat config data eval failure files model process prompt report train",
+	"internal/run": "base batch chat config data eval failure files model param process prompt report train",
 
 	// Flags, streams, exit codes, the order of events.
 	"cmd/ptune": "base chat config data demo eval failure files generate hub kernels model process prompt report run tokenize train",

@@ -2,22 +2,48 @@ package model
 
 import (
 	"fmt"
-	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 
 	"ptune/internal/arch"
-	"ptune/internal/batch"
 	"ptune/internal/kernels"
 	"ptune/internal/ops"
 	"ptune/internal/param"
 )
 
-// Param is what is trained in place of a prompt: a part of a LoRA or a weight of the model.
-type Param = param.Tensor
+// Adapter is what is trained of a base model or beside it: a LoRA beside some linears, or copies that
+// replace the description's weights. A linear or norm that it does not name stays frozen. Several
+// adapters can be made for one model; one at a time is attached.
+type Adapter struct {
+	LoRAs     map[*arch.Linear]*ops.LoRA
+	Linears   map[*arch.Linear]ops.Linear
+	Norms     map[*arch.Norm]ops.Norm
+	Embedding *ops.Embedding // nil: frozen
+}
 
-// linears are all frozen products of the layers.
+// Attach makes the next runs use a instead of what was attached before. The base stays as it is.
+func (m *Model) Attach(a *Adapter) {
+	m.adapter = a
+	clear(m.graphs)
+}
+
+// Detach takes the attached adapter off: the next runs use the base alone.
+func (m *Model) Detach() { m.Attach(nil) }
+
+// Modules returns the matrices of the layers, beside which a LoRA can be put, in order.
+func (m *Model) Modules() []param.Module {
+	var all []param.Module
+	outs, seen := m.storedOuts(), map[string]bool{}
+	for _, l := range m.linears() {
+		if w := l.Weight; !seen[w.Name] {
+			seen[w.Name] = true
+			all = append(all, param.Module{Name: m.module(w), Out: outs[w.Name], In: w.In})
+		}
+	}
+	return all
+}
+
+// linears returns all frozen products of the layers. One stored matrix can be several of them.
 func (m *Model) linears() []*arch.Linear {
 	var all []*arch.Linear
 	for i := range m.Blocks {
@@ -36,172 +62,169 @@ func (m *Model) linears() []*arch.Linear {
 	return all
 }
 
-// module is a weight's module as transformers names it, whatever the checkpoint leaves out.
+// module returns the name of a weight's module in transformers. Checkpoints may leave out the prefix.
 func (m *Model) module(w kernels.Weight) string {
 	return m.Prefix + strings.TrimPrefix(strings.TrimSuffix(w.Name, ".weight"), m.Prefix)
 }
 
-// whole are the outputs of each stored matrix: parts of it add up.
-func (m *Model) whole() map[string]int {
-	out := map[string]int{}
+// storedOuts returns the outputs of each stored matrix by its name: those of all its parts.
+func (m *Model) storedOuts() map[string]int {
+	outs := map[string]int{}
 	for _, l := range m.linears() {
-		out[l.Weight.Name] = max(out[l.Weight.Name], l.Weight.From+l.Weight.Out)
+		outs[l.Weight.Name] = max(outs[l.Weight.Name], l.Weight.From+l.Weight.Out)
 	}
-	return out
+	return outs
 }
 
-// params makes tensors by name, each once.
-type params struct {
-	all  []*Param
-	find map[string]*Param
-}
-
-func (p *params) of(name string, shape ...int) *Param {
-	if x := p.find[name]; x != nil {
-		return x
+// NewLoRA returns an adapter that adds scale (x Aᵀ) Bᵀ to the result of each module of which params has
+// the factors A [rank, In] and B [Out, rank]. The adapter uses their arrays: runs see their current
+// values and add to their gradients. It fails if a tensor fits no module.
+func (m *Model) NewLoRA(params []*param.Tensor, scale float32) (*Adapter, error) {
+	find := map[string]*param.Tensor{}
+	for _, p := range params {
+		find[p.Name] = p
 	}
-	x := param.New(name, shape...)
-	p.find[name], p.all = x, append(p.all, x)
-	return x
-}
-
-// AddLoRA puts a LoRA beside every matrix of the modules that the configuration targets and returns what is to be trained: A
-// [rank, in] as PEFT draws it, by the seed, and B [out, rank], zero. Detach takes it off again.
-func (m *Model) AddLoRA(c LoRA, seed uint64) ([]*Param, error) {
-	targets := c.Targets
-	if len(targets) == 0 {
-		targets = loraTargets(m.Type)
-	}
-	p := params{find: map[string]*Param{}}
-	r, outs := rand.New(rand.NewPCG(seed, 0x6c6f7261)), m.whole() // "lora"
-	used, ad := map[string]bool{}, &Adapter{LoRAs: map[*arch.Linear]*ops.LoRA{}}
+	outs, used := m.storedOuts(), map[*param.Tensor]bool{}
+	adapter := &Adapter{LoRAs: map[*arch.Linear]*ops.LoRA{}}
 	for _, l := range m.linears() {
-		module := m.module(l.Weight)
-		at := slices.IndexFunc(targets, func(t string) bool { return t == allLinear || module == t || strings.HasSuffix(module, "."+t) })
-		if at < 0 {
+		w, module := l.Weight, m.module(l.Weight)
+		a, b := find[module+param.LoRAA], find[module+param.LoRAB]
+		if a == nil || b == nil {
 			continue
 		}
-		used[targets[at]] = true
-		out, in := outs[l.Weight.Name], l.Weight.In
-		fresh := p.find[module+loraA] == nil
-		a, b := p.of(module+loraA, c.Rank, in), p.of(module+loraB, out, c.Rank)
-		if fresh {
-			for i := range a.Values {
-				a.Values[i] = float32((2*r.Float64() - 1) / math.Sqrt(float64(in)))
-			}
+		rank, out := a.Shape[0], outs[w.Name]
+		if !slices.Equal(a.Shape, []int{rank, w.In}) || !slices.Equal(b.Shape, []int{out, rank}) {
+			return nil, fmt.Errorf("the LoRA of %s has factors %v and %v, the module is [%d %d]",
+				module, a.Shape, b.Shape, out, w.In)
 		}
-		from, n := l.Weight.From*c.Rank, l.Weight.Out*c.Rank
-		ad.LoRAs[l] = &ops.LoRA{
-			A:  kernels.Weight{Name: a.Name, Data: kernels.FloatBytes(a.Values), Out: c.Rank, In: in, Stride: in},
-			B:  kernels.Weight{Name: b.Name, Data: kernels.FloatBytes(b.Values[from : from+n]), Out: l.Weight.Out, In: c.Rank, Stride: c.Rank},
-			DA: kernels.View(a.Grad, c.Rank, in), DB: kernels.View(b.Grad[from:from+n], l.Weight.Out, c.Rank),
-			Scale: float32(c.Alpha / float64(c.Rank)),
+		used[a], used[b] = true, true
+		adapter.LoRAs[l] = newLoRA(a, b, w, scale)
+	}
+	for _, p := range params {
+		if !used[p] {
+			return nil, fmt.Errorf("%s has no module for the LoRA's %s", m.Name, p.Name)
 		}
 	}
-	for _, t := range targets {
-		if !used[t] {
-			return nil, fmt.Errorf("LoRA targets %q, but %s has no such module; it has %s", t, m.Name, strings.Join(m.modules(), ", "))
-		}
-	}
-	m.Attach(ad)
-	return p.all, nil
+	return adapter, nil
 }
 
-// modules are the last names of the modules that a LoRA can target.
-func (m *Model) modules() []string {
-	var names []string
-	for _, l := range m.linears() {
-		module := m.module(l.Weight)
-		if name := module[strings.LastIndexByte(module, '.')+1:]; !slices.Contains(names, name) {
-			names = append(names, name)
-		}
+// newLoRA returns the LoRA beside w, which gets the rows of B that make its outputs.
+func newLoRA(a, b *param.Tensor, w kernels.Weight, scale float32) *ops.LoRA {
+	rank := a.Shape[0]
+	from, to := w.From*rank, (w.From+w.Out)*rank
+	return &ops.LoRA{
+		A: kernels.Weight{
+			Name: a.Name, Data: kernels.FloatBytes(a.Values), Out: rank, In: w.In, Stride: w.In,
+		},
+		B: kernels.Weight{
+			Name: b.Name, Data: kernels.FloatBytes(b.Values[from:to]), Out: w.Out, In: rank, Stride: rank,
+		},
+		DA:    kernels.View(a.Grad, rank, w.In),
+		DB:    kernels.View(b.Grad[from:to], w.Out, rank),
+		Scale: scale,
 	}
-	return names
 }
 
-// TrainAll attaches an f32 copy of every weight and returns all of them to be trained: full fine-tuning.
-// Detach takes them off again.
-func (m *Model) TrainAll() []*Param {
-	p := params{find: map[string]*Param{}}
-	outs := m.whole()
-	ad := &Adapter{Linears: map[*arch.Linear]ops.Linear{}, Norms: map[*arch.Norm]ops.Norm{}}
-	// matrix returns the copy of a weight and its gradient: of a part of a stored matrix with out outputs,
-	// those of its rows or columns.
-	matrix := func(w kernels.Weight, out int) (kernels.Weight, kernels.Matrix) {
-		rows, cols := out, w.In
-		if w.InOut {
-			rows, cols = w.In, out
-		}
-		x := p.of(w.Name, rows, cols)
-		from, r, c := w.From*w.In, w.Out, w.In
-		if w.InOut {
-			from, r, c = w.From, w.In, w.Out
-		}
-		values := kernels.Matrix{Rows: r, Cols: c, Stride: cols, Data: x.Values[from:]}
-		for i := range r {
-			kernels.ToFloats(values.Row(i), w.Data[i*w.Stride*w.DType.Size():], w.DType)
-		}
-		w.Data, w.DType, w.Stride = kernels.FloatBytes(x.Values[from:]), kernels.F32, cols
-		return w, kernels.Matrix{Rows: r, Cols: c, Stride: cols, Data: x.Grad[from:]}
-	}
-	vector := func(name string, values []float32) (trained, grad []float32) {
-		if values == nil {
-			return nil, nil
-		}
-		x := p.of(name, len(values))
-		copy(x.Values, values)
-		return x.Values, x.Grad
-	}
-	linear := func(l *arch.Linear, out int) {
-		name := strings.TrimSuffix(l.Weight.Name, ".weight")
-		o := ops.Linear{Grad: &ops.Grad{}}
-		o.Weight, o.Grad.Weight = matrix(l.Weight, out)
-		o.Bias, o.Grad.Bias = vector(fmt.Sprintf("%s.bias%s", name, part(l.Weight, out)), l.Bias)
-		ad.Linears[l] = o
-	}
-	norm := func(n *arch.Norm) {
-		if n == nil {
-			return
-		}
-		o := ops.Norm{Name: n.Name, Eps: n.Eps, Grad: &ops.NormGrad{}}
-		o.Weight, o.Grad.Weight = vector(n.Name+".weight", n.Weight)
-		o.Bias, o.Grad.Bias = vector(n.Name+".bias", n.Bias)
-		ad.Norms[n] = o
-	}
-	e := m.embedding()
-	e.Grad = &ops.EmbeddingGrad{}
-	e.Tokens, e.Grad.Tokens = matrix(e.Tokens, e.Tokens.Out)
-	if e.Positions != nil {
-		positions, grad := matrix(*e.Positions, e.Positions.Out)
-		e.Positions, e.Grad.Positions = &positions, grad
-	}
-	ad.Embedding = &e
-	norm(m.EmbedNorm)
+// CopyWeights returns an adapter that replaces every weight with an f32 copy, and the copies: what full
+// fine-tuning trains.
+func (m *Model) CopyWeights() (*Adapter, []*param.Tensor) {
+	c := &copier{find: map[string]*param.Tensor{}, adapter: &Adapter{
+		Linears: map[*arch.Linear]ops.Linear{}, Norms: map[*arch.Norm]ops.Norm{},
+	}}
+	c.embedding(m.baseEmbedding())
+	c.norm(m.EmbedNorm)
+	outs := m.storedOuts()
 	for _, l := range m.linears() {
-		linear(l, outs[l.Weight.Name])
+		c.linear(l, outs[l.Weight.Name])
 	}
 	for i := range m.Blocks {
 		b := &m.Blocks[i]
 		for _, n := range []*arch.Norm{b.AttnNorm, b.AttnPost, b.MLPNorm, b.MLPPost, b.Attn.QNorm, b.Attn.KNorm} {
-			norm(n)
+			c.norm(n)
 		}
 	}
-	norm(m.Norm)
-	linear(&m.Head.Linear, m.Head.Weight.Out)
-	m.Attach(ad)
-	return p.all
+	c.norm(m.Norm)
+	c.linear(&m.Head.Linear, m.Head.Weight.Out)
+	return c.adapter, c.tensors
 }
 
-// part tells the biases of a stored matrix's parts apart.
-func part(w kernels.Weight, out int) string {
-	if w.Out == out {
-		return ""
+// copier makes an adapter of copies.
+type copier struct {
+	adapter *Adapter
+	tensors []*param.Tensor
+	find    map[string]*param.Tensor // by name
+}
+
+// tensor returns the copy of that name, made at first use: a tied head is the embedding.
+func (c *copier) tensor(name string, shape ...int) *param.Tensor {
+	if x := c.find[name]; x != nil {
+		return x
 	}
-	return fmt.Sprintf("[%d:%d]", w.From, w.From+w.Out)
+	x := param.New(name, shape...)
+	c.find[name], c.tensors = x, append(c.tensors, x)
+	return x
 }
 
-// ParamGrad is −log p of each of a forest's targets; the gradients of their sum are added to those of the parameters that AddLoRA or
-// TrainAll gave. The result is valid until the next call.
-func (m *Model) ParamGrad(f *batch.Forest) ([]float32, error) {
-	return m.LossGrad(nil, f, nil)
+// matrix returns the copy of a weight and its gradient. If w is a part of a stored matrix with out
+// outputs, they are views of its rows or columns.
+func (c *copier) matrix(w kernels.Weight, out int) (kernels.Weight, kernels.Matrix) {
+	rows, cols := out, w.In
+	if w.InOut {
+		rows, cols = w.In, out
+	}
+	x := c.tensor(w.Name, rows, cols)
+	from, partRows, partCols := w.From*w.In, w.Out, w.In
+	if w.InOut {
+		from, partRows, partCols = w.From, w.In, w.Out
+	}
+	view := func(data []float32) kernels.Matrix {
+		return kernels.Matrix{Rows: partRows, Cols: partCols, Stride: cols, Data: data[from:]}
+	}
+	values := view(x.Values)
+	for i := range partRows {
+		kernels.ToFloats(values.Row(i), w.Data[i*w.Stride*w.DType.Size():], w.DType)
+	}
+	w.Data, w.DType, w.Stride = kernels.FloatBytes(x.Values[from:]), kernels.F32, cols
+	return w, view(x.Grad)
+}
+
+// vector returns the copy of a vector and its gradient; nil if there is none.
+func (c *copier) vector(name string, values []float32) (trained, grad []float32) {
+	if values == nil {
+		return nil, nil
+	}
+	x := c.tensor(name, len(values))
+	copy(x.Values, values)
+	return x.Values, x.Grad
+}
+
+func (c *copier) linear(l *arch.Linear, out int) {
+	bias := strings.TrimSuffix(l.Weight.Name, ".weight") + ".bias"
+	if w := l.Weight; w.Out != out { // each part of a stored matrix has its own bias
+		bias += fmt.Sprintf("[%d:%d]", w.From, w.From+w.Out)
+	}
+	o := ops.Linear{Grad: &ops.Grad{}}
+	o.Weight, o.Grad.Weight = c.matrix(l.Weight, out)
+	o.Bias, o.Grad.Bias = c.vector(bias, l.Bias)
+	c.adapter.Linears[l] = o
+}
+
+func (c *copier) norm(n *arch.Norm) {
+	if n == nil {
+		return
+	}
+	o := ops.Norm{Name: n.Name, Eps: n.Eps, Grad: &ops.NormGrad{}}
+	o.Weight, o.Grad.Weight = c.vector(n.Name+".weight", n.Weight)
+	o.Bias, o.Grad.Bias = c.vector(n.Name+".bias", n.Bias)
+	c.adapter.Norms[n] = o
+}
+
+func (c *copier) embedding(e ops.Embedding) {
+	e.Grad = &ops.EmbeddingGrad{}
+	e.Tokens, e.Grad.Tokens = c.matrix(e.Tokens, e.Tokens.Out)
+	if e.Positions != nil {
+		positions, grad := c.matrix(*e.Positions, e.Positions.Out)
+		e.Positions, e.Grad.Positions = &positions, grad
+	}
+	c.adapter.Embedding = &e
 }

@@ -1,7 +1,6 @@
 package model_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -13,6 +12,8 @@ import (
 
 	"ptune/internal/kernels"
 	"ptune/internal/model"
+	"ptune/internal/param"
+	adapters "ptune/internal/prompt" // prompt is a helper of these tests
 	"ptune/internal/tensorfile"
 	"ptune/internal/train"
 )
@@ -61,14 +62,36 @@ func eachLoRA(t *testing.T, f func(t *testing.T, dir string, load func() *model.
 	}
 }
 
-// paramStep is the mean loss of batch b, with the parameters' gradients.
-func paramStep(t *testing.T, m *model.Model, g *golden, b int, params []*model.Param) float32 {
+// attachLoRA puts the LoRA of a PEFT directory on m.
+func attachLoRA(t *testing.T, m *model.Model, dir string) []*param.Tensor {
+	t.Helper()
+	lora, err := adapters.LoadLoRA(dir, m.Type, m.Modules())
+	if err != nil {
+		t.Fatal(err)
+	}
+	adapter, err := m.NewLoRA(lora.Params, lora.Scale())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Attach(adapter)
+	return lora.Params
+}
+
+// attachWeights replaces the weights of m by copies.
+func attachWeights(m *model.Model) []*param.Tensor {
+	adapter, params := m.CopyWeights()
+	m.Attach(adapter)
+	return params
+}
+
+// paramStep returns the mean loss of batch b and computes the parameters' gradients.
+func paramStep(t *testing.T, m *model.Model, g *golden, b int, params []*param.Tensor) float32 {
 	t.Helper()
 	f := g.forest(b, 0)
 	for _, p := range params {
 		clear(p.Grad)
 	}
-	nll, err := m.ParamGrad(f)
+	nll, err := m.LossGrad(nil, f, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,12 +107,13 @@ func paramStep(t *testing.T, m *model.Model, g *golden, b int, params []*model.P
 	return float32(sum / float64(len(nll)))
 }
 
-// paramSteps are the losses of ten AdamW steps.
-func paramSteps(t *testing.T, m *model.Model, g *golden, params []*model.Param, rate float64) []float32 {
+// paramSteps returns the losses of ten AdamW steps.
+func paramSteps(t *testing.T, m *model.Model, g *golden, params []*param.Tensor, rate float64) []float32 {
 	t.Helper()
 	var opts []train.Optimizer
 	for _, p := range params {
-		o, err := train.NewOptimizer(train.OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}}, 1, len(p.Values))
+		c := train.OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}}
+		o, err := train.NewOptimizer(c, 1, len(p.Values))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,10 +132,7 @@ func paramSteps(t *testing.T, m *model.Model, g *golden, params []*model.Param, 
 func TestLoRAEqualsPEFT(t *testing.T) {
 	eachLoRA(t, func(t *testing.T, dir string, load func() *model.Model, g *golden) {
 		m := load()
-		_, params, err := m.LoadLoRA(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		params := attachLoRA(t, m, dir)
 		logits, err := m.Logits(nil, g.forest(0, 0))
 		if err != nil {
 			t.Fatal(err)
@@ -125,11 +146,13 @@ func TestLoRAEqualsPEFT(t *testing.T) {
 			return most
 		}
 		for _, p := range params {
-			within(t, "gradient of "+p.Name, p.Grad, g.values(t, "grad.base_model.model."+p.Name), gradientWithin*largestOf("grad"))
+			want := g.values(t, "grad.base_model.model."+p.Name)
+			within(t, "gradient of "+p.Name, p.Grad, want, gradientWithin*largestOf("grad"))
 		}
 		within(t, "losses", paramSteps(t, m, g, params, 0.01), g.values(t, "losses"), 1e-4)
 		for _, p := range params {
-			within(t, "after ten steps "+p.Name, p.Values, g.values(t, "last.base_model.model."+p.Name), stepsWithin*largestOf("last"))
+			want := g.values(t, "last.base_model.model."+p.Name)
+			within(t, "after ten steps "+p.Name, p.Values, want, stepsWithin*largestOf("last"))
 		}
 	})
 }
@@ -137,11 +160,12 @@ func TestLoRAEqualsPEFT(t *testing.T) {
 func TestFullFineTuningEqualsTransformers(t *testing.T) {
 	eachLoRA(t, func(t *testing.T, dir string, load func() *model.Model, g *golden) {
 		m := load()
-		params := m.TrainAll()
+		params := attachWeights(m)
 		paramStep(t, m, g, 0, params)
 		seen := 0
 		for _, p := range params {
-			name, rows, _ := strings.Cut(strings.Replace(p.Name, "embed_out", "lm_head", 1), "[") // transformers 5 renames gpt_neox's
+			name := strings.Replace(p.Name, "embed_out", "lm_head", 1) // transformers 5 renames gpt_neox's
+			name, rows, _ := strings.Cut(name, "[")
 			var want []float32
 			for n := range g.tensors.Tensors() {
 				if n == "full."+name || strings.HasPrefix(n, "full.") && strings.HasSuffix(n, "."+name) {
@@ -178,90 +202,138 @@ func TestFullFineTuningEqualsTransformers(t *testing.T) {
 			t.Errorf("%d gradients were compared, transformers has %d", seen, wanted)
 		}
 		m = load()
-		within(t, "losses", paramSteps(t, m, g, m.TrainAll(), 0.001), g.values(t, "full_losses"), 1e-4)
+		within(t, "losses", paramSteps(t, m, g, attachWeights(m), 0.001), g.values(t, "full_losses"), 1e-4)
 	})
 }
 
-func TestAnAdapterIsWrittenAsPEFTDoes(t *testing.T) {
+// results are the base's or adapter's logits, and the loss and gradient of a soft prompt.
+func results(t *testing.T, m *model.Model, g *golden) []float32 {
+	t.Helper()
+	logits, err := m.Logits(nil, g.forest(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := slices.Clone(logits.Data)
+	const rows = 2
+	values, grad := make([]float32, rows*m.Hidden), make([]float32, rows*m.Hidden)
+	for i := range values {
+		values[i] = float32(math.Sin(float64(i)))
+	}
+	nll, err := m.LossGrad(values, g.forest(0, rows), grad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Concat(all, nll, grad)
+}
+
+func TestAnAdapterTakenOffLeavesTheBaseAsItWas(t *testing.T) {
 	eachLoRA(t, func(t *testing.T, dir string, load func() *model.Model, g *golden) {
 		m := load()
-		c, params, err := m.LoadLoRA(dir)
+		base := results(t, m, g)
+		change := func(params []*param.Tensor) {
+			for _, p := range params {
+				for i := range p.Values {
+					p.Values[i] += 0.1
+				}
+			}
+		}
+
+		params := attachLoRA(t, m, dir)
+		adapted := results(t, m, g)
+		paramStep(t, m, g, 0, params)
+		change(params)
+		if changed := results(t, m, g); slices.Equal(changed, adapted) || slices.Equal(adapted, base) {
+			t.Error("a LoRA, or a change of it, has no effect")
+		}
+		m.Detach()
+		if got := results(t, m, g); !slices.Equal(got, base) {
+			t.Error("without its LoRA the base has other results than before")
+		}
+
+		adapter, params := m.CopyWeights()
+		m.Attach(adapter)
+		paramStep(t, m, g, 0, params)
+		change(params)
+		if changed := results(t, m, g); slices.Equal(changed, base) {
+			t.Error("a change of all weights has no effect")
+		}
+		m.Detach()
+		if got := results(t, m, g); !slices.Equal(got, base) {
+			t.Error("without the changed weights the base has other results than before")
+		}
+	})
+}
+
+func TestLoRAsAreSwitchedOnOneBase(t *testing.T) {
+	eachLoRA(t, func(t *testing.T, dir string, load func() *model.Model, g *golden) {
+		m := load()
+		first, err := adapters.LoadLoRA(dir, m.Type, m.Modules())
 		if err != nil {
 			t.Fatal(err)
 		}
-		slices.Sort(c.Targets)
-		to := t.TempDir()
-		if err := m.SaveLoRA(to, filepath.Base(dir), c, params); err != nil {
+		c := adapters.LoRAConfig{Rank: 2, Alpha: 8, Targets: []string{"all-linear"}}
+		second, err := adapters.NewLoRA(c, m.Type, m.Modules(), 7)
+		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"adapter_config.json", "adapter_model.safetensors"} {
-			got, err := os.ReadFile(filepath.Join(to, name))
+		for i, p := range second.Params {
+			for k := range p.Values {
+				p.Values[k] += float32(math.Cos(float64(i+k))) / 10
+			}
+		}
+		var both []*model.Adapter
+		var alone [][]float32
+		for _, l := range []*adapters.LoRA{first, second} {
+			a, err := m.NewLoRA(l.Params, l.Scale())
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := os.ReadFile(filepath.Join(dir, name))
+			fresh := load()
+			onFresh, err := fresh.NewLoRA(l.Params, l.Scale())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("%s is\n%.1500s\nwant\n%.1500s", name, got, want)
+			fresh.Attach(onFresh)
+			both, alone = append(both, a), append(alone, results(t, fresh, g))
+		}
+		if slices.Equal(alone[0], alone[1]) {
+			t.Fatal("both LoRAs have the same results")
+		}
+		for _, i := range []int{0, 1, 0, 1} {
+			m.Attach(both[i])
+			if !slices.Equal(results(t, m, g), alone[i]) {
+				t.Errorf("LoRA %d has other results after a switch than on a base of its own", i+1)
 			}
 		}
 	})
 }
 
-func TestAnAdapterThatPtuneDoesNotHaveIsRefused(t *testing.T) {
-	dir := filepath.Join(loraDir, "llama-gqa-tied-f32")
-	config, err := os.ReadFile(filepath.Join(dir, "adapter_config.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	weights, err := os.ReadFile(filepath.Join(dir, "adapter_model.safetensors"))
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestALoRAForAnotherBaseIsRefused(t *testing.T) {
 	pool, err := kernels.New(kernels.Options{Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	for change, want := range map[string]string{
-		`"peft_type": "PREFIX_TUNING"`:   "of type \"PREFIX_TUNING\", want LORA",
-		`"task_type": "SEQ_CLS"`:         "for the task SEQ_CLS",
-		`"r": 0`:                         "its rank is 0",
-		`"lora_alpha": -1`:               "its alpha -1",
-		`"bias": "all"`:                  "ptune does not have",
-		`"use_dora": true`:               "ptune does not have",
-		`"use_rslora": true`:             "ptune does not have",
-		`"rank_pattern": {"q_proj": 4}`:  "ptune does not have",
-		`"modules_to_save": ["lm_head"]`: "ptune does not have",
-		`"layers_to_transform": [0]`:     "ptune does not have",
-		`"target_modules": ".*q_proj"`:   "want a list of names",
-		`"target_modules": ["magic"]`:    "no such module; it has q_proj, k_proj",
-		`"target_modules": ["q_proj"]`:   "has 42 tensors, want 6",
-		`"r": 4`:                         "has shape [3 ",
+	m, err := model.Load(filepath.Join(goldenDir, "llama-gqa-tied-f32"), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	module := m.Modules()[0]
+	lora := func(name string, out, in int) []*param.Tensor {
+		return []*param.Tensor{param.New(name+param.LoRAA, 3, in), param.New(name+param.LoRAB, out, 3)}
+	}
+	if _, err := m.NewLoRA(lora(module.Name, module.Out, module.In), 1); err != nil {
+		t.Error(err)
+	}
+	for want, params := range map[string][]*param.Tensor{
+		"has no module for the LoRA's magic":          lora("magic", module.Out, module.In),
+		"has no module for the LoRA's " + module.Name: lora(module.Name, module.Out, module.In)[:1],
+		"the LoRA of " + module.Name + " has factors": lora(module.Name, module.Out, module.In+1),
+		" [4 3], the module is":                       lora(module.Name, 4, module.In),
 	} {
-		to := t.TempDir()
-		var c map[string]any
-		if err := json.Unmarshal(config, &c); err != nil {
-			t.Fatal(err)
+		if _, err := m.NewLoRA(params, 1); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v, want one that contains %q", err, want)
 		}
-		if err := json.Unmarshal([]byte("{"+change+"}"), &c); err != nil {
-			t.Fatal(err)
-		}
-		changed, err := json.Marshal(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		os.WriteFile(filepath.Join(to, "adapter_config.json"), changed, 0o644)
-		os.WriteFile(filepath.Join(to, "adapter_model.safetensors"), weights, 0o644)
-		m, err := model.Load(filepath.Join(goldenDir, "llama-gqa-tied-f32"), pool)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := m.LoadLoRA(to); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", change, err, want)
-		}
-		m.Close()
 	}
 }

@@ -86,7 +86,7 @@ func (m *Model) attention(a *arch.Attention, name string, layer int) *ops.Attent
 	return o
 }
 
-// linear returns the operator of l, with what the attached adapter trains of it or second it.
+// linear returns the operator of l, with what the attached adapter trains of it or beside it.
 func (m *Model) linear(l *arch.Linear) ops.Linear {
 	o := ops.Linear{Weight: l.Weight, Bias: l.Bias}
 	if a := m.adapter; a != nil {
@@ -121,6 +121,11 @@ func (m *Model) embedding() ops.Embedding {
 	if a := m.adapter; a != nil && a.Embedding != nil {
 		return *a.Embedding
 	}
+	return m.baseEmbedding()
+}
+
+// baseEmbedding is the operator of the frozen embedding.
+func (m *Model) baseEmbedding() ops.Embedding {
 	e := &m.Embedding
 	return ops.Embedding{
 		Tokens: e.Tokens, Positions: e.Positions, Offset: e.Offset, Scale: e.Scale, All: e.All,
@@ -131,22 +136,3 @@ func (m *Model) embedding() ops.Embedding {
 func (m *Model) head() ops.Head {
 	return ops.Head{Linear: m.linear(&m.Head.Linear), Scale: m.Head.Scale, Cap: m.Head.Cap}
 }
-
-// Adapter is what is trained of a base model or second it: a LoRA second some linears, or copies that
-// replace the description's weights. A linear or norm that it does not name stays frozen.
-type Adapter struct {
-	LoRAs     map[*arch.Linear]*ops.LoRA
-	Linears   map[*arch.Linear]ops.Linear
-	Norms     map[*arch.Norm]ops.Norm
-	Embedding *ops.Embedding // nil: frozen
-}
-
-// Attach makes the following runs use a instead of the adapter attached before. The description does not
-// change.
-func (m *Model) Attach(a *Adapter) {
-	m.adapter = a
-	clear(m.graphs)
-}
-
-// Detach takes the attached adapter off, so that runs use the base alone.
-func (m *Model) Detach() { m.Attach(nil) }

@@ -9,7 +9,7 @@ import (
 	"ptune/internal/tensorfile"
 )
 
-// A prompt's file is a safetensors file with one F32 tensor [P, D], under the name PEFT gives it, and metadata.
+// A prompt file is a safetensors file with one F32 tensor [P, D], with PEFT's name for it, and metadata.
 const (
 	tensorName    = "prompt_embeddings"
 	formatKey     = "ptune_format"
@@ -17,10 +17,10 @@ const (
 	metaKey       = "ptune"
 )
 
-// maxRows bounds what a file may hold.
+// maxRows bounds the virtual tokens in a file.
 const maxRows = 1 << 16
 
-// Save writes the prompt's file whole or not at all.
+// Save writes the prompt file, whole or not at all.
 func (p *Prompt) Save(path string) error {
 	if err := p.Check(); err != nil {
 		return fmt.Errorf("write prompt %q: %w", path, err)
@@ -30,10 +30,13 @@ func (p *Prompt) Save(path string) error {
 		return fmt.Errorf("write prompt %q: %w", path, err)
 	}
 	t := tensorfile.Floats(tensorName, []int{p.Rows, p.Dim}, p.Values)
-	return tensorfile.Write(path, []tensorfile.Tensor{t}, map[string]string{"format": "pt", formatKey: formatVersion, metaKey: string(meta)})
+	keys := peftMeta()
+	keys[formatKey], keys[metaKey] = formatVersion, string(meta)
+	return tensorfile.Write(path, []tensorfile.Tensor{t}, keys)
 }
 
-// Load reads a prompt's file, or a PEFT adapter directory with a prompt. Of the latter only the values are known.
+// Load reads a prompt file, or a PEFT adapter directory with a prompt. An adapter has no metadata but
+// the base's name.
 func Load(path string) (*Prompt, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -62,7 +65,7 @@ func loadFile(path string, ours bool) (*Prompt, error) {
 	defer f.Close()
 	t, ok := f.Tensor(tensorName)
 	if !ok {
-		return nil, fmt.Errorf("it has no tensor %q; is it a soft prompt?", tensorName)
+		return nil, fmt.Errorf("no tensor %q: not a soft prompt", tensorName)
 	}
 	if len(t.Shape) != 2 || t.Shape[0] < 1 || t.Shape[0] > maxRows || t.Shape[1] < 1 {
 		return nil, fmt.Errorf("tensor %q has shape %v, want [virtual tokens, width]", tensorName, t.Shape)
@@ -76,12 +79,12 @@ func loadFile(path string, ours bool) (*Prompt, error) {
 	}
 	if v := f.Meta[formatKey]; v != formatVersion {
 		if v == "" {
-			return nil, errors.New("it has no metadata of ptune; a PEFT adapter is given by its directory")
+			return nil, errors.New("no metadata of ptune; give a PEFT adapter by its directory")
 		}
-		return nil, fmt.Errorf("it is of format %q, this ptune reads %q", v, formatVersion)
+		return nil, fmt.Errorf("the format is %q, this ptune reads %q", v, formatVersion)
 	}
 	if err := json.Unmarshal([]byte(f.Meta[metaKey]), &p.Meta); err != nil {
-		return nil, fmt.Errorf("its metadata: %w", err)
+		return nil, fmt.Errorf("metadata: %w", err)
 	}
 	return p, nil
 }

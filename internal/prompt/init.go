@@ -7,10 +7,10 @@ import (
 	"math/rand/v2"
 )
 
-// Kinds are the ways a prompt can begin, as the task file names them.
+// Kinds returns the task file's names of the ways to initialise a prompt.
 func Kinds() []string { return []string{"text", "vocab", "labels", "random", "uniform", "file"} }
 
-// Source is what a prompt begins from.
+// Source is what a prompt is initialised from.
 type Source struct {
 	Vocab    int                     // embedding rows
 	Row      func(id int) []float32  // the embedding of a token
@@ -20,10 +20,10 @@ type Source struct {
 	Load     func() (*Prompt, error) // the file, for kind file
 }
 
-// stream keeps the draws of the start apart from all others that use the seed.
+// stream separates the draws of an initialisation from all others with the same seed.
 const stream = 0x696e6974 // "init"
 
-// New makes a prompt of rows × dim values. It depends on its arguments and init.Seed alone.
+// New returns a prompt [rows, dim] initialised as init says. Equal arguments give equal prompts.
 func New(rows, dim int, init Init, s Source) (*Prompt, error) {
 	p := &Prompt{Rows: rows, Dim: dim, Values: make([]float32, 0, rows*dim)}
 	p.Meta.Init = init
@@ -48,15 +48,15 @@ func New(rows, dim int, init Init, s Source) (*Prompt, error) {
 		err = fmt.Errorf("there is no init %q", init.Kind)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("start the prompt from %s: %w", init.Kind, err)
+		return nil, fmt.Errorf("initialise the prompt from %s: %w", init.Kind, err)
 	}
 	return p, nil
 }
 
-// fromText takes the embeddings of a text, repeated and cut to the prompt's length, as PEFT does.
+// fromText takes the embeddings of a text, repeated or cut to the prompt's length, as PEFT does.
 func (p *Prompt) fromText(s Source) error {
 	if len(s.Text) == 0 {
-		return errors.New("the text has no token")
+		return errors.New("the text has no tokens")
 	}
 	for i := range p.Rows {
 		p.Values = append(p.Values, s.Row(int(s.Text[i%len(s.Text)]))...)
@@ -64,11 +64,12 @@ func (p *Prompt) fromText(s Source) error {
 	return nil
 }
 
-// common is how many ordinary tokens, those of the lowest ids, a prompt begins from: Lester et al. took the 5,000 most common, and
-// tokenizers number what they have merged from the most common on.
+// common is the number of ordinary tokens, those with the lowest ids, that fromVocab draws from. Lester
+// et al. took the 5,000 most common ones; tokenizers number tokens by how common they are.
 const common = 5000
 
-// fromVocab fills the prompt with the embeddings of ordinary tokens, each at most once while there are enough.
+// fromVocab fills the rest of the prompt with the embeddings of drawn ordinary tokens. None is taken
+// twice before all are taken once.
 func (p *Prompt) fromVocab(s Source, r *rand.Rand) error {
 	var ids []int
 	for id := range s.Vocab {
@@ -77,7 +78,7 @@ func (p *Prompt) fromVocab(s Source, r *rand.Rand) error {
 		}
 	}
 	if len(ids) == 0 {
-		return errors.New("the vocabulary has no ordinary token")
+		return errors.New("the vocabulary has no ordinary tokens")
 	}
 	n := p.Rows * p.Dim
 	for len(p.Values) < n {
@@ -91,8 +92,8 @@ func (p *Prompt) fromVocab(s Source, r *rand.Rand) error {
 	return nil
 }
 
-// fromLabels takes one row for each label, the mean of its tokens' embeddings, and ordinary tokens for the rest
-// (Lester et al. 2021, section 3.2).
+// fromLabels makes one row for each label, the mean of its tokens' embeddings, and fills the rest with
+// ordinary tokens (Lester et al. 2021, section 3.2).
 func (p *Prompt) fromLabels(s Source, r *rand.Rand) error {
 	if len(s.Labels) == 0 {
 		return errors.New("the task has no labels")
@@ -112,8 +113,8 @@ func (p *Prompt) fromLabels(s Source, r *rand.Rand) error {
 	return p.fromVocab(s, r)
 }
 
-// fromRandom draws each dimension from a normal distribution with the mean and deviation it has over the embedding's rows:
-// N(0,1), PEFT's default, lies far outside of them.
+// fromRandom draws each dimension from a normal distribution with the mean and the standard deviation
+// that it has over the embedding rows. Draws from N(0, 1), PEFT's default, are far from all of them.
 func (p *Prompt) fromRandom(s Source, r *rand.Rand) {
 	mean, square := make([]float64, p.Dim), make([]float64, p.Dim)
 	for id := range s.Vocab {
@@ -130,14 +131,15 @@ func (p *Prompt) fromRandom(s Source, r *rand.Rand) {
 	}
 }
 
-// fromFile takes another prompt (SPoT, Vu et al. 2022): as much of it as there is room for, and ordinary tokens behind a shorter one.
+// fromFile takes the virtual tokens of another prompt (SPoT, Vu et al. 2022). A longer one is cut; a
+// shorter one is filled with ordinary tokens.
 func (p *Prompt) fromFile(s Source, r *rand.Rand) error {
 	o, err := s.Load()
 	if err != nil {
 		return err
 	}
 	if o.Dim != p.Dim {
-		return fmt.Errorf("the file has virtual tokens of %d values, the task wants %d", o.Dim, p.Dim)
+		return fmt.Errorf("the file has virtual tokens of %d values, the base needs %d", o.Dim, p.Dim)
 	}
 	p.Values = append(p.Values, o.Values[:min(p.Rows, o.Rows)*p.Dim]...)
 	if len(p.Values) == p.Rows*p.Dim {

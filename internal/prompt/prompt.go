@@ -1,5 +1,7 @@
-// Package prompt is the soft prompt: a matrix of P virtual tokens, what is known of it, how it begins and its file. It knows
-// no graphs and no tokenizers: it is given embedding rows and token ids.
+// Package prompt has the adapters: what is trained for a task, how it is initialised, and its files,
+// PEFT's included. An adapter is a soft prompt (a matrix of P virtual tokens), a LoRA, or all weights
+// of a base. The package knows neither graphs nor tokenizers: callers pass embedding rows, token ids
+// and the names of modules.
 package prompt
 
 import (
@@ -14,25 +16,25 @@ type Prompt struct {
 	Meta      Meta
 }
 
-// Meta is what a prompt's file says beside its values.
+// Meta is what a prompt file holds beside its values.
 type Meta struct {
 	Base      Base      `json:"base"`
 	Tokenizer string    `json:"tokenizer"` // hash of tokenizer.json
-	Input     string    `json:"input"`     // templates of the task
+	Input     string    `json:"input"`     // the task's templates
 	Target    string    `json:"target"`
 	Labels    []Label   `json:"labels,omitempty"`
-	Chat      string    `json:"chat,omitempty"`     // SHA-256 of the chat template that input and target went through
-	Messages  string    `json:"messages,omitempty"` // in place of input and target: the field with a conversation
+	Chat      string    `json:"chat,omitempty"`     // SHA-256 of the chat template applied to input and target
+	Messages  string    `json:"messages,omitempty"` // instead of input and target: the field with a conversation
 	EOS       int32     `json:"eos"`                // ends a target
-	MaxTokens int       `json:"max_tokens"`         // of a row, and what is done with longer ones
-	OnTooLong string    `json:"on_too_long"`
+	MaxTokens int       `json:"max_tokens"`         // of a row
+	OnTooLong string    `json:"on_too_long"`        // what happens to longer rows
 	Init      Init      `json:"init"`
-	Reading   Reading   `json:"reading,omitzero"` // how the files of rows are written
-	Valid     []Set     `json:"valid,omitempty"`  // what it was validated on
+	Reading   Reading   `json:"reading,omitzero"` // how data files are read
+	Valid     []Set     `json:"valid,omitempty"`  // the validation files
 	Training  *Training `json:"training,omitempty"`
 }
 
-// Reading is how files of rows are written, as the task file says under data.
+// Reading is how data files are read; its fields are keys of the task file under data.
 type Reading struct {
 	Columns   []string `json:"columns,omitempty"`
 	Separator string   `json:"separator,omitempty"`
@@ -40,32 +42,33 @@ type Reading struct {
 	Encoding  string   `json:"encoding,omitempty"`
 }
 
-// IsZero tells that nothing is unusual.
+// IsZero tells whether all fields have their defaults.
 func (r Reading) IsZero() bool {
-	return len(r.Columns) == 0 && r.Separator == "" && (r.Quotes == "" || r.Quotes == "auto") && (r.Encoding == "" || r.Encoding == "utf-8")
+	return len(r.Columns) == 0 && r.Separator == "" &&
+		(r.Quotes == "" || r.Quotes == "auto") && (r.Encoding == "" || r.Encoding == "utf-8")
 }
 
-// Base is the model a prompt was made for.
+// Base is the model that a prompt was trained for.
 type Base struct {
 	Name        string `json:"name"`
-	Path        string `json:"path"` // as the task file has it, or relative to the prompt's file
+	Path        string `json:"path"` // as in the task file, or relative to the prompt file
 	Fingerprint string `json:"fingerprint"`
 	Type        string `json:"type"`
 }
 
-// Label is a class of the task: the rows' value and its name in the target.
+// Label is a class of the task: its value in the rows and its name in the target.
 type Label struct {
 	Value string `json:"value"`
 	Name  string `json:"name"`
 }
 
-// Set is a named file of rows; its path is kept as Base's is.
+// Set is a named file of rows. Its path is relative like that of Base.
 type Set struct {
 	Name string `json:"name"`
 	Path string `json:"path"`
 }
 
-// Init says how the prompt began.
+// Init says how the prompt was initialised.
 type Init struct {
 	Kind string `json:"kind"`
 	Text string `json:"text,omitempty"`
@@ -73,7 +76,7 @@ type Init struct {
 	Seed uint64 `json:"seed"`
 }
 
-// Training is the run that made the prompt. It has no times, so that the same run makes the same bytes.
+// Training is the run that made the prompt. It has no times, so that equal runs write equal bytes.
 type Training struct {
 	Steps        int                `json:"steps"`
 	BestStep     int                `json:"best_step"`
@@ -86,16 +89,16 @@ type Training struct {
 	Version      string             `json:"ptune_version"`
 }
 
-// Quality is what an evaluation found.
+// Quality is the result of an evaluation.
 type Quality struct {
 	Loss     float64  `json:"loss"`
 	Accuracy *float64 `json:"accuracy,omitempty"`
 }
 
-// Row is virtual token i.
+// Row returns virtual token i.
 func (p *Prompt) Row(i int) []float32 { return p.Values[i*p.Dim : (i+1)*p.Dim] }
 
-// Norm is the Euclidean length of values.
+// Norm returns the Euclidean norm of values.
 func Norm(values []float32) float64 {
 	var s float64
 	for _, v := range values {
@@ -104,18 +107,20 @@ func Norm(values []float32) float64 {
 	return math.Sqrt(s)
 }
 
-// Fits refuses a prompt that was made for another base, naming both.
+// Fits returns an error that names both bases if the prompt was made for another one.
 func (p *Prompt) Fits(name, fingerprint string, dim int) error {
 	switch {
 	case p.Dim != dim:
-		return fmt.Errorf("the prompt has rows of %d values (made for %q), but %q has a width of %d", p.Dim, p.Meta.Base.Name, name, dim)
+		return fmt.Errorf("the prompt has rows of %d values (made for %q), but %q has a width of %d",
+			p.Dim, p.Meta.Base.Name, name, dim)
 	case p.Meta.Base.Fingerprint != "" && p.Meta.Base.Fingerprint != fingerprint:
-		return fmt.Errorf("the prompt was made for base %q (%.8s), this is %q (%.8s) with other weights", p.Meta.Base.Name, p.Meta.Base.Fingerprint, name, fingerprint)
+		return fmt.Errorf("the prompt was made for base %q (%.8s), this is %q (%.8s) with other weights",
+			p.Meta.Base.Name, p.Meta.Base.Fingerprint, name, fingerprint)
 	}
 	return nil
 }
 
-// Check refuses values that are not numbers.
+// Check returns an error if a value is NaN or infinite.
 func (p *Prompt) Check() error {
 	for i, v := range p.Values {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {

@@ -16,7 +16,7 @@ import (
 
 const dim = 6
 
-// source is a vocabulary of 40: id k's row is k, k+0.1, …; ids below 4 are special.
+// source is a vocabulary of 40 tokens. The row of id k is k, k+0.1, …; ids below 4 are special.
 func source() prompt.Source {
 	return prompt.Source{
 		Vocab: 40,
@@ -43,7 +43,7 @@ func start(t *testing.T, rows int, init prompt.Init, s prompt.Source) *prompt.Pr
 	return p
 }
 
-// tokens are the ids whose rows a prompt holds.
+// tokens returns the ids whose rows a prompt holds.
 func tokens(p *prompt.Prompt) []int {
 	var ids []int
 	for i := range p.Rows {
@@ -62,11 +62,11 @@ func TestTextIsRepeatedAndCut(t *testing.T) {
 	}
 	s.Text = nil
 	if _, err := prompt.New(2, dim, prompt.Init{Kind: "text"}, s); err == nil {
-		t.Error("a prompt began from a text without tokens")
+		t.Error("a prompt was made from a text without tokens")
 	}
 }
 
-func TestVocabTakesOrdinaryTokensOnceWhileTheyLast(t *testing.T) {
+func TestVocabTakesNoOrdinaryTokenTwiceBeforeAllAreTaken(t *testing.T) {
 	for _, rows := range []int{5, 36, 50} {
 		ids := tokens(start(t, rows, prompt.Init{Kind: "vocab", Seed: 3}, source()))
 		count := map[int]int{}
@@ -99,10 +99,10 @@ func TestLabelsComeFirstThenOtherTokens(t *testing.T) {
 	s.Labels = [][]int32{{10}, {20, 30}}
 	p := start(t, 4, prompt.Init{Kind: "labels"}, s)
 	if got := p.Row(0)[0]; got != 10 {
-		t.Errorf("row 1 begins with %g, want label 10", got)
+		t.Errorf("row 1 starts with %g, want label 10", got)
 	}
 	if got := p.Row(1)[0]; got != 25 {
-		t.Errorf("row 2 begins with %g, want the mean of tokens 20 and 30", got)
+		t.Errorf("row 2 starts with %g, want the mean of tokens 20 and 30", got)
 	}
 	start(t, 1, prompt.Init{Kind: "labels"}, s) // fewer rows than labels
 }
@@ -116,18 +116,19 @@ func TestRandomHasTheMeanAndDeviationOfTheRows(t *testing.T) {
 		square += v * v / float64(p.Rows)
 	}
 	const wantMean, wantDeviation = 19.5, 11.543
-	if deviation := math.Sqrt(square - mean*mean); math.Abs(mean-wantMean) > 0.4 || math.Abs(deviation-wantDeviation) > 0.3 {
+	deviation := math.Sqrt(square - mean*mean)
+	if math.Abs(mean-wantMean) > 0.4 || math.Abs(deviation-wantDeviation) > 0.3 {
 		t.Errorf("mean %g, deviation %g, want %g and %g", mean, deviation, wantMean, wantDeviation)
 	}
 }
 
-func TestTheStartDependsOnItsSeedAlone(t *testing.T) {
+func TestEqualSeedsInitialiseEqualPrompts(t *testing.T) {
 	for _, kind := range []string{"vocab", "random"} {
 		a := start(t, 8, prompt.Init{Kind: kind, Seed: 5}, source())
 		b := start(t, 8, prompt.Init{Kind: kind, Seed: 5}, source())
 		c := start(t, 8, prompt.Init{Kind: kind, Seed: 6}, source())
 		if !slices.Equal(a.Values, b.Values) || slices.Equal(a.Values, c.Values) {
-			t.Errorf("%s: seeds 5, 5, 6 begin at %v, %v, %v", kind, a.Values[:3], b.Values[:3], c.Values[:3])
+			t.Errorf("%s: seeds 5, 5, 6 start at %v, %v, %v", kind, a.Values[:3], b.Values[:3], c.Values[:3])
 		}
 	}
 }
@@ -135,13 +136,19 @@ func TestTheStartDependsOnItsSeedAlone(t *testing.T) {
 func made() *prompt.Prompt {
 	p := &prompt.Prompt{Rows: 2, Dim: 3, Values: []float32{1, 2, 3, -4, 5e-9, 6}}
 	accuracy := 0.9
-	p.Meta = prompt.Meta{Base: prompt.Base{Name: "base", Path: "../base", Fingerprint: "abc", Type: "llama"}, Tokenizer: "t", Input: "{a}\n", Target: " {b}", EOS: 2,
-		Labels: []prompt.Label{{Value: "0", Name: "no"}, {Value: "1", Name: "yes"}}, Init: prompt.Init{Kind: "text", Text: "ü", Seed: 7},
-		Training: &prompt.Training{Steps: 3, Valid: map[string]prompt.Quality{"valid": {Loss: 1.5, Accuracy: &accuracy}}}}
+	p.Meta = prompt.Meta{
+		Base:      prompt.Base{Name: "base", Path: "../base", Fingerprint: "abc", Type: "llama"},
+		Tokenizer: "t", Input: "{a}\n", Target: " {b}", EOS: 2,
+		Labels: []prompt.Label{{Value: "0", Name: "no"}, {Value: "1", Name: "yes"}},
+		Init:   prompt.Init{Kind: "text", Text: "ü", Seed: 7},
+		Training: &prompt.Training{
+			Steps: 3, Valid: map[string]prompt.Quality{"valid": {Loss: 1.5, Accuracy: &accuracy}},
+		},
+	}
 	return p
 }
 
-func TestWhatIsSavedIsLoadedTheSame(t *testing.T) {
+func TestASavedPromptIsLoadedTheSame(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a.st"), filepath.Join(dir, "b.st")
 	if err := made().Save(a); err != nil {
@@ -159,11 +166,11 @@ func TestWhatIsSavedIsLoadedTheSame(t *testing.T) {
 	}
 	x, _ := os.ReadFile(a)
 	if y, _ := os.ReadFile(b); len(x) == 0 || !bytes.Equal(x, y) {
-		t.Error("the same prompt made other bytes")
+		t.Error("the same prompt has other bytes")
 	}
 }
 
-func TestAPEFTAdapterIsAStart(t *testing.T) {
+func TestAPromptIsInitialisedFromAPEFTAdapter(t *testing.T) {
 	dir := t.TempDir()
 	write := func(config string) {
 		if err := os.WriteFile(filepath.Join(dir, "adapter_config.json"), []byte(config), 0o644); err != nil {
@@ -174,59 +181,72 @@ func TestAPEFTAdapterIsAStart(t *testing.T) {
 	for i := range values {
 		values[i] = float32(i)
 	}
-	if err := tensorfile.Write(filepath.Join(dir, "adapter_model.safetensors"), []tensorfile.Tensor{tensorfile.Floats("prompt_embeddings", []int{4, dim}, values)}, map[string]string{"format": "pt"}); err != nil {
+	tensors := []tensorfile.Tensor{tensorfile.Floats("prompt_embeddings", []int{4, dim}, values)}
+	path := filepath.Join(dir, "adapter_model.safetensors")
+	if err := tensorfile.Write(path, tensors, map[string]string{"format": "pt"}); err != nil {
 		t.Fatal(err)
 	}
 	write(`{"peft_type":"PROMPT_TUNING","num_virtual_tokens":4,"num_transformer_submodules":1}`)
 	s := source()
 	s.Load = func() (*prompt.Prompt, error) { return prompt.Load(dir) }
 	if p := start(t, 4, prompt.Init{Kind: "file", File: dir}, s); !slices.Equal(p.Values, values) {
-		t.Errorf("the prompt begins with %v, want %v", p.Values, values)
+		t.Errorf("the prompt is %v, want %v", p.Values, values)
 	}
 	if p := start(t, 3, prompt.Init{Kind: "file", File: dir}, s); !slices.Equal(p.Values, values[:3*dim]) {
 		t.Errorf("three rows of four are %v, want %v", p.Values, values[:3*dim])
 	}
 	longer := start(t, 6, prompt.Init{Kind: "file", File: dir}, s)
-	if more := tokens(longer)[4:]; !slices.Equal(longer.Values[:4*dim], values) || more[0] < 4 || more[1] < 4 || more[0] == more[1] {
+	more := tokens(longer)[4:]
+	if !slices.Equal(longer.Values[:4*dim], values) || more[0] < 4 || more[1] < 4 || more[0] == more[1] {
 		t.Errorf("six rows from four are %v, want the four and two ordinary tokens", longer.Values)
 	}
-	if _, err := prompt.New(4, dim+1, prompt.Init{Kind: "file"}, s); err == nil || !strings.Contains(err.Error(), "the task wants") {
+	_, err := prompt.New(4, dim+1, prompt.Init{Kind: "file"}, s)
+	if err == nil || !strings.Contains(err.Error(), "the base needs 7") {
 		t.Errorf("another width: %v", err)
 	}
 	for config, want := range map[string]string{
 		`{"peft_type":"LORA"}`: `type "LORA"`,
 		`{"peft_type":"PROMPT_TUNING","num_transformer_submodules":2}`: "encoder-decoder",
-		`{"peft_type":"PROMPT_TUNING","num_virtual_tokens":9}`:         "says 9 virtual tokens",
+		`{"peft_type":"PROMPT_TUNING","num_virtual_tokens":9}`:         "has 9 virtual tokens",
 		`{`: "adapter_config.json",
 	} {
 		write(config)
 		if _, err := prompt.Load(dir); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error is %v, want one with %q", config, err, want)
+			t.Errorf("%s: error is %v, want one that contains %q", config, err, want)
 		}
 	}
 }
 
-func TestFilesThatAreNoPromptsAreRefused(t *testing.T) {
+func TestOtherFilesAreNotReadAsPrompts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.st")
+	const name = "prompt_embeddings"
+	pair := []float32{1, 2}
 	ours := map[string]string{"ptune_format": "1", "ptune": "{}"}
-	for name, c := range map[string]struct {
+	later, broken := map[string]string{"ptune_format": "9"}, map[string]string{"ptune_format": "1", "ptune": "{"}
+	for what, c := range map[string]struct {
 		tensor tensorfile.Tensor
 		meta   map[string]string
 		want   string
 	}{
-		"another tensor":  {tensorfile.Floats("weight", []int{1, 2}, []float32{1, 2}), ours, `no tensor "prompt_embeddings"`},
-		"three dims":      {tensorfile.Floats("prompt_embeddings", []int{1, 1, 2}, []float32{1, 2}), ours, "shape [1 1 2]"},
-		"not a number":    {tensorfile.Floats("prompt_embeddings", []int{2, 1}, []float32{1, float32(math.NaN())}), ours, "virtual token 2 has the value NaN"},
-		"no metadata":     {tensorfile.Floats("prompt_embeddings", []int{1, 2}, []float32{1, 2}), nil, "no metadata of ptune"},
-		"a later format":  {tensorfile.Floats("prompt_embeddings", []int{1, 2}, []float32{1, 2}), map[string]string{"ptune_format": "9"}, `of format "9"`},
-		"broken metadata": {tensorfile.Floats("prompt_embeddings", []int{1, 2}, []float32{1, 2}), map[string]string{"ptune_format": "1", "ptune": "{"}, "metadata"},
-		"half floats":     {tensorfile.Tensor{Name: "prompt_embeddings", DType: "F16", Shape: []int{1, 2}, Data: make([]byte, 4)}, ours, "F16, want F32"},
+		"another tensor": {tensorfile.Floats("weight", []int{1, 2}, pair), ours, `no tensor "prompt_embeddings"`},
+		"three dims":     {tensorfile.Floats(name, []int{1, 1, 2}, pair), ours, "shape [1 1 2]"},
+		"not a number": {
+			tensorfile.Floats(name, []int{2, 1}, []float32{1, float32(math.NaN())}), ours,
+			"virtual token 2 has the value NaN",
+		},
+		"no metadata":     {tensorfile.Floats(name, []int{1, 2}, pair), nil, "no metadata of ptune"},
+		"a later format":  {tensorfile.Floats(name, []int{1, 2}, pair), later, `the format is "9"`},
+		"broken metadata": {tensorfile.Floats(name, []int{1, 2}, pair), broken, "metadata"},
+		"half floats": {
+			tensorfile.Tensor{Name: name, DType: "F16", Shape: []int{1, 2}, Data: make([]byte, 4)}, ours,
+			"F16, want F32",
+		},
 	} {
 		if err := tensorfile.Write(path, []tensorfile.Tensor{c.tensor}, c.meta); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := prompt.Load(path); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error is %v, want one with %q", name, err, c.want)
+			t.Errorf("%s: error is %v, want one that contains %q", what, err, c.want)
 		}
 	}
 	bad := made()
@@ -243,7 +263,7 @@ func TestAPromptForAnotherBaseIsRefusedWithBothNames(t *testing.T) {
 	}
 	for _, err := range []error{p.Fits("other", "def", 3), p.Fits("other", "abc", 4)} {
 		if err == nil || !strings.Contains(err.Error(), `"base"`) || !strings.Contains(err.Error(), `"other"`) {
-			t.Errorf("error is %v, want one with both names", err)
+			t.Errorf("error is %v, want one that has both names", err)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"ptune/internal/data"
 	"ptune/internal/eval"
 	"ptune/internal/failure"
-	"ptune/internal/model"
+	"ptune/internal/param"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
 	"ptune/internal/train"
@@ -34,7 +34,7 @@ func Methods() []string { return []string{MethodBase, MethodPrompt, MethodLoRA, 
 type MethodOptions struct {
 	Methods  []string
 	Data     string // rows to measure on; empty: the validation rows
-	LoRA     model.LoRA
+	LoRA     prompt.LoRAConfig
 	LoRARate float64 // learning rate
 	FullRate float64 // learning rate
 }
@@ -142,28 +142,33 @@ func (m *Method) told(e report.Event) {
 func (m *Method) Train(ctx context.Context, tell report.Func) error {
 	m.tell = tell
 	r, at := m.run, func(name string) string { return filepath.Join(m.run.Task.Output.Dir, name) }
-	var params []*model.Param
-	var err error
 	switch m.Result.Method {
 	case MethodBase:
 		return nil
 	case MethodPrompt:
 		return m.trainPrompt(ctx, at("prompt.st"))
 	case MethodLoRA:
-		if params, err = r.Base.AddLoRA(m.options.LoRA, r.Task.Train.Seed); err != nil {
+		lora, err := prompt.NewLoRA(m.options.LoRA, r.Base.Type, r.Base.Modules(), r.Task.Train.Seed)
+		if err != nil {
 			return failure.Usage(err)
 		}
+		adapter, err := r.Base.NewLoRA(lora.Params, lora.Scale())
+		if err != nil {
+			return err
+		}
+		r.Base.Attach(adapter)
 		r.Config.LearningRate = m.options.LoRARate
-		m.load = func() error { return r.Base.FillLoRA(at("lora"), params) }
-		save := func() error { return r.Base.SaveLoRA(at("lora"), r.Base.Name, m.options.LoRA, params) }
-		return m.tune(ctx, params, at("lora/adapter_model.safetensors"), save)
+		m.load = func() error { return lora.Fill(at("lora")) }
+		save := func() error { return lora.Save(at("lora"), r.Base.Name) }
+		return m.tune(ctx, lora.Params, at("lora/adapter_model.safetensors"), save)
 	}
-	params = r.Base.TrainAll()
+	adapter, params := r.Base.CopyWeights()
+	r.Base.Attach(adapter)
 	file := at("full.safetensors")
 	defer os.Remove(file)
 	r.Config.LearningRate = m.options.FullRate
-	m.load = func() error { return r.Base.FillParams(file, "", params) }
-	return m.tune(ctx, params, file, func() error { return model.SaveParams(file, params) })
+	m.load = func() error { return prompt.FillParams(file, params) }
+	return m.tune(ctx, params, file, func() error { return prompt.SaveParams(file, params) })
 }
 
 func (m *Method) trainPrompt(ctx context.Context, file string) error {
@@ -185,7 +190,7 @@ func (m *Method) trainPrompt(ctx context.Context, file string) error {
 	return m.trained(result.Steps, len(m.run.Prompt.Values), file)
 }
 
-func (m *Method) tune(ctx context.Context, params []*model.Param, file string, save func() error) error {
+func (m *Method) tune(ctx context.Context, params []*param.Tensor, file string, save func() error) error {
 	r := m.run
 	m.plan.apply(r.Base)
 	job := train.Job{

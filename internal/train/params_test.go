@@ -52,11 +52,13 @@ func TestParametersTrainedInPlaceEqualAPromptOfTheSameValues(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got.Steps != want.Steps || got.BestStep != want.BestStep || !slices.Equal(x.Values, want.Best) {
-			t.Errorf("%s: %v after step %d, want %v after step %d", optimizer, x.Values, got.Steps, want.Best, want.Steps)
+			t.Errorf("%s: %v after step %d, want %v after step %d",
+				optimizer, x.Values, got.Steps, want.Best, want.Steps)
 		}
 		for i, w := range straight.steps {
 			g := e.steps[i]
-			if g.Loss != w.Loss || g.GradNorm != w.GradNorm || g.LearningRate != w.LearningRate || g.TargetTokens != w.TargetTokens {
+			if g.Loss != w.Loss || g.GradNorm != w.GradNorm || g.LearningRate != w.LearningRate ||
+				g.TargetTokens != w.TargetTokens {
 				t.Errorf("%s: step %+v, want %+v", optimizer, g, w)
 			}
 		}
