@@ -86,7 +86,7 @@ func (m *Model) attention(a *arch.Attention, name string, layer int) *ops.Attent
 	return o
 }
 
-// linear returns the operator of l, with what the attached adapter trains of it or beside it.
+// linear is the operator of l, with what the attached adapter trains of it or beside it.
 func (m *Model) linear(l *arch.Linear) ops.Linear {
 	o := ops.Linear{Weight: l.Weight, Bias: l.Bias}
 	if a := m.adapter; a != nil {
