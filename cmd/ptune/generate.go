@@ -258,7 +258,7 @@ func (g *generator) run(ctx context.Context, batch []input) error {
 			if err != nil {
 				return failure.Usage(fmt.Errorf("%s: %w", x.where, err))
 			}
-			_, ids, err := data.Said(g.chats[k], filled, g.b.Tokenizer)
+			_, ids, err := data.EncodeInput(g.chats[k], filled, g.b.Tokenizer)
 			if err != nil {
 				return failure.Usage(fmt.Errorf("%s: %w", x.where, err))
 			}

@@ -16,10 +16,12 @@ import (
 	"github.com/nikolalohinski/gonja/v2/tokens"
 )
 
-// environment is what a template can use: of the library's what computes, and of ours what transformers adds. What reads files, knows
-// the date or draws numbers is left out.
+// environment returns what a template can use: the library's functions that only compute, and the
+// functions that transformers adds. It leaves out what reads files, knows the date or is random.
 func (t *Template) environment() *exec.Environment {
-	tags := exec.NewControlStructureSet(map[string]parser.ControlStructureParser{"generation": generation, "for": plainFor, "macro": t.macro})
+	tags := exec.NewControlStructureSet(map[string]parser.ControlStructureParser{
+		"generation": generation, "for": plainFor, "macro": t.macro,
+	})
 	for _, name := range []string{"if", "set", "raw", "with", "do", "break", "continue", "filter"} {
 		tag, _ := builtins.ControlStructures.Get(name)
 		tags.Register(name, tag)
@@ -27,8 +29,14 @@ func (t *Template) environment() *exec.Environment {
 	filters := exec.NewFilterSet(map[string]exec.FilterFunction{}).Update(builtins.Filters)
 	filters.Replace("tojson", toJSON)
 	filters.Replace("random", unavailable("random"))
-	texts := map[string]exec.Method[string]{"strip": strip(true, true), "lstrip": strip(true, false), "rstrip": strip(false, true), "split": split}
-	for _, name := range []string{"capitalize", "count", "endswith", "find", "index", "isalpha", "isdigit", "join", "lower", "replace", "rfind", "splitlines", "startswith", "title", "upper"} {
+	texts := map[string]exec.Method[string]{
+		"strip": strip(true, true), "lstrip": strip(true, false), "rstrip": strip(false, true),
+		"split": split,
+	}
+	for _, name := range []string{
+		"capitalize", "count", "endswith", "find", "index", "isalpha", "isdigit", "join", "lower",
+		"replace", "rfind", "splitlines", "startswith", "title", "upper",
+	} {
 		if m, ok := builtins.Methods.Str.Get(name); ok {
 			texts[name] = m
 		}
@@ -39,13 +47,13 @@ func (t *Template) environment() *exec.Environment {
 	dict, _ := builtins.GlobalFunctions.Get("dict")
 	return &exec.Environment{
 		Context: exec.NewContext(map[string]any{
-			"namespace": namespace, "dict": dict, "range": bounds, "raise_exception": raise,
+			"namespace": namespace, "dict": dict, "range": rangeList, "raise_exception": raise,
 		}).Update(builtins.GlobalVariables),
 		Filters: filters, Tests: builtins.Tests, ControlStructures: tags, Methods: methods,
 	}
 }
 
-// list is a list that can be counted from its end as Python's can: of a list of n, the library does not find the one at -n.
+// list is a list with Python's negative indices. The library's own lists fail at -len.
 type list []any
 
 func (l list) GetItem(key any) (*exec.Value, bool) {
@@ -59,20 +67,21 @@ func (l list) GetItem(key any) (*exec.Value, bool) {
 	return exec.AsValue(l[i]), true
 }
 
-// strip is Python's str.strip and its one-sided kin; the library's strips blanks where it should strip all white space.
+// strip returns Python's str.strip, lstrip or rstrip. The library's strip only spaces, not all
+// white space.
 func strip(left, right bool) exec.Method[string] {
 	return func(s string, _ *exec.Value, params *exec.VarArgs) (any, error) {
-		of := unicode.IsSpace
+		remove := unicode.IsSpace
 		if len(params.Args) == 1 && params.First().IsString() {
-			of = func(r rune) bool { return strings.ContainsRune(params.First().String(), r) }
+			remove = func(r rune) bool { return strings.ContainsRune(params.First().String(), r) }
 		} else if len(params.Args) > 0 && !params.First().IsNil() || len(params.KwArgs) > 0 {
-			return nil, errors.New("strip() takes one text")
+			return nil, errors.New("strip() takes one string")
 		}
 		if left {
-			s = strings.TrimLeftFunc(s, of)
+			s = strings.TrimLeftFunc(s, remove)
 		}
 		if right {
-			s = strings.TrimRightFunc(s, of)
+			s = strings.TrimRightFunc(s, remove)
 		}
 		return s, nil
 	}
@@ -83,11 +92,11 @@ func split(s string, _ *exec.Value, params *exec.VarArgs) (any, error) {
 	var parts []string
 	switch {
 	case len(params.KwArgs) > 0 || len(params.Args) > 1:
-		return nil, errors.New("split() takes one text")
+		return nil, errors.New("split() takes one string")
 	case len(params.Args) == 0:
 		parts = strings.Fields(s)
 	case !params.First().IsString() || params.First().String() == "":
-		return nil, errors.New("split() takes a text that is not empty")
+		return nil, errors.New("split() takes a string that is not empty")
 	default:
 		parts = strings.Split(s, params.First().String())
 	}
@@ -98,19 +107,19 @@ func split(s string, _ *exec.Value, params *exec.VarArgs) (any, error) {
 	return l, nil
 }
 
-const raised = "the template says: "
+const raised = "raise_exception: "
 
-// raise ends the rendering with the template's own words.
+// raise is raise_exception: it ends the rendering with the template's message.
 func raise(_ *exec.Evaluator, params *exec.VarArgs) (string, error) {
 	return "", errors.New(raised + params.First().String())
 }
 
-// bounds is range() as a list.
-func bounds(_ *exec.Evaluator, params *exec.VarArgs) ([]int, error) {
+// rangeList is Python's range(), as a list.
+func rangeList(_ *exec.Evaluator, params *exec.VarArgs) ([]int, error) {
 	from, to, step := 0, 0, 1
 	for _, a := range params.Args {
 		if !a.IsInteger() {
-			return nil, fmt.Errorf("range() is asked for %s, which is no whole number", a)
+			return nil, fmt.Errorf("range() takes whole numbers, not %s", a)
 		}
 	}
 	switch len(params.Args) {
@@ -143,19 +152,19 @@ func unavailable(name string) exec.FilterFunction {
 	}
 }
 
-// toJSON writes texts, numbers and truth values as Python's json.dumps(…, ensure_ascii=False) does. Lists and objects come from tools
-// alone, which there are none of.
+// toJSON writes strings, whole numbers and booleans as Python's json.dumps(…, ensure_ascii=False)
+// does. Templates use it on lists and objects only for tools, which are not supported.
 func toJSON(_ *exec.Evaluator, in *exec.Value, _ *exec.VarArgs) *exec.Value {
 	if in.IsError() {
 		return in
 	}
 	if !in.IsString() && !in.IsInteger() && !in.IsBool() && !in.IsNil() {
-		return exec.AsValue(fmt.Errorf("tojson is asked for something that is no text, whole number or truth value"))
+		return exec.AsValue(errors.New("tojson takes a string, a whole number or a boolean"))
 	}
 	return exec.AsSafeValue(python(in.Interface()))
 }
 
-// python is a value as json.dumps writes it.
+// python returns a value as json.dumps writes it.
 func python(v any) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -163,15 +172,16 @@ func python(v any) string {
 	if err := e.Encode(v); err != nil {
 		return err.Error()
 	}
-	// encoding/json writes two separators as escapes that Python leaves as they are; one behind an escaped backslash is a text's own.
+	// encoding/json escapes two line separators that Python does not. The pair \\ is in the list so
+	// that the replacer skips an escaped backslash before "u2028".
 	s := strings.TrimSuffix(b.String(), "\n")
 	return strings.NewReplacer(`\\`, `\\`, `\u2028`, "\u2028", `\u2029`, "\u2029").Replace(s)
 }
 
-// quoted is a text as tojson writes it, without the quotation marks.
+// quoted returns a text as tojson writes it, without the quotation marks.
 func quoted(s string) string { return strings.Trim(python(s), `"`) }
 
-// body is a tag that renders what stands between it and its end.
+// body is a tag that renders its content unchanged.
 type body struct {
 	at      *tokens.Token
 	content *nodes.Wrapper
@@ -183,7 +193,8 @@ func (b *body) Execute(r *exec.Renderer, _ *nodes.ControlStructureBlock) error {
 	return r.ExecuteWrapper(b.content)
 }
 
-// generation reads {% generation %}, with which templates mark what the assistant says.
+// generation parses {% generation %}, with which templates mark the assistant's tokens for
+// training.
 func generation(p, args *parser.Parser) (nodes.ControlStructure, error) {
 	b := &body{at: p.Current()}
 	var err error
@@ -191,26 +202,26 @@ func generation(p, args *parser.Parser) (nodes.ControlStructure, error) {
 	return b, err
 }
 
-// plainFor reads loops, but for those that call themselves.
+// plainFor parses loops. It refuses recursive ones.
 func plainFor(p, args *parser.Parser) (nodes.ControlStructure, error) {
-	read, _ := builtins.ControlStructures.Get("for")
-	loop, err := read(p, args)
+	parse, _ := builtins.ControlStructures.Get("for")
+	loop, err := parse(p, args)
 	if f, ok := loop.(*controlStructures.ForControlStructure); ok && f.Recursive {
 		return nil, errors.New("recursive loops are not available to chat templates")
 	}
 	return loop, err
 }
 
-// counted is a macro whose calls are counted while they are inside of each other.
+// counted is a macro with a limit on the depth of nested calls.
 type counted struct {
 	*controlStructures.MacroControlStructure
-	of *Template
+	template *Template
 }
 
-// macro reads a macro.
+// macro parses a macro.
 func (t *Template) macro(p, args *parser.Parser) (nodes.ControlStructure, error) {
-	read, _ := builtins.ControlStructures.Get("macro")
-	m, err := read(p, args)
+	parse, _ := builtins.ControlStructures.Get("macro")
+	m, err := parse(p, args)
 	if err != nil {
 		return nil, err
 	}
@@ -223,9 +234,9 @@ func (c *counted) Execute(r *exec.Renderer, _ *nodes.ControlStructureBlock) erro
 		return err
 	}
 	r.Environment.Context.Set(c.Name, exec.Macro(func(params *exec.VarArgs) *exec.Value {
-		defer c.of.depth.Add(-1)
-		if c.of.depth.Add(1) > maxDepth {
-			return exec.AsValue(fmt.Errorf("macros call each other more than %d deep", maxDepth))
+		defer c.template.depth.Add(-1)
+		if c.template.depth.Add(1) > maxDepth {
+			return exec.AsValue(fmt.Errorf("macro calls are nested more than %d deep", maxDepth))
 		}
 		return call(params)
 	}))

@@ -8,13 +8,13 @@ import (
 	"io/fs"
 )
 
-// ErrNone says that a model comes without a chat template.
-var ErrNone = errors.New("there is no chat_template.jinja, and no chat_template in tokenizer_config.json")
+// ErrNone is the error of Open for a model without a chat template.
+var ErrNone = errors.New("no chat_template.jinja, and no chat_template in tokenizer_config.json")
 
-const maxConfig = 16 << 20
+const maxConfig = 16 << 20 // bytes of tokenizer_config.json or chat_template.jinja
 
-// Open reads the chat template of a model directory: chat_template.jinja, or what tokenizer_config.json has under chat_template, of
-// several the one named default. name is for messages.
+// Open reads the chat template of a model directory: chat_template.jinja, else chat_template in
+// tokenizer_config.json; if that is a list, the template named default. name is for errors.
 func Open(name string, dir fs.FS) (*Template, error) {
 	var c map[string]json.RawMessage
 	raw, err := read(dir, "tokenizer_config.json")
@@ -26,7 +26,9 @@ func Open(name string, dir fs.FS) (*Template, error) {
 		return nil, fmt.Errorf("read chat template of %q: %w", name, err)
 	}
 	tokens := Tokens{}
-	for _, key := range []string{"bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"} {
+	for _, key := range []string{
+		"bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token",
+	} {
 		var text string
 		var added struct{ Content string }
 		if json.Unmarshal(c[key], &text) == nil {
@@ -42,13 +44,13 @@ func Open(name string, dir fs.FS) (*Template, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("read chat template of %q: %w", name, err)
 	}
-	var one string
-	if json.Unmarshal(c["chat_template"], &one) == nil && one != "" {
-		return Parse(name, one, tokens)
+	var single string
+	if json.Unmarshal(c["chat_template"], &single) == nil && single != "" {
+		return Parse(name, single, tokens)
 	}
-	var several []struct{ Name, Template string }
-	json.Unmarshal(c["chat_template"], &several)
-	for _, t := range several {
+	var named []struct{ Name, Template string }
+	json.Unmarshal(c["chat_template"], &named)
+	for _, t := range named {
 		if t.Name == "default" {
 			return Parse(name, t.Template, tokens)
 		}

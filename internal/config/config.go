@@ -1,4 +1,5 @@
-// Package config reads the task file: strict keys, defaults, --set, and every mistake at once with the place it stands at.
+// Package config reads the task file: strict keys, defaults, --set. It reports all mistakes at
+// once, each with its line and column.
 package config
 
 import (
@@ -17,12 +18,12 @@ import (
 	"ptune/internal/train"
 )
 
-// Reference is a task file with every key, its default and what it means.
+// Reference is a task file with every key, its default and a comment on what it does.
 //
 //go:embed reference.yaml
 var Reference string
 
-// Task is a task file. Each key is declared here, once; Default has its value where a file says nothing.
+// Task is a task file. Each key is declared here, once. Default has the values of missing keys.
 type Task struct {
 	Model  string `yaml:"model"`
 	Prompt Prompt `yaml:"prompt"`
@@ -31,10 +32,11 @@ type Task struct {
 	Output Output `yaml:"output"`
 
 	file   string
-	places map[string]string // of the keys that are set
+	places map[string]string // place of each key that is set
 }
 
-// Place is where a key or, if it is not there, its section stands: file:line:column, or a setting.
+// Place returns the place of a key or, if it is not set, of its section: file:line:column, or the
+// --set that set it.
 func (t *Task) Place(key string) string {
 	for k := key; k != ""; k = k[:max(0, strings.LastIndexByte(k, '.'))] {
 		if p, ok := t.places[k]; ok {
@@ -44,22 +46,22 @@ func (t *Task) Place(key string) string {
 	return t.file
 }
 
-// Set tells whether a key has been given a value.
+// Set reports whether the file or a --set has the key.
 func (t *Task) Set(key string) bool { return t.places[key] != "" }
 
-// Prompt is how the soft prompt begins.
+// Prompt is the soft prompt: its length and initial values.
 type Prompt struct {
 	Tokens  int    `yaml:"tokens"`
 	Init    string `yaml:"init"`
 	Text    string `yaml:"text"`
 	File    string `yaml:"file"`
-	Special bool   `yaml:"special_tokens"` // begin the text with BOS, as PEFT does
+	Special bool   `yaml:"special_tokens"`
 
 	Anchor     float64 `yaml:"anchor"`
 	AnchorText string  `yaml:"anchor_text"`
 }
 
-// Data is the rows and how they become tokens.
+// Data is the files of rows and how a row becomes tokens.
 type Data struct {
 	Train string `yaml:"train"`
 	Valid Sets   `yaml:"valid"`
@@ -79,14 +81,14 @@ type Data struct {
 	OnTooLong string `yaml:"on_too_long"`
 }
 
-// The values of train.recompute.
+// The values of train.recompute and data.quotes.
 const (
 	Auto = "auto"
 	On   = "on"
 	Off  = "off"
 )
 
-// Train is the run.
+// Train is the training: length, optimizer, schedule, evaluations, memory.
 type Train struct {
 	Epochs           int        `yaml:"epochs"`
 	Steps            int        `yaml:"steps"`
@@ -109,7 +111,7 @@ type Train struct {
 	MinGain          float64    `yaml:"min_gain"`
 }
 
-// Output is what a run leaves.
+// Output is the files that a run writes.
 type Output struct {
 	Prompt string `yaml:"prompt"`
 	Dir    string `yaml:"dir"`
@@ -117,32 +119,39 @@ type Output struct {
 	TensorBoard bool `yaml:"tensorboard"`
 }
 
-// Sets are validation files by name; a file alone is called "valid".
+// Sets are named validation files. A single file has the name "valid".
 type Sets []Set
 
 // Set is a named file.
 type Set struct{ Name, Path string }
 
-// Labels are the classes, in the file's order; a list names the values themselves.
+// Labels are the classes, in the order of the file. In a list, each name is also the value.
 type Labels []data.Label
 
-// Rate is a learning rate, or auto.
+// Rate is a learning rate: a number or auto.
 type Rate struct {
 	Auto  bool
 	Value float64
 }
 
-// Default is the task where a file says nothing.
+// Default returns the task of an empty file.
 func Default() *Task {
 	return &Task{
 		Prompt: Prompt{Tokens: 16, Init: "text"},
-		Data:   Data{Quotes: Auto, Encoding: data.UTF8, MaxTokens: 512, OnTooLong: data.TooLongIsError},
-		Train: Train{Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Recompute: "auto", Reparametrise: Off, Width: 64, Optimizer: "adamw", LearningRate: Rate{Auto: true},
-			Betas: [2]float64{0.5, 0.9}, Schedule: "linear", Warmup: 0.05, ClipNorm: 1, Shuffle: true, EvalEvery: 50, Patience: 5},
+		Data: Data{
+			Quotes: Auto, Encoding: data.UTF8, MaxTokens: 512, OnTooLong: data.TooLongIsError,
+		},
+		Train: Train{
+			Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Recompute: Auto,
+			Reparametrise: Off, Width: 64,
+			Optimizer: "adamw", LearningRate: Rate{Auto: true}, Betas: [2]float64{0.5, 0.9},
+			Schedule: "linear", Warmup: 0.05, ClipNorm: 1, Shuffle: true,
+			EvalEvery: 50, Patience: 5,
+		},
 	}
 }
 
-// Values are all keys of the task with their values, as text.
+// Values returns all keys of the task with their values as text.
 func (t *Task) Values() map[string]string {
 	values := map[string]string{}
 	for _, key := range Keys() {
@@ -164,7 +173,7 @@ func (r Rate) String() string {
 	return strconv.FormatFloat(r.Value, 'g', -1, 64)
 }
 
-// Format is how a row becomes tokens.
+// Format returns how a row becomes tokens.
 func (d *Data) Format() (*data.Format, error) {
 	if d.Messages != "" {
 		return data.NewConversations(d.Messages), nil
@@ -172,17 +181,20 @@ func (d *Data) Format() (*data.Format, error) {
 	return data.NewFormat(d.Input, d.Target, d.Labels)
 }
 
-// Reading is how the files of rows are written.
+// Reading returns how the files of rows are written.
 func (d *Data) Reading() data.Reading {
-	return data.Reading{Columns: d.Columns, Separator: d.Separator, Quotes: d.Quotes, Encoding: d.Encoding}
+	return data.Reading{
+		Columns: d.Columns, Separator: d.Separator, Quotes: d.Quotes, Encoding: d.Encoding,
+	}
 }
 
-// check finds the values that no run could use; with setOnly, those of keys that are set.
+// check returns all errors in the values; with setOnly, only those of keys that are set.
 func (t *Task) check(setOnly bool) error {
 	var errs []error
 	bad := func(key, format string, args ...any) {
 		if !setOnly || t.Set(key) {
-			errs = append(errs, fmt.Errorf("%s: %s %s", t.Place(key), key, fmt.Sprintf(format, args...)))
+			message := fmt.Sprintf(format, args...)
+			errs = append(errs, fmt.Errorf("%s: %s %s", t.Place(key), key, message))
 		}
 	}
 	required := func(key, value string) {
@@ -215,7 +227,8 @@ func (t *Task) check(setOnly bool) error {
 		required("data.input", t.Data.Input)
 		required("data.target", t.Data.Target)
 	} else if t.Data.Input != "" || t.Data.Target != "" || len(t.Data.Labels) > 0 {
-		bad("data.messages", "is %q: conversations have their own inputs and targets, data.input, target and labels are too much", t.Data.Messages)
+		bad("data.messages", "is %q, so data.input, data.target and data.labels must be empty: "+
+			"a conversation has its own inputs and targets", t.Data.Messages)
 	}
 	required("output.prompt", t.Output.Prompt)
 	atLeast("prompt.tokens", t.Prompt.Tokens, 1)
@@ -225,33 +238,38 @@ func (t *Task) check(setOnly bool) error {
 	oneOf("prompt.init", t.Prompt.Init, prompt.Kinds()...)
 	switch {
 	case t.Prompt.Init == "text" && t.Prompt.Text == "":
-		bad("prompt.text", "is missing; prompt.init: text begins from it (prompt.init: vocab needs none)")
+		bad("prompt.text", "is missing; prompt.init: text needs it (prompt.init: vocab does not)")
 	case t.Prompt.Init == "file" && t.Prompt.File == "":
-		bad("prompt.file", "is missing; prompt.init: file begins from it")
+		bad("prompt.file", "is missing; prompt.init: file needs it")
 	case t.Prompt.Init == "labels" && len(t.Data.Labels) == 0:
-		bad("data.labels", "is missing; prompt.init: labels begins from them")
+		bad("data.labels", "is missing; prompt.init: labels needs them")
 	}
 	if t.Data.Input != "" && t.Data.Target != "" {
 		if _, err := t.Data.Format(); err != nil {
-			errs = append(errs, fmt.Errorf("%s: data.%w", t.Place("data."+strings.SplitN(err.Error(), ":", 2)[0]), err))
+			key, _, _ := strings.Cut(err.Error(), ":")
+			errs = append(errs, fmt.Errorf("%s: data.%w", t.Place("data."+key), err))
 		}
 	}
 	finite("data.valid_fraction", t.Data.ValidFraction, 0, 0.9)
 	if t.Data.ValidFraction > 0 && len(t.Data.Valid) > 0 {
-		bad("data.valid_fraction", "is %g, but data.valid names files: one of them is too much", t.Data.ValidFraction)
+		bad("data.valid_fraction", "is %g; set data.valid or data.valid_fraction, not both",
+			t.Data.ValidFraction)
 	}
 	oneOf("data.quotes", t.Data.Quotes, Auto, On, Off)
 	oneOf("data.encoding", t.Data.Encoding, data.UTF8, data.Latin1)
-	if s := t.Data.Separator; s != "" && (utf8.RuneCountInString(s) != 1 || strings.ContainsAny(s, "\"\r\n\ufeff\ufffd")) {
-		bad("data.separator", "is %q, want one character, as in \"\\t\"", s)
+	if s := t.Data.Separator; s != "" {
+		if utf8.RuneCountInString(s) != 1 || strings.ContainsAny(s, "\"\r\n\ufeff\ufffd") {
+			bad("data.separator", "is %q, want one character, for example \"\\t\"", s)
+		}
 	}
 	for i, c := range t.Data.Columns {
 		if c == "" || slices.Contains(t.Data.Columns[:i], c) {
-			bad("data.columns", "has %q, which is no name of its own", c)
+			bad("data.columns", "has the name %q, want names that are not empty and differ", c)
 		}
 	}
 	atLeast("data.max_tokens", t.Data.MaxTokens, 2)
-	oneOf("data.on_too_long", t.Data.OnTooLong, data.TooLongIsError, data.TooLongDrop, data.TooLongCutInput)
+	oneOf("data.on_too_long", t.Data.OnTooLong,
+		data.TooLongIsError, data.TooLongDrop, data.TooLongCutInput)
 	atLeast("train.epochs", t.Train.Epochs, 1)
 	atLeast("train.steps", t.Train.Steps, 0)
 	atLeast("train.batch_size", t.Train.BatchSize, 1)
@@ -259,10 +277,10 @@ func (t *Task) check(setOnly bool) error {
 	oneOf("train.recompute", t.Train.Recompute, Auto, On, Off)
 	oneOf("train.optimizer", t.Train.Optimizer, train.Optimizers()...)
 	if t.Train.LearningRate.Auto && t.Train.Optimizer == "sgd" {
-		bad("train.learning_rate", "is auto, which is a rule for adamw and adafactor; sgd needs a number")
+		bad("train.learning_rate", "is auto, which adamw and adafactor support; sgd needs a number")
 	}
-	if !t.Train.LearningRate.Auto && !(t.Train.LearningRate.Value > 0 && t.Train.LearningRate.Value < math.Inf(1)) {
-		bad("train.learning_rate", "is %g, want auto or a number above 0", t.Train.LearningRate.Value)
+	if rate := t.Train.LearningRate; !rate.Auto && !(rate.Value > 0 && rate.Value < math.Inf(1)) {
+		bad("train.learning_rate", "is %g, want auto or a number above 0", rate.Value)
 	}
 	for _, b := range t.Train.Betas {
 		if !(b >= 0 && b < 1) {
@@ -280,7 +298,7 @@ func (t *Task) check(setOnly bool) error {
 	atLeast("train.width", t.Train.Width, 1)
 	finite("prompt.anchor", t.Prompt.Anchor, 0, math.Inf(1))
 	if t.Prompt.AnchorText != "" && t.Prompt.Anchor == 0 {
-		bad("prompt.anchor_text", "is set, but prompt.anchor is 0, so nothing holds the prompt to it")
+		bad("prompt.anchor_text", "is set, but prompt.anchor is 0, so it has no effect")
 	}
 	return errors.Join(errs...)
 }

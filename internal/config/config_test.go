@@ -94,19 +94,19 @@ output:
 	lines := strings.Split(err.Error(), "\n")
 	want := []string{
 		`task.yaml:2:1: unknown key "promt"; did you mean "prompt"?`,
-		`task.yaml:5:10: data.train wants text, not a list`,
-		`task.yaml:6:11: data.labels wants a list of names, or values with their names, not "7"`,
-		`task.yaml:8:3: key "input" under "data" is there twice`,
+		`task.yaml:5:10: data.train must be text, not a list`,
+		`task.yaml:6:11: data.labels must be a list of names or a mapping of values to names, not "7"`,
+		`task.yaml:8:3: duplicate key "input" under "data"`,
 		`task.yaml:10:3: unknown key "stpes" under "train"; did you mean "steps"?`,
-		`task.yaml:11:11: train.epochs wants a whole number, not "1.5"`,
-		`task.yaml:12:12: train.shuffle wants true or false, not "maybe"`,
-		`task.yaml:13:10: train.betas wants two numbers, as in [0.9, 0.999], not a list`,
-		`task.yaml:14:11: train.warmup wants a number, not ".nan"`,
+		`task.yaml:11:11: train.epochs must be a whole number, not "1.5"`,
+		`task.yaml:12:12: train.shuffle must be true or false, not "maybe"`,
+		`task.yaml:13:10: train.betas must be two numbers, for example [0.9, 0.999], not a list`,
+		`task.yaml:14:11: train.warmup must be a number, not ".nan"`,
 		`task.yaml:15:3: unknown key "tokens" under "train"; did you mean "prompt.tokens"?`,
-		`output wants keys and values below it, not nothing`,
+		`output must be a mapping of keys to values, not empty`,
 		`--set train.lr=3: unknown key "train.lr"`,
 		`--set data.max_tokens: want key=value`,
-		`--set train.seed=-1: train.seed wants a whole number, not "-1"`,
+		`--set train.seed=-1: train.seed must be a whole number, not "-1"`,
 	}
 	for i, w := range want {
 		if i >= len(lines) || !strings.Contains(lines[i], w) {
@@ -120,11 +120,27 @@ output:
 
 func TestValuesThatNoRunCouldUseAreRefusedAtTheirPlace(t *testing.T) {
 	for setting, want := range map[string]string{
-		"model=": "model is missing", "prompt.tokens=0": "prompt.tokens is 0, want at least 1", "prompt.tokens=5000": "at most 4096", "prompt.init=txt": `prompt.init is "txt", want text, vocab`,
-		"prompt.text=": "prompt.text is missing", "prompt.init=file": "prompt.file is missing", "prompt.init=labels": "data.labels is missing", "data.target={x": "data.target: template",
-		"data.on_too_long=cut": "data.on_too_long", "train.batch_size=0": "at least 1", "train.optimizer=adam": "want adamw, adafactor, sgd", "train.learning_rate=0": "want auto or a number above 0",
-		"train.learning_rate=.inf": "want auto or a number above 0", "train.betas=[1, 0.9]": "below 1", "train.optimizer=sgd": "sgd needs a number", "train.schedule=step": "want constant, linear, cosine", "train.warmup=1.5": "want 0 to 1",
-		"train.clip_norm=-1": "want at least 0", "train.patience=-1": "at least 0", "output.prompt=": "output.prompt is missing", "data.labels=[a]": "at least two",
+		"model=":                   "model is missing",
+		"prompt.tokens=0":          "prompt.tokens is 0, want at least 1",
+		"prompt.tokens=5000":       "at most 4096",
+		"prompt.init=txt":          `prompt.init is "txt", want text, vocab`,
+		"prompt.text=":             "prompt.text is missing",
+		"prompt.init=file":         "prompt.file is missing",
+		"prompt.init=labels":       "data.labels is missing",
+		"data.target={x":           "data.target: template",
+		"data.on_too_long=cut":     "data.on_too_long",
+		"train.batch_size=0":       "at least 1",
+		"train.optimizer=adam":     "want adamw, adafactor, sgd",
+		"train.learning_rate=0":    "want auto or a number above 0",
+		"train.learning_rate=.inf": "want auto or a number above 0",
+		"train.betas=[1, 0.9]":     "below 1",
+		"train.optimizer=sgd":      "sgd needs a number",
+		"train.schedule=step":      "want constant, linear, cosine",
+		"train.warmup=1.5":         "want 0 to 1",
+		"train.clip_norm=-1":       "want at least 0",
+		"train.patience=-1":        "at least 0",
+		"output.prompt=":           "output.prompt is missing",
+		"data.labels=[a]":          "at least two",
 	} {
 		_, err := parse("task.yaml", []byte(good), []string{setting})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "--set "+setting) && !strings.HasPrefix(err.Error(), "task.yaml") {
@@ -137,11 +153,11 @@ func TestFilesThatAreNoTaskAreRefused(t *testing.T) {
 	for name, c := range map[string][2]string{
 		"empty":           {"", "the file is empty"},
 		"only a comment":  {"# hi\n", "empty"},
-		"a list":          {"- a\n", "want keys and values"},
-		"two documents":   {good + "---\nmodel: n\n", "a second document begins"},
+		"a list":          {"- a\n", "want a mapping of keys to values"},
+		"two documents":   {good + "---\nmodel: n\n", "a second YAML document begins"},
 		"an alias":        {"model: &a m\nprompt:\n  text: *a\n", "anchor or alias"},
 		"tabs":            {"model: m\n\tprompt: 3\n", "not YAML"},
-		"a bomb of lists": {strings.Repeat("[", 200000), "nested too deep"},
+		"a bomb of lists": {strings.Repeat("[", 200000), "nested too deeply"},
 	} {
 		if _, err := parse("task.yaml", []byte(c[0]), nil); err == nil || !strings.Contains(err.Error(), c[1]) || !strings.HasPrefix(err.Error(), "task.yaml") {
 			t.Errorf("%s: error is %v, want one with %q", name, err, c[1])

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -13,10 +12,11 @@ import (
 	"ptune/internal/data"
 )
 
-// decoder fills a Task from YAML nodes and remembers where each key stands.
+// decoder fills a Task or a Sweep from YAML nodes. It notes the place of each key and collects
+// errors.
 type decoder struct {
 	file   string
-	places map[string]string // by dotted key
+	places map[string]string // place of each dotted key
 	errs   []error
 }
 
@@ -33,10 +33,11 @@ func (d *decoder) place(n *yaml.Node) string {
 
 func (d *decoder) task(root *yaml.Node, t *Task) { d.section(root, reflect.ValueOf(t).Elem(), "") }
 
-// section fills a struct from a mapping.
+// section fills a struct from a mapping. prefix is the dotted key of the section and a dot.
 func (d *decoder) section(n *yaml.Node, to reflect.Value, prefix string) {
 	if n.Kind != yaml.MappingNode {
-		d.bad(n, "%s wants keys and values below it, not %s", strings.TrimSuffix(prefix, "."), describe(n))
+		d.bad(n, "%s must be a mapping of keys to values, not %s",
+			strings.TrimSuffix(prefix, "."), describe(n))
 		return
 	}
 	seen := map[string]bool{}
@@ -49,26 +50,28 @@ func (d *decoder) section(n *yaml.Node, to reflect.Value, prefix string) {
 			d.bad(key, "unknown key %q%s%s", key.Value, under(prefix), suggest(name, prefix))
 			continue
 		case seen[key.Value]:
-			d.bad(key, "key %q%s is there twice", key.Value, under(prefix))
+			d.bad(key, "duplicate key %q%s", key.Value, under(prefix))
 			continue
 		}
 		seen[key.Value] = true
 		d.places[name] = d.place(value)
-		mistakes := len(d.errs)
-		if d.value(value, field, name); len(d.errs) > mistakes && field.Kind() != reflect.Struct {
-			delete(d.places, name) // it is not what was asked for, and so is not checked
+		before := len(d.errs)
+		d.value(value, field, name)
+		if len(d.errs) > before && field.Kind() != reflect.Struct {
+			delete(d.places, name) // keeps its default, which check must not judge
 		}
 	}
 }
 
-// set applies a setting of the form a.b=c; c is text, or read as YAML where the key wants something else.
+// set applies a setting a.b=c. If the key is a text, c is taken literally, else parsed as YAML.
 func (d *decoder) set(setting string, t *Task) {
 	file := d.file
 	defer func() { d.file = file }()
 	d.file = "--set " + setting
 	key, text, ok := strings.Cut(setting, "=")
 	if !ok {
-		d.errs = append(d.errs, fmt.Errorf("%s: want key=value, as in --set train.steps=100", d.file))
+		d.errs = append(d.errs, fmt.Errorf("%s: want key=value, for example --set train.steps=100",
+			d.file))
 		return
 	}
 	to := reflect.ValueOf(t).Elem()
@@ -77,7 +80,8 @@ func (d *decoder) set(setting string, t *Task) {
 	for i, name := range names {
 		field, ok := fieldOf(to, name)
 		if !ok || to.Kind() != reflect.Struct {
-			d.errs = append(d.errs, fmt.Errorf("%s: unknown key %q%s", d.file, key, suggest(key, prefix)))
+			hint := suggest(key, prefix)
+			d.errs = append(d.errs, fmt.Errorf("%s: unknown key %q%s", d.file, key, hint))
 			return
 		}
 		to = field
@@ -86,7 +90,7 @@ func (d *decoder) set(setting string, t *Task) {
 		}
 	}
 	d.places[key] = d.file
-	if to.Kind() == reflect.String { // as it is: a text may look like YAML
+	if to.Kind() == reflect.String {
 		to.SetString(text)
 		return
 	}
@@ -99,6 +103,7 @@ func (d *decoder) set(setting string, t *Task) {
 	d.value(value, to, key)
 }
 
+// clearPlaces marks a node and its children as coming from the command line.
 func clearPlaces(n *yaml.Node) {
 	n.Line, n.Column = 0, 0
 	for _, c := range n.Content {
@@ -106,6 +111,7 @@ func clearPlaces(n *yaml.Node) {
 	}
 }
 
+// fieldOf returns the field of a struct that has the YAML key name.
 func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
 	if v.Kind() != reflect.Struct {
 		return v, false
@@ -121,11 +127,11 @@ func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
 // value fills one field.
 func (d *decoder) value(n *yaml.Node, to reflect.Value, name string) {
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
-		d.bad(n, "%s uses an anchor or alias; write the value out", name)
+		d.bad(n, "%s has a YAML anchor or alias; write the value itself", name)
 		return
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
-		d.bad(n, "%s has the tag %s; write the value alone", name, n.Tag)
+		d.bad(n, "%s has the YAML tag %s; write only the value", name, n.Tag)
 		return
 	}
 	switch p := to.Addr().Interface().(type) {
@@ -138,12 +144,13 @@ func (d *decoder) value(n *yaml.Node, to reflect.Value, name string) {
 	case *[]string:
 		*p = nil
 		if n.Kind != yaml.SequenceNode {
-			d.bad(n, "%s wants a list of names, as in [label, text], not %s", name, describe(n))
+			d.bad(n, "%s must be a list of names, for example [label, text], not %s",
+				name, describe(n))
 			return
 		}
 		for _, c := range n.Content {
 			if c.Kind != yaml.ScalarNode || c.Tag == "!!null" {
-				d.bad(c, "%s wants names, not %s", name, describe(c))
+				d.bad(c, "%s must hold names, not %s", name, describe(c))
 				continue
 			}
 			*p = append(*p, c.Value)
@@ -159,7 +166,7 @@ func (d *decoder) value(n *yaml.Node, to reflect.Value, name string) {
 		return
 	case *[2]float64:
 		if n.Kind != yaml.SequenceNode || len(n.Content) != 2 {
-			d.bad(n, "%s wants two numbers, as in [0.9, 0.999], not %s", name, describe(n))
+			d.bad(n, "%s must be two numbers, for example [0.9, 0.999], not %s", name, describe(n))
 			return
 		}
 		for i, c := range n.Content {
@@ -172,13 +179,13 @@ func (d *decoder) value(n *yaml.Node, to reflect.Value, name string) {
 		return
 	}
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-		d.bad(n, "%s wants %s, not %s", name, kindName(to.Kind()), describe(n))
+		d.bad(n, "%s must be %s, not %s", name, kindName(to.Kind()), describe(n))
 		return
 	}
 	ok := false
 	switch to.Kind() {
 	case reflect.String:
-		ok = true // any scalar, as it is written
+		ok = true // any scalar, as written in the file
 		to.SetString(n.Value)
 	case reflect.Bool:
 		if ok = n.Tag == "!!bool"; ok {
@@ -196,30 +203,40 @@ func (d *decoder) value(n *yaml.Node, to reflect.Value, name string) {
 		}
 	case reflect.Float64:
 		var f float64
-		if ok = (n.Tag == "!!int" || n.Tag == "!!float") && n.Decode(&f) == nil && !math.IsNaN(f) && !math.IsInf(f, 0); !ok && n.Tag == "!!str" && n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) == 0 {
-			var err error // 1e-5 is a number in YAML 1.2, whatever the library thinks
-			f, err = strconv.ParseFloat(n.Value, 64)
-			ok = err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
-		}
-		if ok {
+		if f, ok = number(n); ok {
 			to.SetFloat(f)
 		}
 	}
 	if !ok {
-		d.bad(n, "%s wants %s, not %s", name, kindName(to.Kind()), describe(n))
+		d.bad(n, "%s must be %s, not %s", name, kindName(to.Kind()), describe(n))
 	}
+}
+
+// number returns the finite number of a node. The library reads 1e-5 as a string, but in YAML 1.2
+// it is a number.
+func number(n *yaml.Node) (f float64, ok bool) {
+	switch quoted := n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0; {
+	case n.Tag == "!!int" || n.Tag == "!!float":
+		ok = n.Decode(&f) == nil
+	case n.Tag == "!!str" && !quoted:
+		var err error
+		f, err = strconv.ParseFloat(n.Value, 64)
+		ok = err == nil
+	}
+	return f, ok && !math.IsNaN(f) && !math.IsInf(f, 0)
 }
 
 // sets reads a path, or a mapping of names to paths.
 func (d *decoder) sets(n *yaml.Node, to *Sets, name string) {
 	*to = nil
-	if n.Kind == yaml.ScalarNode && (n.Tag != "!!null" || n.Line == 0) { // --set data.valid= takes the file's sets away
+	// The empty value of --set data.valid= removes the sets of the file.
+	if n.Kind == yaml.ScalarNode && (n.Tag != "!!null" || n.Line == 0) {
 		if n.Value != "" {
 			*to = Sets{{"valid", n.Value}}
 		}
 		return
 	}
-	d.pairs(n, name, "a path, or names with their paths", func(key, value *yaml.Node) {
+	d.pairs(n, name, "a path or a mapping of names to paths", func(key, value *yaml.Node) {
 		*to = append(*to, Set{key.Value, value.Value})
 	})
 }
@@ -230,21 +247,22 @@ func (d *decoder) labels(n *yaml.Node, to *Labels, name string) {
 	if n.Kind == yaml.SequenceNode {
 		for _, c := range n.Content {
 			if c.Kind != yaml.ScalarNode {
-				d.bad(c, "%s wants names, not %s", name, describe(c))
+				d.bad(c, "%s must hold names, not %s", name, describe(c))
 				continue
 			}
 			*to = append(*to, data.Label{Value: c.Value, Name: c.Value})
 		}
 		return
 	}
-	d.pairs(n, name, "a list of names, or values with their names", func(key, value *yaml.Node) {
+	d.pairs(n, name, "a list of names or a mapping of values to names", func(key, value *yaml.Node) {
 		*to = append(*to, data.Label{Value: key.Value, Name: value.Value})
 	})
 }
 
+// pairs calls add for each pair of a mapping. want says what the key accepts, for the error.
 func (d *decoder) pairs(n *yaml.Node, name, want string, add func(key, value *yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
-		d.bad(n, "%s wants %s, not %s", name, want, describe(n))
+		d.bad(n, "%s must be %s, not %s", name, want, describe(n))
 		return
 	}
 	seen := map[string]bool{}
@@ -252,9 +270,9 @@ func (d *decoder) pairs(n *yaml.Node, name, want string, add func(key, value *ya
 		key, value := n.Content[i], n.Content[i+1]
 		switch {
 		case value.Kind != yaml.ScalarNode || value.Tag == "!!null":
-			d.bad(value, "%s.%s wants text, not %s", name, key.Value, describe(value))
+			d.bad(value, "%s.%s must be text, not %s", name, key.Value, describe(value))
 		case seen[key.Value]:
-			d.bad(key, "%s.%s is there twice", name, key.Value)
+			d.bad(key, "duplicate key %s.%s", name, key.Value)
 		default:
 			seen[key.Value] = true
 			add(key, value)
@@ -274,15 +292,16 @@ func kindName(k reflect.Kind) string {
 	return "text"
 }
 
+// describe names a node for an error message.
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
-		return "keys and values"
+		return "a mapping"
 	case yaml.SequenceNode:
 		return "a list"
 	}
 	if n.Tag == "!!null" {
-		return "nothing"
+		return "empty"
 	}
 	if len(n.Value) > 60 {
 		return fmt.Sprintf("%q…", n.Value[:60])
@@ -297,7 +316,7 @@ func under(prefix string) string {
 	return fmt.Sprintf(" under %q", strings.TrimSuffix(prefix, "."))
 }
 
-// Keys are all dotted keys of a task file.
+// Keys returns all dotted keys of a task file.
 func Keys() []string { return keys(reflect.TypeFor[Task](), "") }
 
 func keys(t reflect.Type, prefix string) []string {
@@ -318,7 +337,8 @@ func keys(t reflect.Type, prefix string) []string {
 	return out
 }
 
-// suggest names the key that was meant, if one is near: a slip of the pen in the same section, or the same word elsewhere.
+// suggest returns a hint with the key that was probably meant: one of the same section with a
+// similar spelling, else one of the same name in another section. It is empty if there is none.
 func suggest(name, prefix string) string {
 	last := name[strings.LastIndexByte(name, '.')+1:]
 	best, near := "", len(last)/3+1
@@ -341,7 +361,8 @@ func suggest(name, prefix string) string {
 	return ""
 }
 
-// distance is the number of insertions, deletions, replacements and swaps of neighbours between two words.
+// distance returns the number of insertions, deletions, replacements and swaps of neighbours that
+// turn one word into the other.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {
@@ -353,11 +374,11 @@ func distance(a, b string) int {
 	}
 	for i := 1; i <= len(a); i++ {
 		for j := 1; j <= len(b); j++ {
-			same := 1
+			differ := 1
 			if a[i-1] == b[j-1] {
-				same = 0
+				differ = 0
 			}
-			rows[i][j] = slices.Min([]int{rows[i-1][j] + 1, rows[i][j-1] + 1, rows[i-1][j-1] + same})
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+differ)
 			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
 				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
 			}

@@ -10,10 +10,10 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-const maxFile = 1 << 20
+const maxFile = 1 << 20 // bytes; far above any file that people write
 
-// Load reads a task file and the settings given as a.b=c, which win over it. Its error has every mistake, each on a line of
-// its own that begins with file:line:column.
+// Load reads a task file and applies the settings, given as a.b=c. Its error has one line for each
+// mistake, which begins with file:line:column.
 func Load(path string, settings []string) (*Task, error) {
 	text, err := readFile(path)
 	if err != nil {
@@ -22,7 +22,7 @@ func Load(path string, settings []string) (*Task, error) {
 	return parse(path, text, settings)
 }
 
-// readFile reads a file that is not larger than one that people write.
+// readFile reads a file of at most maxFile bytes.
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -52,48 +52,52 @@ func parse(path string, text []byte, settings []string) (*Task, error) {
 		d.set(s, t)
 	}
 	t.places = d.places
-	// What was not read has its default, so that only what is there can be checked.
-	if err := errors.Join(append(d.errs, t.check(len(d.errs) > 0))...); err != nil {
+	// After an error, keys that could not be read have defaults. Check only those that were read.
+	setOnly := len(d.errs) > 0
+	if err := errors.Join(append(d.errs, t.check(setOnly))...); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
-// maxDepth is how deep lists and mappings may lie in each other before the YAML library sees a file.
+// maxDepth is the deepest nesting of lists and mappings. The YAML library has no limit, so it is
+// checked before.
 const maxDepth = 32
 
-// parseYAML reads one document without aliases.
+// parseYAML reads a file that is one document, a mapping. path is for errors.
 func parseYAML(path string, text []byte) (*yaml.Node, error) {
 	root, second, err := documents(text)
 	switch {
 	case errors.Is(err, io.EOF):
-		return nil, fmt.Errorf("%s: the file is empty; ptune help train says more", path)
+		return nil, fmt.Errorf("%s: the file is empty; ptune help train lists its keys", path)
 	case err != nil:
 		return nil, syntax(path, text, err)
 	case second != nil:
-		return nil, fmt.Errorf("%s:%d: a second document begins; a task file is one", path, max(1, second.Line))
+		return nil, fmt.Errorf("%s:%d: a second YAML document begins; want only one",
+			path, max(1, second.Line))
 	case root.Kind != yaml.MappingNode:
-		return nil, fmt.Errorf("%s: want keys and values, as in model: ptune:demo", path)
+		return nil, fmt.Errorf("%s: want a mapping of keys to values, for example model: ptune:demo",
+			path)
 	}
 	return root, nil
 }
 
-// parseValue reads one value; nothing is null.
+// parseValue reads the value of a setting. Empty text is null.
 func parseValue(text string) (*yaml.Node, error) {
 	value, second, err := documents([]byte(text))
 	switch {
 	case errors.Is(err, io.EOF):
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}, nil
 	case err == nil && second != nil:
-		err = errors.New("a second document begins")
+		err = errors.New("a second YAML document begins")
 	}
 	return value, err
 }
 
-// documents reads the first document and, if there is another, that one too.
+// documents reads the first document and, if the text has another, that one too.
 func documents(text []byte) (first, second *yaml.Node, err error) {
 	depth := 0
-	for _, c := range text { // an upper bound: brackets in strings count too
+	for _, c := range text { // an upper bound: counts brackets in strings too
 		switch c {
 		case '[', '{':
 			depth++
@@ -101,7 +105,7 @@ func documents(text []byte) (first, second *yaml.Node, err error) {
 			depth--
 		}
 		if depth > maxDepth {
-			return nil, nil, errors.New("nested too deep")
+			return nil, nil, errors.New("nested too deeply")
 		}
 	}
 	defer func() {

@@ -11,7 +11,8 @@ import (
 // setting is a line of a task file that sets a key.
 var setting = regexp.MustCompile(`^( *)(\w+): +(\S.*?)\s*(#.*)?$`)
 
-// Every line of the task file that has a key is spoilt in many ways, one at a time: each must be an error of its line and column.
+// Every line of the task file that has a key is spoilt in many ways, one at a time: each must be an
+// error of its line and column.
 func TestEveryMistakeOfATaskFileIsFoundAtItsPlace(t *testing.T) {
 	text, err := os.ReadFile("reference.yaml")
 	if err != nil {

@@ -36,8 +36,8 @@ func collect(n *yaml.Node, prefix string, lines []string, comments map[string]st
 	}
 }
 
-// commentAt returns the comment of the first line, with its continuation in the lines below: comments
-// that begin in the same column. The YAML library gives those to the next key.
+// commentAt returns the comment of the first line, with its continuation in the lines below:
+// comments that begin in the same column. The YAML library gives those to the next key.
 func commentAt(lines []string) string {
 	before, comment, ok := strings.Cut(lines[0], "# ")
 	if !ok {
@@ -57,8 +57,12 @@ func commentAt(lines []string) string {
 // required marks the keys of Reference that have no default.
 const required = "●"
 
-func schemaOf(v reflect.Value, prefix string, comments map[string]string) map[string]any {
-	properties, must := map[string]any{}, []string{}
+// object is a JSON object.
+type object = map[string]any
+
+// schemaOf returns the schema of a section.
+func schemaOf(v reflect.Value, prefix string, comments map[string]string) object {
+	properties, must := object{}, []string{}
 	for i := range v.NumField() {
 		key, field := v.Type().Field(i).Tag.Get("yaml"), v.Field(i)
 		if key == "" {
@@ -78,37 +82,47 @@ func schemaOf(v reflect.Value, prefix string, comments map[string]string) map[st
 		}
 		properties[key] = p
 	}
-	s := map[string]any{"type": "object", "properties": properties, "additionalProperties": false}
+	s := object{"type": "object", "properties": properties, "additionalProperties": false}
 	if len(must) > 0 {
 		s["required"] = must
 	}
 	return s
 }
 
-func schemaType(v reflect.Value, name string, comments map[string]string) map[string]any {
-	text := map[string]any{"type": "string"}
-	scalar := map[string]any{"type": []string{"string", "number", "boolean"}}
+// anyOf returns the schema of a value that matches one of several.
+func anyOf(schemas ...any) object { return object{"anyOf": schemas} }
+
+// schemaType returns the schema of one field.
+func schemaType(v reflect.Value, name string, comments map[string]string) object {
+	text := object{"type": "string"}
+	scalar := object{"type": []string{"string", "number", "boolean"}}
 	switch x := v.Interface().(type) {
 	case Sets:
-		return map[string]any{"anyOf": []any{text, map[string]any{"type": "object", "additionalProperties": text}}}
+		return anyOf(text, object{"type": "object", "additionalProperties": text})
 	case Labels:
-		return map[string]any{"anyOf": []any{map[string]any{"type": "array", "items": scalar}, map[string]any{"type": "object", "additionalProperties": scalar}}}
+		return anyOf(object{"type": "array", "items": scalar},
+			object{"type": "object", "additionalProperties": scalar})
 	case []string:
-		return map[string]any{"type": "array", "items": text}
+		return object{"type": "array", "items": text}
 	case Rate:
-		return map[string]any{"anyOf": []any{map[string]any{"const": Auto}, map[string]any{"type": "number", "exclusiveMinimum": 0}}, "default": Auto}
+		rate := anyOf(object{"const": Auto}, object{"type": "number", "exclusiveMinimum": 0})
+		rate["default"] = Auto
+		return rate
 	case [2]float64:
-		return map[string]any{"type": "array", "items": map[string]any{"type": "number"}, "minItems": 2, "maxItems": 2, "default": x}
+		return object{
+			"type": "array", "items": object{"type": "number"},
+			"minItems": 2, "maxItems": 2, "default": x,
+		}
 	}
 	switch v.Kind() {
 	case reflect.Struct:
 		return schemaOf(v, name+".", comments)
 	case reflect.Bool:
-		return map[string]any{"type": "boolean", "default": v.Bool()}
+		return object{"type": "boolean", "default": v.Bool()}
 	case reflect.Int, reflect.Uint64:
-		return map[string]any{"type": "integer", "default": v.Interface()}
+		return object{"type": "integer", "default": v.Interface()}
 	case reflect.Float64:
-		return map[string]any{"type": "number", "default": v.Float()}
+		return object{"type": "number", "default": v.Float()}
 	}
 	if s := v.String(); s != "" {
 		text["default"] = s

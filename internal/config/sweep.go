@@ -10,38 +10,40 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// SweepReference is a sweep file with every key and what it means.
+// SweepReference is a sweep file with every key and a comment on what it does.
 //
 //go:embed sweep.yaml
 var SweepReference string
 
-// Sweep is a sweep file: a task, and values of its keys that are to be tried in all combinations.
+// Sweep is a sweep file: a task file, and values of its keys to try in all combinations.
 type Sweep struct {
 	Task    string // path
 	Preset  string
 	Grid    []Axis
-	Halving int    // after each rung one run in so many goes on; 0: all runs end
-	Rungs   int    // of halving
-	Dir     string // where the results go
+	Halving int    // n: after each rung, continue the best 1/n of the runs; 0: never cut
+	Rungs   int    // number of cuts
+	Dir     string // folder for the results
 }
 
-// Axis is a key of the task file and the values it takes, as --set would have them.
+// Axis is a key of the task file and its values, as text for --set.
 type Axis struct {
 	Key    string   `json:"key"`
 	Values []string `json:"values"`
 }
 
-// Presets are grids by name: the ablations of Lester et al. (2021), figure 3.
+// Presets returns grids by name: the ablations of Lester et al. (2021), figure 3.
 func Presets() map[string][]Axis {
 	seeds := Axis{"train.seed", []string{"0", "1", "2"}}
 	return map[string][]Axis{
 		"lengths": {{"prompt.tokens", []string{"1", "5", "20", "100", "150"}}, seeds},
 		"inits":   {{"prompt.init", []string{"uniform", "vocab", "labels"}}, seeds},
-		"rates":   {{"train.learning_rate", []string{"0.001", "0.01", "0.03", "0.1", "0.3", "1"}}, seeds},
+		"rates": {
+			{"train.learning_rate", []string{"0.001", "0.01", "0.03", "0.1", "0.3", "1"}}, seeds,
+		},
 	}
 }
 
-// LoadSweep reads a sweep file. Its error has every mistake.
+// LoadSweep reads a sweep file. Its error has one line for each mistake.
 func LoadSweep(path string) (*Sweep, error) {
 	text, err := readFile(path)
 	if err != nil {
@@ -68,48 +70,54 @@ func (d *decoder) sweep(root *yaml.Node, s *Sweep) {
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], root.Content[i+1]
 		if seen[key.Value] {
-			d.bad(key, "key %q is there twice", key.Value)
+			d.bad(key, "duplicate key %q", key.Value)
 		}
 		seen[key.Value] = true
 		switch key.Value {
 		case "task", "preset", "output":
 			if value.Kind != yaml.ScalarNode || value.Tag == "!!null" {
-				d.bad(value, "%s wants text, not %s", key.Value, describe(value))
+				d.bad(value, "%s must be text, not %s", key.Value, describe(value))
 				continue
 			}
-			*map[string]*string{"task": &s.Task, "preset": &s.Preset, "output": &s.Dir}[key.Value] = value.Value
+			texts := map[string]*string{"task": &s.Task, "preset": &s.Preset, "output": &s.Dir}
+			*texts[key.Value] = value.Value
 			if key.Value == "preset" && Presets()[value.Value] == nil {
 				d.bad(value, "preset is %q, want lengths, inits or rates", value.Value)
 			}
 		case "halving", "rungs":
-			to := map[string]*int{"halving": &s.Halving, "rungs": &s.Rungs}[key.Value]
-			if value.Tag != "!!int" || value.Decode(to) != nil || *to < 0 || key.Value == "rungs" && *to < 1 || *to > 64 {
-				d.bad(value, "%s wants a small whole number, not %s", key.Value, describe(value))
+			to, least := &s.Halving, 0
+			if key.Value == "rungs" {
+				to, least = &s.Rungs, 1
+			}
+			if value.Tag != "!!int" || value.Decode(to) != nil || *to < least || *to > 64 {
+				d.bad(value, "%s must be a whole number from %d to 64, not %s",
+					key.Value, least, describe(value))
 			}
 		case "grid":
 			s.Grid = d.grid(value)
 		default:
-			d.bad(key, "unknown key %q; a sweep has task, grid or preset, halving, rungs and output", key.Value)
+			d.bad(key, "unknown key %q; want task, grid or preset, halving, rungs, output", key.Value)
 		}
 	}
 	if s.Halving == 1 {
-		d.bad(root, "halving is 1, which cuts nothing; 2 keeps half of the runs at each rung")
+		d.bad(root, "halving is 1, which stops no run; 2 keeps half of the runs at each rung")
 	}
 	if !seen["task"] {
-		d.bad(root, "task is missing: the task file whose keys vary")
+		d.bad(root, "task is missing: the path of the task file to vary")
 	}
 	if seen["grid"] == seen["preset"] {
-		d.bad(root, "want either grid, keys with lists of values, or preset: lengths, inits or rates")
+		d.bad(root, "want either grid (keys with lists of values) or preset (lengths, inits or rates)")
 	}
 	if s.Preset != "" {
 		s.Grid = Presets()[s.Preset]
 	}
 }
 
-// grid reads keys with lists of values.
+// grid reads a mapping of keys to lists of values.
 func (d *decoder) grid(n *yaml.Node) []Axis {
 	if n.Kind != yaml.MappingNode || len(n.Content) == 0 {
-		d.bad(n, "grid wants keys of the task file with lists of values, as in train.seed: [0, 1], not %s", describe(n))
+		d.bad(n, "grid must be a mapping of task file keys to lists of values, "+
+			"for example train.seed: [0, 1], not %s", describe(n))
 		return nil
 	}
 	var axes []Axis
@@ -119,13 +127,14 @@ func (d *decoder) grid(n *yaml.Node) []Axis {
 		section, _, _ := strings.Cut(key.Value, ".")
 		switch {
 		case seen[key.Value]:
-			d.bad(key, "grid has %s twice", key.Value)
+			d.bad(key, "duplicate key %s in grid", key.Value)
 			continue
 		case section != "prompt" && section != "train":
-			d.bad(key, "grid has %q; only keys of prompt and train can vary: all runs share a base and its rows", key.Value)
+			d.bad(key, "grid has %q; only keys of prompt and train can vary, "+
+				"because all runs share a base model and its rows", key.Value)
 			continue
 		case list.Kind != yaml.SequenceNode || len(list.Content) == 0:
-			d.bad(list, "%s wants a list of values, not %s", key.Value, describe(list))
+			d.bad(list, "%s must be a list of values, not %s", key.Value, describe(list))
 			continue
 		}
 		seen[key.Value] = true
@@ -147,10 +156,11 @@ func (d *decoder) grid(n *yaml.Node) []Axis {
 	return axes
 }
 
-// maxRuns is how many runs a sweep may have.
+// maxRuns is the largest number of runs in a sweep.
 const maxRuns = 4096
 
-// Runs are all combinations of the grid's values, as settings for Load; the last axis varies fastest.
+// Runs returns all combinations of the grid's values, as settings for Load. The last axis varies
+// fastest.
 func (s *Sweep) Runs() ([][]string, error) {
 	runs := [][]string{nil}
 	for _, a := range s.Grid {

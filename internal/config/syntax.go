@@ -18,8 +18,8 @@ var missingColon = []string{
 	"did not find expected key",
 }
 
-// syntax adds the place to an error of the YAML library: the line with the mistake, which may be some
-// lines before the one where the parser had to stop.
+// syntax adds the place to an error of the YAML library: the line with the mistake, which may be
+// some lines before the one where the parser had to stop.
 func syntax(path string, text []byte, err error) error {
 	var e *yaml.LoadError
 	if !errors.As(err, &e) {

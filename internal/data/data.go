@@ -1,6 +1,7 @@
-// Package data reads the rows of a task: JSON lines or separated values through templates into token ids. The mask is by construction: a row is
-// the ids of its input, then the ids of its target without special tokens, then the end token, and the loss is on what
-// comes after the input. Nothing is cut or dropped unless the task says so.
+// Package data reads the rows of a task, JSON lines or tables, and turns them into token ids
+// through templates. A row is the ids of its input, then the ids of its target without special
+// tokens, then the end token. The loss is on everything after the input. Rows that are too long are
+// an error unless the task says to cut or drop them.
 package data
 
 import (
@@ -15,17 +16,17 @@ import (
 	"strings"
 )
 
-// What is done with a row of more than MaxTokens.
+// What to do with a row of more than MaxTokens tokens.
 const (
 	TooLongIsError  = "error"
 	TooLongDrop     = "drop"
-	TooLongCutInput = "cut_input" // the end of the longest field of the input goes; the template stays whole
+	TooLongCutInput = "cut_input" // cut the end of the input's longest field; keep the template whole
 )
 
 // Options are the limits and the end token of a set.
 type Options struct {
-	MaxTokens int    // of input, target and end token
-	Limit     string // where that comes from, for messages: "data.max_tokens is 512"
+	MaxTokens int    // input, target and end token together
+	Limit     string // where MaxTokens comes from, for errors: "data.max_tokens is 512"
 	OnTooLong string
 	EOS       int32
 }
@@ -35,9 +36,10 @@ type Row struct {
 	Line   int
 	Input  []int32 // with BOS, if the tokenizer adds one
 	Target []int32 // with the end token
-	Label  int     // in Format.Labels; -1 without labels
+	Label  int     // index in Format.Labels; -1 without labels
 	Text   string  // the input as text
-	talk   string  // the conversation it is of: in a split, its rows stay together
+
+	conversation string // the conversation it comes from; Split keeps the rows of one together
 }
 
 // Set is the rows of one file.
@@ -45,21 +47,21 @@ type Set struct {
 	Name    string
 	Path    string
 	Rows    []Row
-	Dropped int // rows that were too long
-	Cut     int // rows whose input was cut
+	Dropped int // number of rows that were too long
+	Cut     int // number of rows whose input was cut
 }
 
-// Source is a file of rows and how it is written.
+// Source is a file of rows.
 type Source struct {
 	Path string
 	Reading
 }
 
-// Reading is how a file of rows is written, where its name does not say.
+// Reading is what the name of a file of rows does not tell about its format.
 type Reading struct {
 	Columns   []string // names of a table's columns; empty: its first line has them
-	Separator string   // of a table's cells; empty: a comma, or a tab in .tsv files
-	Quotes    string   // on: cells may be in quotation marks; off: those are text; auto: on, but not in .tsv files
+	Separator string   // between a table's cells; empty: a comma, or a tab in .tsv files
+	Quotes    string   // on: quotation marks may enclose cells; off: they are text; auto: off in .tsv
 	Encoding  string   // UTF8 if empty
 }
 
@@ -69,7 +71,7 @@ const (
 	Latin1 = "latin-1"
 )
 
-// open gives the file's text as UTF-8.
+// open returns the file's text as UTF-8.
 func (s Source) open() (io.Reader, io.Closer, error) {
 	f, err := os.Open(s.Path)
 	if err != nil {
@@ -101,7 +103,7 @@ func (s Source) quotes() bool {
 	return s.Quotes == "on" || s.Quotes != "off" && !s.tabs()
 }
 
-// records reads the file's rows, in the format that its name's ending says.
+// records reads the file's rows. The extension of its name tells the format.
 func (s Source) records() (records []record, err error) {
 	switch ext := strings.ToLower(filepath.Ext(s.Path)); ext {
 	case ".jsonl", ".ndjson":
@@ -111,18 +113,18 @@ func (s Source) records() (records []record, err error) {
 	case ".csv", ".tsv", ".tab":
 		records, err = readTable(s)
 	default:
-		return nil, fmt.Errorf("%s: files of rows end in .jsonl, .csv, .tsv or .parquet, this one in %q", s.Path, ext)
+		return nil, fmt.Errorf("%s: want a .jsonl, .csv, .tsv or .parquet file, not %q", s.Path, ext)
 	}
 	if err == nil && len(records) == 0 {
-		err = fmt.Errorf("%s: there is no row in it", s.Path)
+		err = fmt.Errorf("%s: the file has no rows", s.Path)
 	}
 	return records, err
 }
 
-// maxErrors is how many broken rows one message lists.
+// maxErrors is the largest number of broken rows that an error lists.
 const maxErrors = 20
 
-// Load reads a file of rows. All its mistakes are reported at once, each with the line it stands on.
+// Load reads a file of rows. Its error has one line for each mistake, with the line number.
 func Load(name string, from Source, f *Format, enc Encoder, o Options) (*Set, error) {
 	path := from.Path
 	records, err := from.records()
@@ -140,18 +142,19 @@ func Load(name string, from Source, f *Format, enc Encoder, o Options) (*Set, er
 		}
 	}
 	if n := len(errs); n > maxErrors {
-		errs = append(errs[:maxErrors], fmt.Errorf("and %d more rows with mistakes", n-maxErrors))
+		errs = append(errs[:maxErrors], fmt.Errorf("and %d more rows with errors", n-maxErrors))
 	}
 	if errs != nil {
 		return nil, errors.Join(errs...)
 	}
 	if len(s.Rows) == 0 {
-		return nil, fmt.Errorf("%s: all %d rows are too long (%s) and were dropped", path, s.Dropped, o.Limit)
+		return nil, fmt.Errorf("%s: all %d rows are too long (%s), so none is left",
+			path, s.Dropped, o.Limit)
 	}
 	return s, nil
 }
 
-// add makes a row of a record.
+// add appends a record as a row.
 func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 	if f.messages != "" {
 		return s.addConversation(r, f, enc, o)
@@ -161,7 +164,7 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 	if len(f.Labels) > 0 {
 		value, ok := values[f.field]
 		if !ok {
-			return fmt.Errorf("there is no field %q; the row has %s", f.field, list(values))
+			return noField(f.field, values)
 		}
 		i, err := f.label(value)
 		if err != nil {
@@ -174,18 +177,18 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 	if err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
-	said, err := f.Input.Fill(r.values)
+	input, err := f.Input.Fill(r.values)
 	if err != nil {
 		return fmt.Errorf("input: %w", err)
 	}
-	if row.Text, row.Input, err = Said(f.chat, said, enc); err != nil {
+	if row.Text, row.Input, err = EncodeInput(f.chat, input, enc); err != nil {
 		return fmt.Errorf("input: %w", err)
 	}
 	if row.Target, err = f.target(target, enc); err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
 	if len(row.Target) == 0 {
-		return errors.New("the target has no token, so there is nothing to learn from the row")
+		return errors.New("the target has no token")
 	}
 	row.Target = append(row.Target, o.EOS)
 	if n := len(row.Input) + len(row.Target); n > o.MaxTokens {
@@ -194,27 +197,29 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 			s.Dropped++
 			return nil
 		case TooLongCutInput:
-			if row.Text, row.Input, err = f.cut(r.values, enc, o.MaxTokens-len(row.Target)); err != nil {
+			room := o.MaxTokens - len(row.Target)
+			if row.Text, row.Input, err = f.cut(r.values, enc, room); err != nil {
 				return err
 			}
 			s.Cut++
 		default:
-			return fmt.Errorf("the row is %d tokens, but %s (data.on_too_long: drop or cut_input would go on)", n, o.Limit)
+			return fmt.Errorf("the row has %d tokens, but %s "+
+				"(data.on_too_long can be drop or cut_input)", n, o.Limit)
 		}
 	}
 	s.Rows = append(s.Rows, row)
 	return nil
 }
 
-// Split takes about that share of the rows out of s, as a set of their own. A row goes where its text's hash says: equal texts stay
-// together, and a row where it was when others are added.
+// Split moves about that share of the rows of s to a new set. The hash of a row's text decides, so
+// equal texts end up in the same set, and adding rows does not move others.
 func (s *Set) Split(name string, share float64) (*Set, error) {
 	taken := &Set{Name: name, Path: s.Path}
 	var kept []Row
 	for _, r := range s.Rows {
 		h := fnv.New64a()
-		io.WriteString(h, cmp.Or(r.talk, r.Text))
-		// FNV's high bits hardly differ between short texts; the mixing is MurmurHash3's.
+		io.WriteString(h, cmp.Or(r.conversation, r.Text))
+		// The high bits of FNV hardly differ for short texts. MurmurHash3's finalizer mixes them.
 		x := h.Sum64()
 		x = (x ^ x>>33) * 0xff51afd7ed558ccd
 		x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
@@ -225,25 +230,29 @@ func (s *Set) Split(name string, share float64) (*Set, error) {
 		}
 	}
 	if len(kept) == 0 || len(taken.Rows) == 0 {
-		return nil, fmt.Errorf("%s: a share of %g leaves %d of its %d rows to learn from and %d to validate on", s.Path, share, len(kept), len(s.Rows), len(taken.Rows))
+		return nil, fmt.Errorf("%s: a share of %g splits its %d rows into %d for training and "+
+			"%d for validation; want some in both",
+			s.Path, share, len(s.Rows), len(kept), len(taken.Rows))
 	}
 	s.Rows = kept
 	return taken, nil
 }
 
-// Shortened says what was dropped or cut, empty if nothing was.
+// Shortened describes how many rows were dropped or cut. It is empty if none was.
 func (s *Set) Shortened() string {
 	all := len(s.Rows) + s.Dropped
 	switch {
 	case s.Dropped > 0:
 		return fmt.Sprintf("%s: %d of %d rows were too long and were dropped", s.Path, s.Dropped, all)
 	case s.Cut > 0:
-		return fmt.Sprintf("%s: %d of %d rows were too long and had the end of their longest field cut", s.Path, s.Cut, all)
+		return fmt.Sprintf("%s: %d of %d rows were too long and had the end of their longest field cut",
+			s.Path, s.Cut, all)
 	}
 	return ""
 }
 
-// Order is the order of n rows in an epoch: that of the file, or a shuffle that depends on the seed and the epoch alone.
+// Order returns the order of n rows in an epoch: the order of the file, or a shuffle that depends
+// only on the seed and the epoch.
 func Order(n int, shuffle bool, seed uint64, epoch int) []int {
 	if !shuffle {
 		order := make([]int, n)
@@ -252,6 +261,6 @@ func Order(n int, shuffle bool, seed uint64, epoch int) []int {
 		}
 		return order
 	}
-	const stream = 0x6f72646572 // "order": draws of other purposes come from other streams
+	const stream = 0x6f72646572 // "order": a random stream of its own
 	return rand.New(rand.NewPCG(seed, stream+uint64(epoch)<<40)).Perm(n)
 }

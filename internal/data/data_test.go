@@ -12,7 +12,8 @@ import (
 	"ptune/internal/data"
 )
 
-// letters encodes each letter as its code; BOS is 1, the end token 2. The letter ! cannot be encoded.
+// letters encodes each letter as its code; BOS is 1, the end token 2. The letter ! cannot be
+// encoded.
 type letters struct{}
 
 func (letters) EncodeInput(s string) ([]int32, error) {
@@ -89,9 +90,9 @@ func TestEveryBrokenRowIsReportedWithItsLine(t *testing.T) {
 		t.Fatal("no error")
 	}
 	lines := strings.Split(err.Error(), "\n")
-	for i, want := range []string{"2: not JSON", "3: not a JSON object", `4: target: there is no field "b"; the row has "a"`, `5: input: there is no field "a"`,
-		"6: the target has no token", `7: field "a" is there twice`, "8: the row is 41 tokens, but data.max_tokens is 20", "9: input: no token for !", "10: there is something behind the object",
-		`11: input: there is no field "a"`, "12: the line is not valid UTF-8"} {
+	for i, want := range []string{"2: not JSON", "3: not a JSON object", `4: target: no field "b" in the row; it has "a"`, `5: input: no field "a" in the row`,
+		"6: the target has no token", `7: duplicate field "a"`, "8: the row has 41 tokens, but data.max_tokens is 20", "9: input: no token for !", "10: text after the object",
+		`11: input: no field "a" in the row`, "12: the line is not valid UTF-8"} {
 		if i >= len(lines) || !strings.Contains(lines[i], "rows.jsonl:"+want) {
 			t.Errorf("line %d of the error is %q, want %q", i+1, lines[min(i, len(lines)-1)], want)
 		}
@@ -127,7 +128,7 @@ func TestLongRowsAreCutOrDroppedOnlyWhenAsked(t *testing.T) {
 		t.Errorf("cut: %+v (%v)", s, err)
 	}
 	o.MaxTokens = 3
-	if _, err = load(t, rows, f, o); err == nil || !strings.Contains(err.Error(), "0 tokens are left for the input") {
+	if _, err = load(t, rows, f, o); err == nil || !strings.Contains(err.Error(), "leave 0 tokens for the input") {
 		t.Errorf("a target that fills everything: %v", err)
 	}
 	o.OnTooLong = data.TooLongDrop
@@ -144,9 +145,9 @@ func TestTemplatesAndLabelsThatCannotWorkAreRefused(t *testing.T) {
 		labels        []data.Label
 		want          string
 	}{
-		{"{a", "x", nil, "without its }"}, {"a}", "x", nil, "without its {"}, {"{}", "x", nil, "without a field's name"}, {"{a{b}}", "x", nil, "without its }"},
-		{"{a}", "{x} {y}", ab, "must have one field"}, {"{y}", "{y}", ab, "shows the label's field"}, {"{a}", "{y}", ab[:1], "at least two"},
-		{"{a}", "{y}", append(ab, ab[0]), "is there twice"},
+		{"{a", "x", nil, "{ without }"}, {"a}", "x", nil, "} without {"}, {"{}", "x", nil, "field without a name"}, {"{a{b}}", "x", nil, "{ without }"},
+		{"{a}", "{x} {y}", ab, "must have exactly one field"}, {"{y}", "{y}", ab, "contains the label's field"}, {"{a}", "{y}", ab[:1], "at least two"},
+		{"{a}", "{y}", append(ab, ab[0]), "labels: duplicate"},
 	} {
 		if _, err := data.NewFormat(c.input, c.target, c.labels); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q %q: error is %v, want one with %q", c.input, c.target, err, c.want)

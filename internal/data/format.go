@@ -1,6 +1,7 @@
 package data
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,26 +11,27 @@ import (
 
 // Encoder turns text into token ids.
 type Encoder interface {
-	// EncodeInput is the ids of an input, with what stands before every text (BOS).
+	// EncodeInput returns the ids of an input, with BOS if the tokenizer adds one.
 	EncodeInput(text string) ([]int32, error)
-	// Encode is the ids of a text without special tokens.
+	// Encode returns the ids of a text without special tokens.
 	Encode(text string) ([]int32, error)
 }
 
-// Label is a class: the value that rows have, and the name that stands for it in the target.
+// Label is a class: the value in the rows, and the name for it in the target.
 type Label struct{ Value, Name string }
 
-// Format is how a row becomes tokens: what the task file says under data, and a prompt file keeps for later.
+// Format is how a row becomes tokens. It comes from the data section of a task file or from the
+// metadata of a prompt file.
 type Format struct {
 	Input, Target Template
-	Labels        []Label // none: free text
-	field         string  // the target's field whose values are labels
-	messages      string  // the field with a conversation, in place of Input and Target
-	chat          Renderer
-	ends          []int32 // what may end an answer in a chat
+	Labels        []Label  // none: free text
+	field         string   // the field of the target whose values are labels
+	messages      string   // the field with a conversation, instead of Input and Target
+	chat          Renderer // nil: no chat template
+	ends          []int32  // tokens that can end a turn in a chat
 }
 
-// NewFormat reads the templates and labels of a task.
+// NewFormat parses the templates and checks the labels of a task.
 func NewFormat(input, target string, labels []Label) (*Format, error) {
 	f := &Format{Labels: labels}
 	var err error
@@ -43,33 +45,34 @@ func NewFormat(input, target string, labels []Label) (*Format, error) {
 		return f, nil
 	}
 	if len(labels) < 2 {
-		return nil, fmt.Errorf("labels: there is one label, want at least two")
+		return nil, errors.New("labels: only one label, want at least two")
 	}
 	fields := f.Target.Fields()
 	if len(fields) != 1 {
-		return nil, fmt.Errorf("target: with labels, the target %q must have one field, the label's; it has %d", target, len(fields))
+		return nil, fmt.Errorf("target: with labels, the target must have exactly one field, the label; "+
+			"%q has %d", target, len(fields))
 	}
 	f.field = fields[0]
 	if slices.Contains(f.Input.Fields(), f.field) {
-		return nil, fmt.Errorf("input: the input %q shows the label's field %q", input, f.field)
+		return nil, fmt.Errorf("input: the input %q contains the label's field %q", input, f.field)
 	}
 	for i, l := range labels {
 		for _, o := range labels[:i] {
 			if l.Value == o.Value || l.Name == o.Name {
-				return nil, fmt.Errorf("labels: %q (%s) is there twice", l.Name, l.Value)
+				return nil, fmt.Errorf("labels: duplicate %q (%s)", l.Name, l.Value)
 			}
 		}
 	}
 	return f, nil
 }
 
-// Choice is a label as the model would write it.
+// Choice is a label with its target tokens.
 type Choice struct {
 	Name string
 	IDs  []int32
 }
 
-// Choices are the labels' target tokens, in the order of Labels. Two labels of the same tokens are an error.
+// Choices returns the choices in the order of Labels. Two labels with equal tokens are an error.
 func (f *Format) Choices(enc Encoder) ([]Choice, error) {
 	var choices []Choice
 	for _, l := range f.Labels {
@@ -86,7 +89,7 @@ func (f *Format) Choices(enc Encoder) ([]Choice, error) {
 		}
 		for _, c := range choices {
 			if slices.Equal(c.IDs, ids) {
-				return nil, fmt.Errorf("labels %q and %q are the same tokens", c.Name, l.Name)
+				return nil, fmt.Errorf("labels %q and %q have the same tokens", c.Name, l.Name)
 			}
 		}
 		choices = append(choices, Choice{l.Name, ids})
@@ -107,11 +110,12 @@ func (f *Format) cut(values map[string]string, enc Encoder, room int) (text stri
 	fits := func(n int) bool {
 		shorter[longest] = string(whole[:n])
 		if text, err = f.Input.Fill(shorter); err == nil {
-			text, ids, err = Said(f.chat, text, enc)
+			text, ids, err = EncodeInput(f.chat, text, enc)
 		}
 		return err == nil && len(ids) <= room
 	}
-	// The first length that does not fit, by bisection: a text's tokens grow with it, but for a merge at its end.
+	// Bisect for the longest text that fits. Longer texts have more tokens, except when the
+	// tokenizer merges at the end, so go down from there.
 	n := sort.Search(len(whole), func(n int) bool { return !fits(n + 1) })
 	for ; n >= 0; n-- {
 		if fits(n) {
@@ -121,10 +125,11 @@ func (f *Format) cut(values map[string]string, enc Encoder, room int) (text stri
 			return "", nil, fmt.Errorf("input: %w", err)
 		}
 	}
-	return "", nil, fmt.Errorf("the target and the template alone are too long: %d tokens are left for the input", room)
+	return "", nil, fmt.Errorf("the target and the template leave %d tokens for the input, which are too few",
+		room)
 }
 
-// label finds the label of a row's value.
+// label returns the index of the label with a row's value.
 func (f *Format) label(value string) (int, error) {
 	for i, l := range f.Labels {
 		if l.Value == value {
@@ -138,5 +143,6 @@ func (f *Format) label(value string) (int, error) {
 	if len(names) > 20 {
 		names = append(names[:20], "…")
 	}
-	return 0, fmt.Errorf("field %q is %q, which is not one of the labels %s", f.field, value, strings.Join(names, ", "))
+	return 0, fmt.Errorf("field %q is %q, want one of the labels %s",
+		f.field, value, strings.Join(names, ", "))
 }

@@ -2,32 +2,43 @@ package data
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 )
 
-// Guess is what a file of rows looks like: which field is the text and which the answer.
+// Guess is what the fields of a file of rows seem to be for.
 type Guess struct {
-	Reading  // columns are there if the first line does not name them
+	Reading  // with Columns if the first line is a row
 	Fields   []string
-	Messages string  // the field with a conversation; then there is no text and no target
-	Text     string  // the field that is read
-	Target   string  // the field that is to be predicted
-	Labels   []Label // the values of Target, the most frequent first, if it is a class; none: free text
+	Messages string  // the field with a conversation; if set, Text and Target are empty
+	Text     string  // the field for the input
+	Target   string  // the field for the target
+	Labels   []Label // if Target is a class: its values, most frequent first
 	Rows     int
 }
 
-// The names that people give to fields of either kind, the surest first.
+// Usual names of fields of either kind, the least ambiguous first.
 var (
-	targetNames = []string{"label", "labels", "class", "category", "intent", "sentiment", "target", "completion", "answer", "output", "response", "summary", "translation"}
-	textNames   = []string{"text", "sentence", "input", "prompt", "question", "message", "review", "content", "document", "body"}
+	targetNames = []string{
+		"label", "labels", "class", "category", "intent", "sentiment", "target", "completion", "answer",
+		"output", "response", "summary", "translation",
+	}
+	textNames = []string{
+		"text", "sentence", "input", "prompt", "question", "message", "review", "content", "document",
+		"body",
+	}
 )
 
-// most is how many values a class may have.
+// mostLabels is the largest number of values that a class can have.
 const mostLabels = 200
 
-// Look reads a file and guesses what its fields are for.
+// meanLabel is the largest mean length of a class's values, in bytes.
+const meanLabel = 40
+
+// Look reads a file and guesses what its fields are for: first by their names, then by their
+// values.
 func Look(path string) (*Guess, error) {
 	g := &Guess{}
 	s := Source{Path: path}
@@ -38,7 +49,7 @@ func Look(path string) (*Guess, error) {
 	if s.isTable() {
 		if width, headless := s.headless(records); headless {
 			for i := range width {
-				s.Columns = append(s.Columns, "column"+string(rune('1'+i)))
+				s.Columns = append(s.Columns, fmt.Sprintf("column%d", i+1))
 			}
 			if records, err = s.records(); err != nil {
 				return nil, err
@@ -64,7 +75,7 @@ func Look(path string) (*Guess, error) {
 	slices.Sort(g.Fields)
 	for _, r := range records {
 		for _, f := range slices.Sorted(maps.Keys(r.lists)) {
-			if said, err := conversation(r.lists[f]); err == nil && len(said) > 0 {
+			if messages, err := conversation(r.lists[f]); err == nil && len(messages) > 0 {
 				g.Messages = f
 				return g, nil
 			}
@@ -74,25 +85,31 @@ func Look(path string) (*Guess, error) {
 		n := len(values[f])
 		return n >= 2 && n <= mostLabels && n <= max(2, g.Rows/3)
 	}
-	g.Target = pick(g.Fields, targetNames, func(a, b string) int { // a class before free text, fewer values before more
-		return cmp.Or(cmp.Compare(rank(!isClass(a)), rank(!isClass(b))), cmp.Compare(len(values[a]), len(values[b])))
-	}, func(f string) bool { return isClass(f) && length[f] < 40*g.Rows })
+	g.Target = pick(g.Fields, targetNames,
+		func(f string) bool { return isClass(f) && length[f] < meanLabel*g.Rows },
+		func(a, b string) int { return cmp.Compare(len(values[a]), len(values[b])) })
 	others := slices.DeleteFunc(slices.Clone(g.Fields), func(f string) bool {
-		return f == g.Target || slices.ContainsFunc(targetNames, func(n string) bool { return strings.EqualFold(f, n) })
+		named := func(name string) bool { return strings.EqualFold(f, name) }
+		return f == g.Target || slices.ContainsFunc(targetNames, named)
 	})
-	readable := slices.DeleteFunc(slices.Clone(others), func(f string) bool { return isClass(g.Target) && len(values[f]) <= len(values[g.Target]) }) // others are labels, too
-	g.Text = pick(readable, textNames,
-		func(a, b string) int { return cmp.Compare(length[b], length[a]) }, func(string) bool { return true })
+	// A field with at most as many values as the class is another label.
+	texts := slices.DeleteFunc(slices.Clone(others), func(f string) bool {
+		return isClass(g.Target) && len(values[f]) <= len(values[g.Target])
+	})
+	g.Text = pick(texts, textNames,
+		func(string) bool { return true },
+		func(a, b string) int { return cmp.Compare(length[b], length[a]) })
 	if g.Target != "" && isClass(g.Target) {
 		names := labelNames(records, g.Target, others, values)
 		for v := range values[g.Target] {
 			g.Labels = append(g.Labels, Label{v, cmp.Or(names[v], v)})
 		}
 		slices.SortFunc(g.Labels, func(a, b Label) int {
-			return cmp.Or(cmp.Compare(values[g.Target][b.Value], values[g.Target][a.Value]), strings.Compare(a.Value, b.Value))
+			count := values[g.Target]
+			return cmp.Or(cmp.Compare(count[b.Value], count[a.Value]), strings.Compare(a.Value, b.Value))
 		})
 	}
-	if s.Columns != nil { // names that say what they are for
+	if s.Columns != nil { // names of our own: say what the columns are for
 		for i, c := range s.Columns {
 			switch c {
 			case g.Text:
@@ -106,12 +123,15 @@ func Look(path string) (*Guess, error) {
 	return g, nil
 }
 
-// labelNames are the labels' names, where another field has one for each number.
-func labelNames(records []record, target string, others []string, values map[string]map[string]int) map[string]string {
+// labelNames returns a name for each label if the labels are numbers and another field has one name
+// for each; nil otherwise. values counts the values of each field.
+func labelNames(
+	records []record, target string, others []string, values map[string]map[string]int,
+) map[string]string {
 	number := func(s string) bool { return strings.Trim(s, "0123456789-.") == "" }
 	for v := range values[target] {
 		if !number(v) {
-			return nil // they are names
+			return nil // already a name
 		}
 	}
 	for _, f := range others {
@@ -132,15 +152,9 @@ func labelNames(records []record, target string, others []string, values map[str
 	return nil
 }
 
-func rank(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// pick is the field whose name is known, else the first by order of those that will do.
-func pick(fields, names []string, order func(a, b string) int, will func(string) bool) string {
+// pick returns the field with the first of the usual names, else the first in order of the fields
+// that may do; empty if there is none.
+func pick(fields, names []string, may func(string) bool, order func(a, b string) int) string {
 	for _, n := range names {
 		for _, f := range fields {
 			if strings.EqualFold(f, n) {
@@ -148,7 +162,7 @@ func pick(fields, names []string, order func(a, b string) int, will func(string)
 			}
 		}
 	}
-	fields = slices.DeleteFunc(slices.Clone(fields), func(f string) bool { return !will(f) })
+	fields = slices.DeleteFunc(slices.Clone(fields), func(f string) bool { return !may(f) })
 	if len(fields) == 0 {
 		return ""
 	}
@@ -159,7 +173,8 @@ func (s Source) isTable() bool {
 	return s.tabs() || strings.HasSuffix(strings.ToLower(s.Path), ".csv")
 }
 
-// headless tells whether the first line of a table is a row like the others: one of its cells is a value that its column has again.
+// headless reports whether a table's first line is a row and not a header: one of its cells is a
+// value that its column has again. width is the number of columns.
 func (s Source) headless(records []record) (width int, headless bool) {
 	var names []string
 	for _, r := range records {

@@ -19,6 +19,7 @@ func TestAFileOfRowsIsGuessed(t *testing.T) {
 	}
 	for _, c := range []struct{ what, name, text, want string }{
 		{"a TSV without a header", "sms.tsv", repeat("C\ta message of some length N\n", 20), "text > label [ham=ham spam=spam] columns [label text]"},
+		{"twelve columns without a header", "twelve.csv", repeat("C,b,c,d,e,f,g,h,i,j,k,a message N\n", 20), "text > label [ham=ham spam=spam] columns [label column2 column3 column4 column5 column6 column7 column8 column9 column10 column11 text]"},
 		{"a CSV with one", "b.csv", "text,category\n" + repeat("\"question, number N\",C\n", 20), "text > category [ham=ham spam=spam] columns []"},
 		{"other names", "c.jsonl", repeat(`{"id": N, "what was said": "some text N", "verdict": "C"}`+"\n", 20), "what was said > verdict [ham=ham spam=spam] columns []"},
 		{"numbers with names beside, and a field that gives the answer away", "d.jsonl", repeat(`{"Tweet text": "words N", "ID": N, "Label": K, "text_label": "W", "output": "long long long words N: W"}`+"\n", 20), "Tweet text > Label [1=no complaint 2=complaint] columns []"},

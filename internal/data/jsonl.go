@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// record is one line: its fields as text, or what is wrong with it.
+// record is one row: its fields as text, or the error in it.
 type record struct {
 	line   int
 	values map[string]string
@@ -19,10 +19,9 @@ type record struct {
 	err    error
 }
 
-const maxLine = 16 << 20
+const maxLine = 16 << 20 // bytes
 
-// errNotUTF8 says what to do about text of another encoding.
-var errNotUTF8 = errors.New("the line is not valid UTF-8; if the file is in Latin-1, data.encoding: latin-1 reads it")
+var errNotUTF8 = errors.New("the line is not valid UTF-8; for Latin-1 set data.encoding: latin-1")
 
 // readJSONL reads a file of JSON objects, one a line.
 func readJSONL(s Source) ([]record, error) {
@@ -40,8 +39,8 @@ func readJSONL(s Source) ([]record, error) {
 	return records, err
 }
 
-// Lines calls f with each line of a text and its number. Blank lines are passed over; a byte order mark and the carriage
-// returns of CRLF are taken off. name is for messages.
+// Lines calls f with each line of a text and its number. It skips blank lines and removes a byte
+// order mark and the carriage returns of CRLF. name is for errors.
 func Lines(r io.Reader, name string, f func(n int, line string) error) error {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, maxLine)
@@ -67,14 +66,14 @@ func Lines(r io.Reader, name string, f func(n int, line string) error) error {
 	return nil
 }
 
-// ParseObject reads a JSON object into its fields' texts: strings as they are, numbers and booleans as they are written.
-// Fields that hold lists, objects or null are left out, so a template that asks for one finds it missing.
+// ParseObject reads the fields of a JSON object as text: strings unquoted, numbers and booleans as
+// written. Fields with lists, objects or null are left out, so a template that uses one fails.
 func ParseObject(line []byte) (map[string]string, error) {
 	values, _, err := parseObject(line)
 	return values, err
 }
 
-// parseObject also keeps the fields that hold lists.
+// parseObject also returns the fields with lists.
 func parseObject(line []byte) (map[string]string, map[string]json.RawMessage, error) {
 	if !utf8.Valid(line) {
 		return nil, nil, errNotUTF8
@@ -83,7 +82,7 @@ func parseObject(line []byte) (map[string]string, map[string]json.RawMessage, er
 	dec.UseNumber()
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		if err == nil || err == io.EOF {
-			err = errors.New("want an object, {…}")
+			err = errors.New("want an object {…}")
 		}
 		return nil, nil, fmt.Errorf("not a JSON object: %w", plain(err))
 	}
@@ -95,7 +94,7 @@ func parseObject(line []byte) (map[string]string, map[string]json.RawMessage, er
 		}
 		key := k.(string)
 		if seen[key] {
-			return nil, nil, fmt.Errorf("field %q is there twice", key)
+			return nil, nil, fmt.Errorf("duplicate field %q", key)
 		}
 		seen[key] = true
 		var raw json.RawMessage
@@ -120,12 +119,12 @@ func parseObject(line []byte) (map[string]string, map[string]json.RawMessage, er
 		return nil, nil, fmt.Errorf("not JSON: %w", plain(err))
 	}
 	if rest := strings.TrimSpace(string(line[dec.InputOffset():])); rest != "" {
-		return nil, nil, fmt.Errorf("there is something behind the object: %.40q", rest)
+		return nil, nil, fmt.Errorf("text after the object: %.40q", rest)
 	}
 	return values, lists, nil
 }
 
-// plain gives the JSON library's bare "EOF" words.
+// plain explains the JSON library's EOF errors.
 func plain(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return errors.New("the line ends before the object does")

@@ -12,11 +12,12 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// maxColumns is how many columns a Parquet file may have.
+// maxColumns is the largest number of columns of a Parquet file.
 const maxColumns = 10_000
 
-// readParquet reads a Parquet file: texts as they are, numbers and truth values as JSON writes them. Columns of lists, of bytes that are no text and
-// of other kinds are left out, so a template that asks for one finds it missing. The line of a row is its number.
+// readParquet reads a Parquet file: texts as they are, numbers and booleans as JSON writes them.
+// Columns of other types are left out, so a template that uses one fails. The line of a row is its
+// number.
 func readParquet(s Source) (records []record, err error) {
 	f, err := os.Open(s.Path)
 	if err != nil {
@@ -24,8 +25,8 @@ func readParquet(s Source) (records []record, err error) {
 	}
 	defer f.Close()
 	defer func() {
-		if r := recover(); r != nil { // the library's way with some broken files
-			records, err = nil, fmt.Errorf("%s: not a Parquet file that can be read: %v", s.Path, r)
+		if r := recover(); r != nil { // the library panics on some broken files
+			records, err = nil, fmt.Errorf("%s: cannot read the Parquet file: %v", s.Path, r)
 		}
 	}()
 	info, err := f.Stat()
@@ -38,7 +39,8 @@ func readParquet(s Source) (records []record, err error) {
 	}
 	names := file.Schema().Columns()
 	if len(names) > maxColumns {
-		return nil, fmt.Errorf("%s: it has %d columns", s.Path, len(names))
+		return nil, fmt.Errorf("%s: the file has %d columns, want at most %d",
+			s.Path, len(names), maxColumns)
 	}
 	reader := parquet.NewReader(file)
 	defer reader.Close()
@@ -65,8 +67,8 @@ func readParquet(s Source) (records []record, err error) {
 	}
 }
 
-// cell is a value as text.
-func cell(v parquet.Value) (string, bool) {
+// cell returns a value as text; ok is false for types that are not read.
+func cell(v parquet.Value) (text string, ok bool) {
 	switch v.Kind() {
 	case parquet.Boolean:
 		return strconv.FormatBool(v.Boolean()), true

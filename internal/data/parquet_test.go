@@ -20,7 +20,8 @@ func parquetSet(t *testing.T, path string) (*data.Set, error) {
 	return data.Load("train", data.Source{Path: path}, f, letters{}, data.Options{MaxTokens: 200})
 }
 
-// rows.parquet is pyarrow's, by testdata/parquet.py: dictionary pages, nulls, snappy, two row groups.
+// rows.parquet is pyarrow's, by testdata/parquet.py: dictionary pages, nulls, snappy, two row
+// groups.
 const arrow = "testdata/rows.parquet"
 
 func TestAParquetFileOfArrowIsRead(t *testing.T) {

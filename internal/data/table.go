@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// readTable reads a file of separated values: with quotes a CSV file (RFC 4180), without them lines cut at the separator, as most TSV
-// files are.
+// readTable reads a table. With quotes it is CSV (RFC 4180). Without, each line is split at the
+// separator, as in most TSV files.
 func readTable(s Source) ([]record, error) {
 	in, f, err := s.open()
 	if err != nil {
@@ -19,7 +19,7 @@ func readTable(s Source) ([]record, error) {
 	defer f.Close()
 	t := &table{source: s, columns: s.Columns}
 	if s.quotes() {
-		err = t.quoted(in)
+		err = t.readCSV(in)
 	} else {
 		err = Lines(in, s.Path, func(n int, line string) error {
 			t.row(n, strings.Split(line, s.separator()))
@@ -32,7 +32,7 @@ func readTable(s Source) ([]record, error) {
 	return t.records, nil
 }
 
-// table is a file of separated values under way.
+// table is a table being read.
 type table struct {
 	source  Source
 	columns []string // empty until the header is read
@@ -40,8 +40,8 @@ type table struct {
 	err     error
 }
 
-func (t *table) quoted(in io.Reader) error {
-	r := csv.NewReader(&withoutMark{r: in})
+func (t *table) readCSV(in io.Reader) error {
+	r := csv.NewReader(&skipBOM{r: in})
 	r.Comma, _ = utf8.DecodeRuneInString(t.source.separator())
 	r.FieldsPerRecord, r.ReuseRecord = -1, false
 	for {
@@ -50,7 +50,11 @@ func (t *table) quoted(in io.Reader) error {
 			return nil
 		}
 		if p := (*csv.ParseError)(nil); errors.As(err, &p) {
-			return withQuotesHint(fmt.Errorf("%s:%d:%d: %w", t.source.Path, p.Line, p.Column, p.Err), p.Err)
+			err := fmt.Errorf("%s:%d:%d: %w", t.source.Path, p.Line, p.Column, p.Err)
+			if errors.Is(p.Err, csv.ErrQuote) || errors.Is(p.Err, csv.ErrBareQuote) {
+				err = fmt.Errorf("%w (with data.quotes: off, quotation marks are text)", err)
+			}
+			return err
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", t.source.Path, err)
@@ -62,24 +66,21 @@ func (t *table) quoted(in io.Reader) error {
 	}
 }
 
-func withQuotesHint(err, what error) error {
-	if errors.Is(what, csv.ErrQuote) || errors.Is(what, csv.ErrBareQuote) {
-		return fmt.Errorf("%w (data.quotes: off takes quotation marks as text)", err)
-	}
-	return err
-}
-
-// row takes a line's cells: the header, if it is still to come, or a row.
+// row adds the cells of a line: as the header if there are no columns yet, else as a record.
 func (t *table) row(line int, cells []string) {
 	if t.columns == nil {
 		t.err = t.header(line, cells)
 		return
 	}
 	r := record{line: line}
-	switch {
-	case len(cells) != len(t.columns):
-		r.err = fmt.Errorf("the line has %s, the file %d columns (%s)%s", counted(len(cells), "cell"), len(t.columns), strings.Join(t.columns, ", "), t.otherSeparator(cells))
-	default:
+	if len(cells) != len(t.columns) {
+		plural := "s"
+		if len(cells) == 1 {
+			plural = ""
+		}
+		r.err = fmt.Errorf("the line has %d cell%s, want %d (%s)%s",
+			len(cells), plural, len(t.columns), strings.Join(t.columns, ", "), t.otherSeparator(cells))
+	} else {
 		r.values = map[string]string{}
 		for i, c := range cells {
 			if !utf8.ValidString(c) {
@@ -96,7 +97,9 @@ func (t *table) header(line int, cells []string) error {
 	for i, c := range cells {
 		name := strings.TrimSpace(c)
 		if name == "" || seen[name] || !utf8.ValidString(name) || len(name) > 200 {
-			return fmt.Errorf("%s:%d: the first line names the columns, but column %d is called %.40q, which is no name of its own; data.columns names those of a file without such a line", t.source.Path, line, i+1, name)
+			return fmt.Errorf("%s:%d: the first line must name the columns, but the name of column %d, "+
+				"%.40q, is empty, duplicate or broken; if the file has no such line, set data.columns",
+				t.source.Path, line, i+1, name)
 		}
 		seen[name] = true
 		t.columns = append(t.columns, name)
@@ -104,26 +107,19 @@ func (t *table) header(line int, cells []string) error {
 	return nil
 }
 
-// otherSeparator says which separator the line seems to have.
+// otherSeparator returns a hint if another separator would give the right number of cells.
 func (t *table) otherSeparator(cells []string) string {
 	if len(cells) == 1 {
 		for _, sep := range []string{"\t", ";", ",", "|"} {
 			if sep != t.source.separator() && strings.Count(cells[0], sep) == len(t.columns)-1 {
-				return fmt.Sprintf("; it seems to be separated by %q: data.separator", sep)
+				return fmt.Sprintf("; is the separator %q? set data.separator", sep)
 			}
 		}
 	}
 	return ""
 }
 
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// decoded reads text of that encoding as UTF-8.
+// decoded converts text of an encoding to UTF-8.
 func decoded(r io.Reader, encoding string) (io.Reader, error) {
 	switch encoding {
 	case "", UTF8:
@@ -131,10 +127,10 @@ func decoded(r io.Reader, encoding string) (io.Reader, error) {
 	case Latin1:
 		return &latin1{r: r}, nil
 	}
-	return nil, fmt.Errorf("there is no encoding %q", encoding)
+	return nil, fmt.Errorf("unknown encoding %q, want utf-8 or latin-1", encoding)
 }
 
-// latin1 turns bytes into the characters of the same numbers.
+// latin1 converts Latin-1 to UTF-8: each byte is the code point of a character.
 type latin1 struct {
 	r    io.Reader
 	room [2048]byte
@@ -157,22 +153,23 @@ func (l *latin1) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// withoutMark takes a byte order mark off the front.
-type withoutMark struct {
-	r     io.Reader
-	begun bool
+// skipBOM removes a byte order mark at the beginning.
+type skipBOM struct {
+	r       io.Reader
+	started bool
 }
 
-func (w *withoutMark) Read(p []byte) (int, error) {
-	if w.begun {
-		return w.r.Read(p)
+func (s *skipBOM) Read(p []byte) (int, error) {
+	if s.started {
+		return s.r.Read(p)
 	}
-	w.begun = true
+	s.started = true
 	head := make([]byte, 3)
-	n, err := io.ReadFull(w.r, head)
+	n, err := io.ReadFull(s.r, head)
 	if err != nil && err != io.ErrUnexpectedEOF {
 		return 0, err
 	}
-	w.r = io.MultiReader(strings.NewReader(strings.TrimPrefix(string(head[:n]), "\ufeff")), w.r)
-	return w.r.Read(p)
+	text := strings.TrimPrefix(string(head[:n]), "\ufeff")
+	s.r = io.MultiReader(strings.NewReader(text), s.r)
+	return s.r.Read(p)
 }

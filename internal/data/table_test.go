@@ -24,7 +24,8 @@ func loadTable(t *testing.T, name, text string, r data.Reading) ([]string, error
 	}
 	var rows []string
 	for _, r := range s.Rows {
-		rows = append(rows, fmt.Sprintf("%d:%s>%s", r.Line, r.Text, string(r.Target[:len(r.Target)-1])))
+		rows = append(rows, fmt.Sprintf("%d:%s>%s",
+			r.Line, r.Text, string(r.Target[:len(r.Target)-1])))
 	}
 	return rows, nil
 }
@@ -59,16 +60,16 @@ func TestMistakesOfTablesAreNamedWithTheirPlace(t *testing.T) {
 		reading    data.Reading
 		want       string
 	}{
-		{"a.csv", "text,label\nx\ny,B,C\n", data.Reading{}, "a.csv:2: the line has 1 cell, the file 2 columns (text, label)\na.csv:3: the line has 3 cells, the file 2 columns (text, label)"},
-		{"a.csv", "text,label\nx;A\n", data.Reading{}, `a.csv:2: the line has 1 cell, the file 2 columns (text, label); it seems to be separated by ";": data.separator`},
-		{"a.csv", "text,label\n\"x,A\n", data.Reading{}, `a.csv:2:6: extraneous or missing " in quoted-field (data.quotes: off takes quotation marks as text)`},
-		{"a.csv", "text,label\nx\"y,A\n", data.Reading{}, `a.csv:2:2: bare " in non-quoted-field (data.quotes: off takes quotation marks as text)`},
-		{"a.csv", "text,label\n\xe4,A\n", data.Reading{}, "a.csv:2: the line is not valid UTF-8; if the file is in Latin-1, data.encoding: latin-1 reads it"},
-		{"a.tsv", "text\ttext\nx\tA\n", data.Reading{}, `a.tsv:1: the first line names the columns, but column 2 is called "text", which is no name of its own; data.columns names those of a file without such a line`},
-		{"a.tsv", "text\tname\nx\tA\n", data.Reading{}, `a.tsv:2: target: there is no field "label"; the row has "name", "text"`},
-		{"a.csv", "text,label\n", data.Reading{}, "a.csv: there is no row in it"},
-		{"a.csv", "", data.Reading{}, "a.csv: there is no row in it"},
-		{"a.xlsx", "x", data.Reading{}, `a.xlsx: files of rows end in .jsonl, .csv, .tsv or .parquet, this one in ".xlsx"`},
+		{"a.csv", "text,label\nx\ny,B,C\n", data.Reading{}, "a.csv:2: the line has 1 cell, want 2 (text, label)\na.csv:3: the line has 3 cells, want 2 (text, label)"},
+		{"a.csv", "text,label\nx;A\n", data.Reading{}, `a.csv:2: the line has 1 cell, want 2 (text, label); is the separator ";"? set data.separator`},
+		{"a.csv", "text,label\n\"x,A\n", data.Reading{}, `a.csv:2:6: extraneous or missing " in quoted-field (with data.quotes: off, quotation marks are text)`},
+		{"a.csv", "text,label\nx\"y,A\n", data.Reading{}, `a.csv:2:2: bare " in non-quoted-field (with data.quotes: off, quotation marks are text)`},
+		{"a.csv", "text,label\n\xe4,A\n", data.Reading{}, "a.csv:2: the line is not valid UTF-8; for Latin-1 set data.encoding: latin-1"},
+		{"a.tsv", "text\ttext\nx\tA\n", data.Reading{}, `a.tsv:1: the first line must name the columns, but the name of column 2, "text", is empty, duplicate or broken; if the file has no such line, set data.columns`},
+		{"a.tsv", "text\tname\nx\tA\n", data.Reading{}, `a.tsv:2: target: no field "label" in the row; it has "name", "text"`},
+		{"a.csv", "text,label\n", data.Reading{}, "a.csv: the file has no rows"},
+		{"a.csv", "", data.Reading{}, "a.csv: the file has no rows"},
+		{"a.xlsx", "x", data.Reading{}, `a.xlsx: want a .jsonl, .csv, .tsv or .parquet file, not ".xlsx"`},
 	} {
 		if _, err := loadTable(t, c.name, c.text, c.reading); err == nil || err.Error() != c.want {
 			t.Errorf("%q:\n%v\nwant\n%s", c.text, err, c.want)

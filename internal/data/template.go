@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Template is text with {field} places; {{ and }} are braces.
+// Template is text with fields in braces: {name}. {{ and }} are literal braces.
 type Template struct {
 	source string
 	parts  []part
@@ -14,7 +14,7 @@ type Template struct {
 
 type part struct {
 	text  string
-	field string // empty: text as it is
+	field string // empty: literal text
 }
 
 // ParseTemplate reads a template.
@@ -27,15 +27,15 @@ func ParseTemplate(s string) (Template, error) {
 			text.WriteByte(c)
 			i++
 		case c == '}':
-			return t, fmt.Errorf("template %q has a } without its {; write }} for a brace", s)
+			return t, fmt.Errorf("template %q has a } without {; write }} for a literal brace", s)
 		case c == '{':
 			end := strings.IndexAny(s[i+1:], "{}")
 			if end < 0 || s[i+1+end] == '{' {
-				return t, fmt.Errorf("template %q has a { without its }; write {{ for a brace", s)
+				return t, fmt.Errorf("template %q has a { without }; write {{ for a literal brace", s)
 			}
 			field := s[i+1 : i+1+end]
 			if strings.TrimSpace(field) == "" {
-				return t, fmt.Errorf("template %q has a place without a field's name", s)
+				return t, fmt.Errorf("template %q has a field without a name", s)
 			}
 			t.parts = append(t.parts, part{text: text.String()}, part{field: field})
 			text.Reset()
@@ -48,7 +48,7 @@ func ParseTemplate(s string) (Template, error) {
 	return t, nil
 }
 
-// Fields are the fields the template asks for, each once.
+// Fields returns the fields of the template, each once.
 func (t Template) Fields() []string {
 	var fields []string
 	for _, p := range t.parts {
@@ -59,7 +59,7 @@ func (t Template) Fields() []string {
 	return fields
 }
 
-// Fill is the text with its fields' values; a missing field is an error.
+// Fill returns the text with values in place of fields. A missing field is an error.
 func (t Template) Fill(values map[string]string) (string, error) {
 	var b strings.Builder
 	for _, p := range t.parts {
@@ -69,7 +69,7 @@ func (t Template) Fill(values map[string]string) (string, error) {
 		}
 		v, ok := values[p.field]
 		if !ok {
-			return "", fmt.Errorf("there is no field %q; the row has %s", p.field, list(values))
+			return "", noField(p.field, values)
 		}
 		b.WriteString(v)
 	}
@@ -78,7 +78,11 @@ func (t Template) Fill(values map[string]string) (string, error) {
 
 func (t Template) String() string { return t.source }
 
-// list names the fields of a row.
+func noField(field string, values map[string]string) error {
+	return fmt.Errorf("no field %q in the row; it has %s", field, list(values))
+}
+
+// list returns the names of a row's fields for an error.
 func list(values map[string]string) string {
 	if len(values) == 0 {
 		return "none"

@@ -1,6 +1,6 @@
-// Package demo is the base model and the rows that the program carries: a small llama this project trained on English made
-// from a grammar, with the scripts that made both (make/). The rows are reviews with their sentiment and topic; no sentence
-// of the test rows is in the others.
+// Package demo embeds a base model and rows: a small llama that this project trained on English
+// text from a grammar. The scripts in make/ made both. The rows are reviews with their sentiment
+// and topic. No sentence of the test rows is in other rows.
 package demo
 
 import (
@@ -8,16 +8,16 @@ import (
 	"io/fs"
 )
 
-// Name is how a task file asks for the embedded base.
+// Name is the name of the embedded base model in a task file.
 const Name = "ptune:demo"
 
 //go:embed base data
 var files embed.FS
 
-// Base is the base's model directory.
+// Base returns the directory of the base model.
 func Base() fs.FS { return sub("base") }
 
-// Data is the folder of train.jsonl, valid.jsonl and test.jsonl.
+// Data returns the folder of train.jsonl, valid.jsonl and test.jsonl.
 func Data() fs.FS { return sub("data") }
 
 func sub(name string) fs.FS {

@@ -29,11 +29,13 @@ func rows(t *testing.T, name string) []map[string]string {
 	return out
 }
 
-// sentences are a text's sentences without case and the marks around them.
+// sentences returns the sentences of a text in lower case, without punctuation around them.
 func sentences(text string) []string {
 	var out []string
-	for _, s := range strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return strings.ContainsRune(".!?", r) }) {
-		if s = strings.Trim(strings.TrimSuffix(strings.TrimSuffix(s, " lol"), " :)"), " "); s != "" {
+	end := func(r rune) bool { return strings.ContainsRune(".!?", r) }
+	for _, s := range strings.FieldsFunc(strings.ToLower(text), end) {
+		s = strings.TrimSuffix(strings.TrimSuffix(s, " lol"), " :)")
+		if s = strings.Trim(s, " "); s != "" {
 			out = append(out, s)
 		}
 	}
@@ -88,7 +90,8 @@ func TestTheBaseIsSmallAndModelsItsText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("perplexity of %.2f on held-out text; a trigram model has %.2f, a unigram model %.0f", about.Perplexity, about.Trigram, about.Unigram)
+	want := fmt.Sprintf("perplexity of %.2f on held-out text; a trigram model has %.2f, a unigram model %.0f",
+		about.Perplexity, about.Trigram, about.Unigram)
 	if !strings.Contains(strings.Join(strings.Fields(string(readme)), " "), want) {
 		t.Errorf("the README does not say %q, as about.json does", want)
 	}

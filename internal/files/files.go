@@ -10,8 +10,9 @@ import (
 	"path/filepath"
 )
 
-// Write creates or replaces the file at path with what write produces: under a temporary name in the
-// same folder, synced, renamed, and the folder synced. After an error the old file is unchanged.
+// Write creates or replaces the file at path with the output of write. It writes a temporary file
+// in the same folder, syncs it, renames it and syncs the folder. After an error the old file is
+// unchanged.
 func Write(path string, write func(io.Writer) error) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")

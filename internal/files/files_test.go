@@ -35,6 +35,6 @@ func TestAFailedWriteLeavesTheOldFileAndNothingElse(t *testing.T) {
 		t.Errorf("%d files are left, want 1", len(entries))
 	}
 	if err := files.Write(filepath.Join(dir, "no", "x.st"), func(io.Writer) error { return nil }); err == nil {
-		t.Error("a file was written into a folder that is not there")
+		t.Error("a file was written into a folder that does not exist")
 	}
 }

@@ -1,5 +1,6 @@
-// Package hub finds models in the Hugging Face cache, laid out as huggingface_hub does, and downloads into it what is asked for. It knows
-// files and HTTP, not what models are.
+// Package hub finds models in the Hugging Face cache and downloads models into it. The layout is
+// that of huggingface_hub: blobs named by their hash, snapshots of links to them, refs to
+// snapshots.
 package hub
 
 import (
@@ -12,27 +13,30 @@ import (
 	"strings"
 )
 
-// Repo is a model on the Hub: org/name, and a branch, tag or commit.
+// Repo is a model on the Hub: its org/name, and a branch, tag or commit.
 type Repo struct{ Name, Revision string }
 
-// name is what huggingface_hub takes for a repository: at most one slash, and no tricks with dots.
+// name matches what huggingface_hub accepts as a repository.
 var name = regexp.MustCompile(`^[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?$`)
 
-// revision is a branch, a tag, a pull request's ref or a commit.
+// revision matches a branch, a tag, the ref of a pull request or a commit.
 var revision = regexp.MustCompile(`^[A-Za-z0-9][\w.\-/]*$`)
 
-// ParseRepo reads org/name or org/name@revision; ok tells whether text is of that form.
+// ParseRepo parses org/name or org/name@revision. ok is false if text has another form.
 func ParseRepo(text string) (r Repo, ok bool) {
 	r.Name, r.Revision, ok = strings.Cut(text, "@")
 	if !ok {
 		r.Revision = "main"
 	}
 	for _, part := range []string{r.Name, r.Revision} {
-		if strings.Contains(part, "..") || strings.Contains(part, "--") || strings.Contains(part, "//") || len(part) > 96 {
-			return r, false
+		for _, not := range []string{"..", "--", "//"} {
+			if strings.Contains(part, not) || len(part) > 96 {
+				return r, false
+			}
 		}
 	}
-	return r, strings.Contains(r.Name, "/") && name.MatchString(r.Name) && revision.MatchString(r.Revision)
+	ok = strings.Contains(r.Name, "/") && name.MatchString(r.Name)
+	return r, ok && revision.MatchString(r.Revision)
 }
 
 func (r Repo) String() string {
@@ -42,8 +46,8 @@ func (r Repo) String() string {
 	return r.Name + "@" + r.Revision
 }
 
-// CacheDir is where huggingface_hub keeps repositories, by the environment that getenv reads: HF_HUB_CACHE, HF_HOME/hub,
-// XDG_CACHE_HOME/huggingface/hub or ~/.cache/huggingface/hub.
+// CacheDir returns the folder of huggingface_hub's cache, from the environment: HF_HUB_CACHE,
+// HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub or ~/.cache/huggingface/hub.
 func CacheDir(getenv func(string) string) (string, error) {
 	switch {
 	case getenv("HF_HUB_CACHE") != "":
@@ -57,24 +61,25 @@ func CacheDir(getenv func(string) string) (string, error) {
 	case getenv("HOME") != "":
 		return filepath.Join(getenv("HOME"), ".cache", "huggingface", "hub"), nil
 	}
-	return "", errors.New("there is no HOME to look for the Hugging Face cache in; set HF_HUB_CACHE")
+	return "", errors.New("cannot find the Hugging Face cache, because HOME is not set; set HF_HUB_CACHE")
 }
 
-// folder is the repository's in the cache.
+// folder returns the folder of the repository in the cache.
 func (r Repo) folder(cache string) string {
 	return filepath.Join(cache, "models--"+strings.ReplaceAll(r.Name, "/", "--"))
 }
 
-// commit is a full commit hash.
+// commit matches a full commit hash.
 var commit = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
-// Find is the snapshot folder of a repository in the cache. An error that is fs.ErrNotExist means that it is not there.
+// Find returns the snapshot folder of a repository in the cache. The error is fs.ErrNotExist if the
+// cache does not have it.
 func (r Repo) Find(cache string) (string, error) {
 	at := r.Revision
 	ref, err := os.ReadFile(filepath.Join(r.folder(cache), "refs", filepath.FromSlash(r.Revision)))
 	if err == nil {
 		if at = strings.TrimSpace(string(ref)); !commit.MatchString(at) {
-			return "", fmt.Errorf("find %s in %s: its ref is %.60q, want a commit", r, cache, at)
+			return "", fmt.Errorf("find %s in %s: the ref is %.60q, want a commit", r, cache, at)
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("find %s: %w", r, err)
@@ -89,12 +94,13 @@ func (r Repo) Find(cache string) (string, error) {
 	return dir, nil
 }
 
-// Cached lists the repositories that the cache has.
+// Cached returns the names of the repositories in the cache.
 func Cached(cache string) []string {
 	dirs, _ := filepath.Glob(filepath.Join(cache, "models--*"))
 	var names []string
 	for _, d := range dirs {
-		names = append(names, strings.ReplaceAll(strings.TrimPrefix(filepath.Base(d), "models--"), "--", "/"))
+		name := strings.TrimPrefix(filepath.Base(d), "models--")
+		names = append(names, strings.ReplaceAll(name, "--", "/"))
 	}
 	return names
 }

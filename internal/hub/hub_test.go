@@ -22,21 +22,24 @@ import (
 
 const sha = "89abcdef0123456789abcdef0123456789abcdef"
 
-// server is a hub with faults: large files lie on another host, as on the real one.
+// server is a hub with faults. Large files are on another host, as on the real one.
 type server struct {
 	mu     sync.Mutex
 	files  map[string][]byte
-	broken map[string]int    // how often a file breaks off half-way
-	bad    map[string]bool   // is sent with other bytes
-	status map[string]int    // is answered so
-	tokens map[string]string // that each host has seen
+	broken map[string]int    // how many downloads of a file end half-way
+	bad    map[string]bool   // files sent with other bytes
+	status map[string]int    // files answered with a status
+	tokens map[string]string // token that each host has seen
 	ranges []string
 	hub    *httptest.Server
 	cdn    *httptest.Server
 }
 
 func serve(t *testing.T, files map[string][]byte) *server {
-	s := &server{files: files, broken: map[string]int{}, bad: map[string]bool{}, status: map[string]int{}, tokens: map[string]string{}}
+	s := &server{
+		files: files, broken: map[string]int{}, bad: map[string]bool{}, status: map[string]int{},
+		tokens: map[string]string{},
+	}
 	send := func(w http.ResponseWriter, r *http.Request, name string) {
 		data := s.files[name]
 		if s.bad[name] {
@@ -92,7 +95,8 @@ func serve(t *testing.T, files map[string][]byte) *server {
 			http.Redirect(w, r, s.cdn.URL+"/"+name, http.StatusFound)
 			return
 		}
-		w.Header().Set("ETag", fmt.Sprintf(`"%x"`, sha1.Sum(append(fmt.Appendf(nil, "blob %d\x00", len(data)), data...))))
+		blob := append(fmt.Appendf(nil, "blob %d\x00", len(data)), data...)
+		w.Header().Set("ETag", fmt.Sprintf(`"%x"`, sha1.Sum(blob)))
 		send(w, r, name)
 	}))
 	t.Cleanup(s.hub.Close)
@@ -101,15 +105,25 @@ func serve(t *testing.T, files map[string][]byte) *server {
 }
 
 func tiny() map[string][]byte {
-	return map[string][]byte{"config.json": []byte(`{"model_type":"llama"}`), "model.safetensors": bytes.Repeat([]byte("weights "), 20000), "tokenizer.json": []byte("{}"),
-		"pytorch_model.bin": []byte("pickle"), "modeling.py": []byte("code"), "onnx/model.json": []byte("{}"), "chat_template.jinja": []byte("{{ x }}")}
+	return map[string][]byte{
+		"config.json":         []byte(`{"model_type":"llama"}`),
+		"model.safetensors":   bytes.Repeat([]byte("weights "), 20000),
+		"tokenizer.json":      []byte("{}"),
+		"pytorch_model.bin":   []byte("pickle"),
+		"modeling.py":         []byte("code"),
+		"onnx/model.json":     []byte("{}"),
+		"chat_template.jinja": []byte("{{ x }}"),
+	}
 }
 
 func (s *server) client(t *testing.T) Client {
-	return Client{Endpoint: s.hub.URL, Token: "hf_secret", Cache: filepath.Join(t.TempDir(), "hub"), Tell: func(string, int64, int64) {}}
+	return Client{
+		Endpoint: s.hub.URL, Token: "hf_secret", Cache: filepath.Join(t.TempDir(), "hub"),
+		Tell: func(string, int64, int64) {},
+	}
 }
 
-func TestAPulledModelLiesAsHuggingFaceHubLaysIt(t *testing.T) {
+func TestAPulledModelHasTheLayoutOfHuggingFaceHub(t *testing.T) {
 	s := serve(t, tiny())
 	c := s.client(t)
 	r, _ := ParseRepo("org/tiny")
@@ -132,8 +146,9 @@ func TestAPulledModelLiesAsHuggingFaceHubLaysIt(t *testing.T) {
 			t.Errorf("%s is no link to a blob: %q (%v)", e.Name(), to, err)
 		}
 	}
-	if want := []string{"chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"}; !slices.Equal(names, want) {
-		t.Errorf("files are %v, want %v: nothing that is code, no other folders", names, want)
+	want := []string{"chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"}
+	if !slices.Equal(names, want) {
+		t.Errorf("files are %v, want %v: no code, no folders", names, want)
 	}
 	if found, err := r.Find(c.Cache); err != nil || found != dir {
 		t.Errorf("Find gives %q (%v)", found, err)
@@ -149,7 +164,7 @@ func TestAPulledModelLiesAsHuggingFaceHubLaysIt(t *testing.T) {
 	}
 }
 
-func TestADownloadThatBreaksOffGoesOn(t *testing.T) {
+func TestAnInterruptedDownloadIsResumed(t *testing.T) {
 	s := serve(t, tiny())
 	s.broken["model.safetensors"] = 3
 	c := s.client(t)
@@ -166,14 +181,14 @@ func TestADownloadThatBreaksOffGoesOn(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotWhatTheHubSaysIsNotTaken(t *testing.T) {
+func TestAFileWithAnotherHashIsRefused(t *testing.T) {
 	for what, c := range map[string]struct {
 		spoil func(*server)
 		want  string
 	}{
-		"other bytes": {func(s *server) { s.bad["model.safetensors"] = true }, "model.safetensors: its hash is"},
+		"other bytes": {func(s *server) { s.bad["model.safetensors"] = true }, "model.safetensors: the hash is"},
 		"no access":   {func(s *server) { s.status["config.json"] = 403 }, "set HF_TOKEN"},
-		"no weights":  {func(s *server) { delete(s.files, "model.safetensors") }, "no model that ptune reads"},
+		"no weights":  {func(s *server) { delete(s.files, "model.safetensors") }, "needs config.json and .safetensors files"},
 		"never whole": {func(s *server) { s.broken["model.safetensors"] = 99 }, "model.safetensors: "},
 	} {
 		s := serve(t, tiny())
@@ -193,8 +208,11 @@ func TestWhatIsNotWhatTheHubSaysIsNotTaken(t *testing.T) {
 }
 
 func TestNamesOfRepositories(t *testing.T) {
-	for text, want := range map[string]string{"org/name": "org/name main", "org/name@v1.0": "org/name v1.0", "a/b@refs/pr/3": "a/b refs/pr/3",
-		"../x": "", "a/../b": "", "org/name@../../x": "", "/abs/path": "", "models/": "", "a/b/c": "", "gpt2": "", "a--b/c": "", "./models/x": "", "org/name@": ""} {
+	for text, want := range map[string]string{
+		"org/name": "org/name main", "org/name@v1.0": "org/name v1.0", "a/b@refs/pr/3": "a/b refs/pr/3",
+		"../x": "", "a/../b": "", "org/name@../../x": "", "/abs/path": "", "models/": "", "a/b/c": "",
+		"gpt2": "", "a--b/c": "", "./models/x": "", "org/name@": "",
+	} {
 		r, ok := ParseRepo(text)
 		got := ""
 		if ok {
@@ -206,13 +224,15 @@ func TestNamesOfRepositories(t *testing.T) {
 	}
 }
 
-func TestTheCacheIsWhereHuggingFaceHubHasIt(t *testing.T) {
+func TestTheCacheIsThatOfHuggingFaceHub(t *testing.T) {
 	for _, c := range []struct {
 		env  map[string]string
 		want string
 	}{
-		{map[string]string{"HOME": "/h"}, "/h/.cache/huggingface/hub"}, {map[string]string{"HOME": "/h", "XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"},
-		{map[string]string{"HOME": "/h", "HF_HOME": "/f"}, "/f/hub"}, {map[string]string{"HF_HOME": "/f", "HF_HUB_CACHE": "/c"}, "/c"},
+		{map[string]string{"HOME": "/h"}, "/h/.cache/huggingface/hub"},
+		{map[string]string{"HOME": "/h", "XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"},
+		{map[string]string{"HOME": "/h", "HF_HOME": "/f"}, "/f/hub"},
+		{map[string]string{"HF_HOME": "/f", "HF_HUB_CACHE": "/c"}, "/c"},
 	} {
 		if got, err := CacheDir(func(k string) string { return c.env[k] }); got != c.want || err != nil {
 			t.Errorf("%v: %q (%v), want %q", c.env, got, err, c.want)

@@ -24,18 +24,19 @@ import (
 	"ptune/internal/files"
 )
 
-// Client downloads from a hub.
+// Client downloads models from a hub.
 type Client struct {
-	Endpoint string // as https://huggingface.co
-	Token    string // sent to the endpoint's host and no other; empty: none
-	Cache    string
-	Tell     func(file string, done, size int64) // how far a file is
+	Endpoint string                              // for example https://huggingface.co
+	Token    string                              // sent only to the endpoint's host; empty: none
+	Cache    string                              // folder
+	Tell     func(file string, done, size int64) // reports progress, in bytes
 }
 
-// wanted tells whether a file of a model is one that ptune reads; weights that are code, as pickles are, are never taken.
+// wanted reports whether ptune reads a file. It never downloads code, which includes pickled
+// weights.
 func wanted(file string) bool {
 	if strings.Contains(file, "/") {
-		return false // other formats' folders
+		return false // folders hold other formats
 	}
 	switch path.Ext(file) {
 	case ".safetensors", ".json", ".jinja":
@@ -44,10 +45,10 @@ func wanted(file string) bool {
 	return false
 }
 
-// safe is a file's name that stays in its folder.
+// safe matches file names that stay in their folder.
 var safe = regexp.MustCompile(`^[\w][\w.\-]*$`)
 
-// info is what the hub says of a revision.
+// info is the hub's description of a revision.
 type info struct {
 	SHA      string `json:"sha"`
 	Siblings []struct {
@@ -55,8 +56,9 @@ type info struct {
 	} `json:"siblings"`
 }
 
-// Pull downloads a repository's files into the cache, those that are not there yet, and returns the snapshot's folder. Each file is
-// checked by its hash and put into its place whole; a download that was broken off goes on.
+// Pull downloads the files of a repository that the cache does not have, and returns the snapshot
+// folder. It checks the hash of each file before it moves the file to its place, and resumes
+// interrupted downloads.
 func (c Client) Pull(ctx context.Context, r Repo) (string, error) {
 	dir, err := c.pull(ctx, r)
 	if err != nil {
@@ -66,20 +68,21 @@ func (c Client) Pull(ctx context.Context, r Repo) (string, error) {
 }
 
 func (c Client) pull(ctx context.Context, r Repo) (string, error) {
-	res, err := c.get(ctx, c.Endpoint+"/api/models/"+r.Name+"/revision/"+url.PathEscape(r.Revision), 0)
+	api := c.Endpoint + "/api/models/" + r.Name + "/revision/" + url.PathEscape(r.Revision)
+	res, err := c.get(ctx, api, 0)
 	if err != nil {
 		return "", err
 	}
 	defer res.Body.Close()
-	if err := answered(res); err != nil {
+	if err := checkStatus(res); err != nil {
 		return "", err
 	}
 	var i info
 	if err := json.NewDecoder(io.LimitReader(res.Body, 16<<20)).Decode(&i); err != nil {
-		return "", fmt.Errorf("its description: %w", err)
+		return "", fmt.Errorf("read the hub's description: %w", err)
 	}
 	if !commit.MatchString(i.SHA) {
-		return "", fmt.Errorf("its commit is %.60q", i.SHA)
+		return "", fmt.Errorf("the hub names the commit %.60q, want a hash", i.SHA)
 	}
 	var names []string
 	for _, s := range i.Siblings {
@@ -87,12 +90,14 @@ func (c Client) pull(ctx context.Context, r Repo) (string, error) {
 			names = append(names, s.Name)
 		}
 	}
-	if !slices.Contains(names, "config.json") || !slices.ContainsFunc(names, func(f string) bool { return strings.HasSuffix(f, ".safetensors") }) {
-		return "", errors.New("it has no config.json with safetensors beside it, so it is no model that ptune reads")
+	isWeights := func(file string) bool { return strings.HasSuffix(file, ".safetensors") }
+	if !slices.Contains(names, "config.json") || !slices.ContainsFunc(names, isWeights) {
+		return "", errors.New("the repository needs config.json and .safetensors files for ptune to read it")
 	}
 	folder := r.folder(c.Cache)
 	snapshot := filepath.Join(folder, "snapshots", i.SHA)
-	for _, d := range []string{filepath.Join(folder, "blobs"), snapshot, filepath.Dir(filepath.Join(folder, "refs", filepath.FromSlash(r.Revision)))} {
+	ref := filepath.Join(folder, "refs", filepath.FromSlash(r.Revision))
+	for _, d := range []string{filepath.Join(folder, "blobs"), snapshot, filepath.Dir(ref)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return "", err
 		}
@@ -104,17 +109,18 @@ func (c Client) pull(ctx context.Context, r Repo) (string, error) {
 		}
 	}
 	if r.Revision != i.SHA {
-		if err := files.WriteBytes(filepath.Join(folder, "refs", filepath.FromSlash(r.Revision)), []byte(i.SHA)); err != nil {
+		if err := files.WriteBytes(ref, []byte(i.SHA)); err != nil {
 			return "", err
 		}
 	}
 	return snapshot, nil
 }
 
-// tries is how often a file is asked for that breaks off.
+// tries is the number of attempts to download a file.
 const tries = 5
 
-// file has the snapshot's file link to the blob of its contents, which is downloaded if it is not there.
+// file links a file of the snapshot to its blob. It downloads the blob if the cache does not have
+// it.
 func (c Client) file(ctx context.Context, r Repo, sha, name, folder, snapshot string) error {
 	link := filepath.Join(snapshot, name)
 	if _, err := os.Stat(link); err == nil {
@@ -145,32 +151,34 @@ func (c Client) file(ctx context.Context, r Repo, sha, name, folder, snapshot st
 			}
 		}
 	}
-	os.Remove(link) // one that leads nowhere
+	os.Remove(link) // a broken link
 	return os.Symlink(filepath.Join("..", "..", "blobs", tag), link)
 }
 
-// etag is the hash that names a blob: SHA-256 of large files, git's SHA-1 of others.
+// etag matches the hash that names a blob: SHA-256 for large files, git's SHA-1 for others.
 var etag = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 
-// head asks for a file's hash and size. Large files lie elsewhere; the hub's own answer, before any redirection to another host, names them.
+// head returns the hash and the size of a file. The hub redirects to another host for large files;
+// its own response, before that redirect, has the hash and the size.
 func (c Client) head(ctx context.Context, from string) (tag string, size int64, err error) {
 	req, err := c.request(ctx, http.MethodHead, from)
 	if err != nil {
 		return "", 0, err
 	}
-	client := &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+	stay := func(req *http.Request, via []*http.Request) error {
 		if req.URL.Host != via[0].URL.Host || len(via) > 5 {
 			return http.ErrUseLastResponse
 		}
 		return nil
-	}}
+	}
+	client := &http.Client{Timeout: 30 * time.Second, CheckRedirect: stay}
 	res, err := client.Do(req)
 	if err != nil {
 		return "", 0, err
 	}
 	res.Body.Close()
 	if res.StatusCode >= 400 {
-		return "", 0, answered(res)
+		return "", 0, checkStatus(res)
 	}
 	tag, length := res.Header.Get("X-Linked-Etag"), res.Header.Get("X-Linked-Size")
 	if tag == "" {
@@ -181,19 +189,19 @@ func (c Client) head(ctx context.Context, from string) (tag string, size int64, 
 	}
 	tag = strings.Trim(strings.TrimPrefix(tag, "W/"), `"`)
 	if !etag.MatchString(tag) {
-		return "", 0, fmt.Errorf("the hub names no hash to check it by (ETag %.80q)", tag)
+		return "", 0, fmt.Errorf("the hub sends no hash of the file (ETag %.80q)", tag)
 	}
 	size, err = strconv.ParseInt(length, 10, 64)
 	if err != nil || size < 0 {
-		return "", 0, fmt.Errorf("the hub does not say its size (%.40q)", length)
+		return "", 0, fmt.Errorf("the hub sends no size of the file (%.40q)", length)
 	}
 	return tag, size, nil
 }
 
-// permanent is an error that asking again does not mend.
+// permanent is an error that another attempt would not fix.
 type permanent struct{ error }
 
-// download writes a blob, going on from what of it is there, and checks it.
+// download writes a blob and checks it. It continues after the bytes that an earlier attempt wrote.
 func (c Client) download(ctx context.Context, from, blob, tag, name string, size int64) error {
 	part := blob + ".incomplete"
 	f, err := os.OpenFile(part, os.O_CREATE|os.O_RDWR, 0o644)
@@ -214,11 +222,11 @@ func (c Client) download(ctx context.Context, from, blob, tag, name string, size
 			return err
 		}
 		defer res.Body.Close()
-		if err := answered(res); err != nil {
+		if err := checkStatus(res); err != nil {
 			return err
 		}
 		if res.StatusCode != http.StatusPartialContent {
-			at = 0 // it was sent from the beginning
+			at = 0 // the server sends the file from the beginning
 		}
 		if err := f.Truncate(at); err != nil {
 			return &permanent{err}
@@ -247,7 +255,7 @@ func (c Client) download(ctx context.Context, from, blob, tag, name string, size
 	return nil
 }
 
-// progress writes to a file and tells how far it is.
+// progress writes to a file and reports the number of bytes.
 type progress struct {
 	f      *os.File
 	done   int64
@@ -264,13 +272,13 @@ func (p *progress) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// check reads a file and compares its size and hash.
+// check compares the size and hash of a file with those that the hub sent.
 func check(f *os.File, tag string, size int64) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
 	var h hash.Hash = sha256.New()
-	if len(tag) == 40 { // git's hash of a blob
+	if len(tag) == 40 { // git hashes a header before the content
 		h = sha1.New()
 		fmt.Fprintf(h, "blob %d\x00", size)
 	}
@@ -279,15 +287,15 @@ func check(f *os.File, tag string, size int64) error {
 		return err
 	}
 	if n != size {
-		return fmt.Errorf("it broke off: %d bytes of %d", n, size)
+		return fmt.Errorf("the download ended early: %d of %d bytes", n, size)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != tag {
-		return fmt.Errorf("its hash is %.12s…, the hub says %.12s…", got, tag)
+		return fmt.Errorf("the hash is %.12s…, want the hub's %.12s…", got, tag)
 	}
 	return nil
 }
 
-// request is a request with the token, if it goes to the endpoint.
+// request returns a request with the token.
 func (c Client) request(ctx context.Context, method, to string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, to, nil)
 	if err != nil {
@@ -301,7 +309,7 @@ func (c Client) request(ctx context.Context, method, to string) (*http.Request, 
 	return req, nil
 }
 
-// get asks for a URL from the byte at on. The token does not follow to another host.
+// get requests a URL from byte at on. Redirects to another host do not get the token.
 func (c Client) get(ctx context.Context, from string, at int64) (*http.Response, error) {
 	req, err := c.request(ctx, http.MethodGet, from)
 	if err != nil {
@@ -310,29 +318,31 @@ func (c Client) get(ctx context.Context, from string, at int64) (*http.Response,
 	if at > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", at))
 	}
-	client := &http.Client{CheckRedirect: func(req *http.Request, via []*http.Request) error {
+	follow := func(req *http.Request, via []*http.Request) error {
 		if len(via) > 10 {
-			return errors.New("it is redirected in circles")
+			return errors.New("more than 10 redirects")
 		}
 		if req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme {
 			req.Header.Del("Authorization")
 		}
 		return nil
-	}}
-	return client.Do(req)
+	}
+	return (&http.Client{CheckRedirect: follow}).Do(req)
 }
 
-// answered says what the hub's refusal means.
-func answered(res *http.Response) error {
-	switch {
-	case res.StatusCode < 300:
+// checkStatus returns an error that explains a status of 300 or more, permanent if the request is
+// at fault.
+func checkStatus(res *http.Response) error {
+	err := fmt.Errorf("the hub answers %s", res.Status)
+	switch code := res.StatusCode; {
+	case code < 300:
 		return nil
-	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden:
-		return &permanent{fmt.Errorf("the hub wants a token that may read it (%s); set HF_TOKEN", res.Status)}
-	case res.StatusCode == http.StatusNotFound:
-		return &permanent{fmt.Errorf("the hub does not have it (%s)", res.Status)}
-	case res.StatusCode < 500 && res.StatusCode != http.StatusTooManyRequests && res.StatusCode != http.StatusRequestTimeout:
-		return &permanent{fmt.Errorf("the hub answers %s", res.Status)}
+	case code == http.StatusUnauthorized, code == http.StatusForbidden:
+		return &permanent{fmt.Errorf("%w: access needs a token; set HF_TOKEN", err)}
+	case code == http.StatusNotFound:
+		return &permanent{fmt.Errorf("%w: no such repository, revision or file", err)}
+	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code >= 500:
+		return err
 	}
-	return fmt.Errorf("the hub answers %s", res.Status)
+	return &permanent{err}
 }

@@ -27,9 +27,9 @@ static void exit_on_bus_error(char *m) {
 */
 import "C"
 
-// ExitOnBusError makes a bus error end the process with exit code 1 and the message on stderr. Linux
-// sends SIGBUS when the process, in Go or in C, reads a page of a mapped file that was truncated
-// after it was mapped. Nothing can continue from there.
+// ExitOnBusError makes a bus error end the process with exit code 1 and the message on stderr.
+// Linux sends SIGBUS when the process, in Go or in C, reads a page of a mapped file that was
+// truncated after it was mapped. Nothing can continue from there.
 func ExitOnBusError(message string) {
 	C.exit_on_bus_error(C.CString(message)) // never freed: the handler needs it until the end
 }

@@ -24,6 +24,6 @@ func FreeMemory() {
 }
 
 // OneMallocArena makes all threads of C code allocate from one arena. By default glibc creates an
-// arena for each thread and grows it page by page, with a system call each time: a third of the time
-// that loading a tokenizer takes.
+// arena for each thread and grows it page by page, with a system call each time: a third of the
+// time that loading a tokenizer takes.
 func OneMallocArena() { C.one_malloc_arena() }

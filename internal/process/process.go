@@ -1,5 +1,6 @@
 // Package process is what the program knows about its own process: its memory and how its runtime
-// uses it, its CPUs, and what happens on a bus error. Only main and the commands change anything here.
+// uses it, its CPUs, and what happens on a bus error. Only main and the commands change anything
+// here.
 package process
 
 import (
@@ -27,8 +28,8 @@ func CPUs() int {
 }
 
 // SpareProcessor gives Go's scheduler one processor more than there are computing threads. Without
-// an idle one the scheduler takes the processor of any thread that is in C for some microseconds and
-// wakes another thread to use it, again and again, on the CPUs that compute.
+// an idle one the scheduler takes the processor of any thread that is in C for some microseconds
+// and wakes another thread to use it, again and again, on the CPUs that compute.
 func SpareProcessor(threads int) {
 	if threads <= CPUs() && runtime.GOMAXPROCS(0) <= threads {
 		runtime.GOMAXPROCS(threads + 1)

@@ -7,11 +7,12 @@ import (
 	"strings"
 )
 
-// Chart is a picture of series over a common axis, as an SVG that stands alone and follows the reader's light or dark theme.
+// Chart is a line chart. Its SVG needs no font, script or other file, and follows the reader's
+// light or dark theme. Equal charts give equal bytes.
 type Chart struct {
 	Title, X, Y string
-	LogX        bool     // X grows by factors
-	Categories  []string // names of X = 0, 1, …; empty: X is a number
+	LogX        bool     // logarithmic X axis
+	Categories  []string // names for X = 0, 1, …; empty: X is a number
 	Series      []Series
 }
 
@@ -21,23 +22,38 @@ type Series struct {
 	Points []Point
 }
 
-// Point is a value, and if Low < High the range of what it is the mean of.
+// Point is a value. If Low < High, it is a mean, and an error bar shows this range.
 type Point struct{ X, Y, Low, High float64 }
 
+// Sizes and margins in pixels. chartLegend is the height of a line of the legend.
 const (
 	chartWidth, chartHeight            = 720, 360
 	chartLeft, chartRight              = 64, 16
 	chartTop, chartBottom, chartLegend = 36, 48, 18
 )
 
-// colours are told apart by most eyes, on light and on dark (Okabe and Ito).
-var colours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d00", "#7f7f7f"}
+// colours are distinct for colour-blind readers, on light and dark (Okabe and Ito, 2008).
+var colours = []string{
+	"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d00", "#7f7f7f",
+}
 
-// dashes tell series apart that share a colour.
+// dashes distinguish series that share a colour.
 var dashes = []string{"", "6 3", "2 3", "8 3 2 3"}
 
-// SVG draws the chart.
-func (c Chart) SVG() string {
+// frame is the area of the plot: the ranges of the axes and their place in pixels.
+type frame struct{ x0, x1, y0, y1 float64 }
+
+// x and y return the pixel of a value.
+func (f frame) x(v float64) float64 {
+	return chartLeft + (v-f.x0)/(f.x1-f.x0)*(chartWidth-chartLeft-chartRight)
+}
+
+func (f frame) y(v float64) float64 {
+	return chartTop + (f.y1-v)/(f.y1-f.y0)*(chartHeight-chartTop-chartBottom)
+}
+
+// frame returns ranges that hold all points, with a margin.
+func (c Chart) frame() frame {
 	x0, x1, y0, y1 := math.Inf(1), math.Inf(-1), math.Inf(1), math.Inf(-1)
 	for _, s := range c.Series {
 		for _, p := range s.Points {
@@ -62,59 +78,85 @@ func (c Chart) SVG() string {
 	if pad == 0 {
 		pad = max(math.Abs(y0)*0.1, 0.1)
 	}
-	y0, y1 = y0-pad, y1+pad
-	legend := 0
+	return frame{x0, x1, y0 - pad, y1 + pad}
+}
+
+// SVG returns the chart as an SVG document.
+func (c Chart) SVG() string {
+	height := chartHeight
 	if len(c.Series) > 1 {
-		legend = chartLegend * len(c.Series)
+		height += chartLegend * len(c.Series)
 	}
-	height := chartHeight + legend
-	px := func(x float64) float64 { return chartLeft + (x-x0)/(x1-x0)*(chartWidth-chartLeft-chartRight) }
-	py := func(y float64) float64 { return chartTop + (y1-y)/(y1-y0)*(chartHeight-chartTop-chartBottom) }
+	f := c.frame()
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s" font-family="system-ui, sans-serif" font-size="12">`+"\n",
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" `+
+		`role="img" aria-label="%s" font-family="system-ui, sans-serif" font-size="12">`+"\n",
 		chartWidth, height, chartWidth, height, html.EscapeString(c.Title))
-	b.WriteString("<style>.t{fill:#333}.g{stroke:#8885}@media(prefers-color-scheme:dark){.t{fill:#ddd}}</style>\n")
-	fmt.Fprintf(&b, `<text class="t" x="%d" y="20" font-size="14" font-weight="600">%s</text>`+"\n", chartLeft, html.EscapeString(c.Title))
-	for _, y := range ticks(y0, y1) {
-		fmt.Fprintf(&b, `<line class="g" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/><text class="t" x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n",
-			chartLeft, chartWidth-chartRight, py(y), py(y), chartLeft-6, py(y)+4, short(y))
-	}
-	for _, t := range c.xTicks(x0, x1) {
-		fmt.Fprintf(&b, `<line class="g" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/><text class="t" x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n",
-			px(t.at), px(t.at), chartTop, chartHeight-chartBottom, px(t.at), chartHeight-chartBottom+16, html.EscapeString(t.label))
-	}
-	fmt.Fprintf(&b, `<text class="t" x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", (chartLeft+chartWidth-chartRight)/2, chartHeight-10, html.EscapeString(c.X))
-	fmt.Fprintf(&b, `<text class="t" transform="translate(14 %d) rotate(-90)" text-anchor="middle">%s</text>`+"\n", (chartTop+chartHeight-chartBottom)/2, html.EscapeString(c.Y))
+	b.WriteString("<style>.t{fill:#333}.g{stroke:#8885}" +
+		"@media(prefers-color-scheme:dark){.t{fill:#ddd}}</style>\n")
+	fmt.Fprintf(&b, `<text class="t" x="%d" y="20" font-size="14" font-weight="600">%s</text>`+"\n",
+		chartLeft, html.EscapeString(c.Title))
+	c.axes(&b, f)
 	for i, s := range c.Series {
 		colour, dash := colours[i%len(colours)], dashes[i/len(colours)%len(dashes)]
-		fmt.Fprintf(&b, `<g stroke="%s" fill="%s" stroke-width="1.8">`, colour, colour)
-		var line []string
-		few := len(s.Points) <= 60
-		for _, p := range s.Points {
-			if math.IsNaN(p.Y) || math.IsInf(p.Y, 0) {
-				continue
-			}
-			x := px(c.x(p.X))
-			line = append(line, fmt.Sprintf("%.1f,%.1f", x, py(p.Y)))
-			if p.Low < p.High {
-				fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f" stroke-opacity="0.5"/>`, x, x, py(p.Low), py(p.High))
-			}
-			if few {
-				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3"/>`, x, py(p.Y))
-			}
-		}
-		if len(line) > 1 {
-			fmt.Fprintf(&b, `<polyline fill="none" stroke-dasharray="%s" points="%s"/>`, dash, strings.Join(line, " "))
-		}
-		b.WriteString("</g>\n")
-		if legend > 0 {
+		c.line(&b, f, s, colour, dash)
+		if len(c.Series) > 1 {
 			y := chartHeight + i*chartLegend
-			fmt.Fprintf(&b, `<line x1="%d" x2="%d" y1="%d" y2="%d" stroke="%s" stroke-width="2.5" stroke-dasharray="%s"/><text class="t" x="%d" y="%d">%s</text>`+"\n",
-				chartLeft, chartLeft+26, y+4, y+4, colour, dash, chartLeft+34, y+8, html.EscapeString(s.Name))
+			fmt.Fprintf(&b, `<line x1="%d" x2="%d" y1="%d" y2="%d" stroke="%s" stroke-width="2.5" `+
+				`stroke-dasharray="%s"/><text class="t" x="%d" y="%d">%s</text>`+"\n",
+				chartLeft, chartLeft+26, y+4, y+4, colour, dash, chartLeft+34, y+8,
+				html.EscapeString(s.Name))
 		}
 	}
 	b.WriteString("</svg>\n")
 	return b.String()
+}
+
+// axes draws the grid, its labels and the names of the axes.
+func (c Chart) axes(b *strings.Builder, f frame) {
+	const right, bottom = chartWidth - chartRight, chartHeight - chartBottom
+	for _, v := range ticks(f.y0, f.y1) {
+		y := f.y(v)
+		fmt.Fprintf(b, `<line class="g" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/>`+
+			`<text class="t" x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n",
+			chartLeft, right, y, y, chartLeft-6, y+4, short(v))
+	}
+	for _, t := range c.xTicks(f.x0, f.x1) {
+		x := f.x(t.at)
+		fmt.Fprintf(b, `<line class="g" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>`+
+			`<text class="t" x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n",
+			x, x, chartTop, bottom, x, bottom+16, html.EscapeString(t.label))
+	}
+	fmt.Fprintf(b, `<text class="t" x="%d" y="%d" text-anchor="middle">%s</text>`+"\n",
+		(chartLeft+right)/2, chartHeight-10, html.EscapeString(c.X))
+	fmt.Fprintf(b, `<text class="t" transform="translate(14 %d) rotate(-90)" `+
+		`text-anchor="middle">%s</text>`+"\n", (chartTop+bottom)/2, html.EscapeString(c.Y))
+}
+
+// line draws a series: a line, its error bars and, if the points are few, circles.
+func (c Chart) line(b *strings.Builder, f frame, s Series, colour, dash string) {
+	const few = 60
+	fmt.Fprintf(b, `<g stroke="%s" fill="%s" stroke-width="1.8">`, colour, colour)
+	var points []string
+	for _, p := range s.Points {
+		if math.IsNaN(p.Y) || math.IsInf(p.Y, 0) {
+			continue
+		}
+		x, y := f.x(c.x(p.X)), f.y(p.Y)
+		points = append(points, fmt.Sprintf("%.1f,%.1f", x, y))
+		if p.Low < p.High {
+			fmt.Fprintf(b, `<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f" stroke-opacity="0.5"/>`,
+				x, x, f.y(p.Low), f.y(p.High))
+		}
+		if len(s.Points) <= few {
+			fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="3"/>`, x, y)
+		}
+	}
+	if len(points) > 1 {
+		fmt.Fprintf(b, `<polyline fill="none" stroke-dasharray="%s" points="%s"/>`,
+			dash, strings.Join(points, " "))
+	}
+	b.WriteString("</g>\n")
 }
 
 func (p Point) low() float64 {
@@ -131,7 +173,7 @@ func (p Point) high() float64 {
 	return p.Y
 }
 
-// x is the place of a value on the axis.
+// x returns the place of a value on the axis.
 func (c Chart) x(v float64) float64 {
 	if c.LogX {
 		return math.Log10(v)
@@ -139,12 +181,13 @@ func (c Chart) x(v float64) float64 {
 	return v
 }
 
+// tick is a mark of an axis.
 type tick struct {
 	at    float64
 	label string
 }
 
-// xTicks are the marks of the axis from x0 to x1.
+// xTicks returns the marks of the X axis from x0 to x1. On a logarithmic axis, each X has one.
 func (c Chart) xTicks(x0, x1 float64) []tick {
 	var all []tick
 	switch {
@@ -170,7 +213,7 @@ func (c Chart) xTicks(x0, x1 float64) []tick {
 	return all
 }
 
-// ticks are some five round numbers from a to b.
+// ticks returns at most seven round numbers from a to b.
 func ticks(a, b float64) []float64 {
 	step := math.Pow(10, math.Floor(math.Log10((b-a)/4)))
 	for _, f := range []float64{1, 2, 5, 10} {
@@ -186,5 +229,5 @@ func ticks(a, b float64) []float64 {
 	return all
 }
 
-// short is a number in few digits.
+// short returns a number with at most four digits.
 func short(v float64) string { return fmt.Sprintf("%.4g", v) }

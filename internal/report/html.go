@@ -8,31 +8,31 @@ import (
 	"math"
 )
 
-// Page is a report of one run or several.
+// Page is a report of one or more runs.
 type Page struct {
 	Title   string
 	Version string
 	Runs    []Run
 }
 
-// Run is a run as a report shows it.
+// Run is one run of a report.
 type Run struct {
 	Name      string
 	Log       *Log
-	Facts     []Fact // of the prompt and its training
-	Task      []Fact
+	Facts     []Fact // about the prompt and its training
+	Task      []Fact // keys of the task file
 	Labels    []string
-	Confusion [][]int // rows by true label, then by the one predicted
-	Set       string  // what Confusion and Worst are of
+	Confusion [][]int // number of rows by true label, then predicted label
+	Set       string  // the validation set of Confusion and Worst
 	Worst     []Mistake
 	Tokens    []Token
-	Note      string // what is missing, and why
+	Note      string // what is missing in the report, and why
 }
 
 // Fact is a name and a value.
 type Fact struct{ Name, Value string }
 
-// Mistake is a row that was predicted wrongly, or badly.
+// Mistake is a row with a high loss.
 type Mistake struct {
 	Text, Label, Predicted string
 	Loss                   float64
@@ -47,19 +47,20 @@ type Token struct {
 //go:embed page.html
 var pageHTML string
 
-// HTML writes a page that needs nothing but itself: no network, no scripts.
+// HTML writes the page as one file that needs no network and no scripts.
 func HTML(w io.Writer, p Page) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"chart": func(c Chart) template.HTML { return template.HTML(c.SVG()) }, // SVG escapes its texts
+		"chart": func(c Chart) template.HTML { return template.HTML(c.SVG()) }, // SVG escapes texts
 		"shade": shade, "add": func(a, b int) int { return a + b },
 	}).Parse(pageHTML)
 	if err != nil {
-		return fmt.Errorf("the page's template: %w", err)
+		return fmt.Errorf("parse page.html: %w", err)
 	}
 	return t.Execute(w, p)
 }
 
-// shade is how dark a cell of a confusion matrix is: the share of its row, 0 to 80 %.
+// shade returns the opacity of a cell of a confusion matrix: its share of the row, scaled to 0 to
+// 80 %.
 func shade(row []int, i int) string {
 	sum := 0
 	for _, n := range row {
@@ -71,9 +72,9 @@ func shade(row []int, i int) string {
 	return fmt.Sprintf("%.0f%%", 80*float64(row[i])/float64(sum))
 }
 
-// Charts are the curves of the runs: a line for each run.
+// Charts returns the charts of the page, with a line for each run.
 func (p Page) Charts() []Chart {
-	step := func(title, y string, value func(Step) Number) Chart {
+	ofSteps := func(title, y string, value func(Step) Number) Chart {
 		c := Chart{Title: title, X: "step", Y: y}
 		for _, r := range p.Runs {
 			s := Series{Name: r.Name}
@@ -84,9 +85,10 @@ func (p Page) Charts() []Chart {
 		}
 		return c
 	}
-	loss := step("Loss of each step's batch, and of the validation rows", "loss", func(e Step) Number { return e.Loss })
+	loss := ofSteps("Loss of each step's batch, and of the validation rows", "loss",
+		func(e Step) Number { return e.Loss })
 	charts := []Chart{loss}
-	eval := func(y string, value func(Eval) *float64) (c Chart, some bool) {
+	ofEvals := func(y string, value func(Eval) *float64) (c Chart, some bool) {
 		c = Chart{Title: "Validation " + y, X: "step", Y: y}
 		for _, r := range p.Runs {
 			sets := map[string]int{}
@@ -107,23 +109,25 @@ func (p Page) Charts() []Chart {
 		}
 		return c, some
 	}
-	if c, some := eval("loss", func(e Eval) *float64 { x := float64(e.Loss); return &x }); some {
+	evalLoss := func(e Eval) *float64 { x := float64(e.Loss); return &x }
+	if c, some := ofEvals("loss", evalLoss); some {
 		charts[0].Series = append(charts[0].Series, c.Series...)
 	} else {
 		charts[0].Title = "Loss of each step's batch"
 	}
-	if c, some := eval("accuracy", func(e Eval) *float64 { return e.Accuracy }); some {
+	if c, some := ofEvals("accuracy", func(e Eval) *float64 { return e.Accuracy }); some {
 		charts = append(charts, c)
 	}
-	return append(charts, step("Length of the gradient", "gradient norm", func(e Step) Number { return e.GradNorm }),
-		step("Length of the prompt", "prompt norm", func(e Step) Number { return e.PromptNorm }),
-		step("Learning rate", "rate", func(e Step) Number { return Number(e.LearningRate) }))
+	return append(charts,
+		ofSteps("Norm of the gradient", "gradient norm", func(e Step) Number { return e.GradNorm }),
+		ofSteps("Norm of the prompt", "prompt norm", func(e Step) Number { return e.PromptNorm }),
+		ofSteps("Learning rate", "rate", func(e Step) Number { return Number(e.LearningRate) }))
 }
 
-// mostPoints is how many points of a curve are drawn.
+// mostPoints is the largest number of points of a line.
 const mostPoints = 600
 
-// thin leaves out steps of a long run, evenly; the last one stays.
+// thin returns at most mostPoints steps, evenly spaced, the last one included.
 func thin(steps []Step) []Step {
 	if len(steps) <= mostPoints {
 		return steps

@@ -8,15 +8,15 @@ import (
 	"math"
 )
 
-// Log is the events of a run, read back.
+// Log is the events of a run as read from events.jsonl.
 type Log struct {
 	Start Start
 	Steps []Step
 	Evals []Eval
-	End   *End // nil: the run was stopped, or goes on
+	End   *End // nil: the run was interrupted or is still running
 }
 
-// UnmarshalJSON reads n; null is no number.
+// UnmarshalJSON reads n; null is NaN.
 func (n *Number) UnmarshalJSON(text []byte) error {
 	if string(text) == "null" {
 		*n = Number(math.NaN())
@@ -25,7 +25,7 @@ func (n *Number) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*float64)(n))
 }
 
-// Read reads what JSONL has written. A last line that was cut off is passed over.
+// Read reads the output of JSONL. It ignores an incomplete last line.
 func Read(r io.Reader) (*Log, error) {
 	log := &Log{}
 	in := bufio.NewScanner(r)
@@ -42,7 +42,7 @@ func Read(r io.Reader) (*Log, error) {
 		switch {
 		case err != nil:
 		case kind.Event == "start":
-			*log = Log{} // a later start begins anew
+			*log = Log{} // a run that was started again
 			err = json.Unmarshal(in.Bytes(), &log.Start)
 		case kind.Event == "step":
 			var s Step

@@ -1,4 +1,5 @@
-// Package report has the events of a run and the writers that show them. It does not know who emits them.
+// Package report has the events of a run and the writers that show them: text, a progress bar, JSON
+// lines, TensorBoard files, charts and an HTML page. It does not know who emits the events.
 package report
 
 import (
@@ -9,10 +10,10 @@ import (
 	"time"
 )
 
-// Event is something that happened in a run: a Start, Step, Eval or End.
+// Event is an event of a run: a Start, Step, Eval or End.
 type Event interface{ kind() string }
 
-// Func takes events as they happen.
+// Func receives events in order.
 type Func func(Event)
 
 // Start is the beginning of a run.
@@ -22,12 +23,13 @@ type Start struct {
 	Steps         int     `json:"steps"`
 	BatchSize     int     `json:"batch_size"`
 	VirtualTokens int     `json:"virtual_tokens"`
-	Parameters    int     `json:"parameters"` // what is trained
+	Parameters    int     `json:"parameters"` // number of trained values
 	LearningRate  float64 `json:"learning_rate"`
 	Optimizer     string  `json:"optimizer"`
 	Seed          uint64  `json:"seed"`
 
-	Prompt  string            `json:"prompt,omitempty"` // where it is written, relative to the events' folder where it was relative
+	// Prompt is the path of the prompt file; if not absolute, relative to the folder of the events.
+	Prompt  string            `json:"prompt,omitempty"`
 	Machine string            `json:"machine,omitempty"`
 	Task    map[string]string `json:"task,omitempty"` // all keys of the task file
 }
@@ -41,11 +43,11 @@ type Step struct {
 	LearningRate float64  `json:"learning_rate"`
 	GradNorm     Number   `json:"grad_norm"` // before clipping
 	PromptNorm   Number   `json:"prompt_norm"`
-	UpdateRatio  Number   `json:"update_ratio"`     // length of the step to that of the prompt before it
-	Drift        Number   `json:"drift"`            // distance from where the prompt began
-	TokenNorms   []Number `json:"token_grad_norms"` // gradient of each virtual token, before clipping
+	UpdateRatio  Number   `json:"update_ratio"`     // norm of the update / norm of the prompt before it
+	Drift        Number   `json:"drift"`            // distance from the initial prompt
+	TokenNorms   []Number `json:"token_grad_norms"` // of each virtual token, before clipping
 	TargetTokens int      `json:"target_tokens"`
-	Tokens       int      `json:"tokens"` // of the batch's texts, what rows share counted for each
+	Tokens       int      `json:"tokens"` // of all rows; a shared prefix counts for each row
 	Seconds      float64  `json:"seconds"`
 }
 
@@ -56,7 +58,7 @@ type Eval struct {
 	Loss     Number   `json:"loss"`
 	Accuracy *float64 `json:"accuracy,omitempty"`
 	MacroF1  *float64 `json:"macro_f1,omitempty"`
-	Best     bool     `json:"best"` // the best so far
+	Best     bool     `json:"best"` // lowest loss so far
 	Seconds  float64  `json:"seconds"`
 }
 
@@ -74,7 +76,7 @@ func (Step) kind() string  { return "step" }
 func (Eval) kind() string  { return "eval" }
 func (End) kind() string   { return "end" }
 
-// Number is a float that JSON can hold whatever it is: NaN and infinities are written as null.
+// Number is a float whose JSON is null for NaN and infinities.
 type Number float64
 
 // MarshalJSON writes n.
@@ -85,7 +87,7 @@ func (n Number) MarshalJSON() ([]byte, error) {
 	return json.Marshal(float64(n))
 }
 
-// All hands each event to every one of fs.
+// All returns a Func that passes each event to all of fs.
 func All(fs ...Func) Func {
 	return func(e Event) {
 		for _, f := range fs {
@@ -94,7 +96,8 @@ func All(fs ...Func) Func {
 	}
 }
 
-// JSONL writes each event as an object on a line of its own, its kind under "event". The first failure is handed to fail.
+// JSONL returns a Func that writes each event as a line of JSON, with its kind as "event". It calls
+// fail with each error.
 func JSONL(w io.Writer, fail func(error)) Func {
 	return func(e Event) {
 		body, err := json.Marshal(e)
@@ -107,14 +110,17 @@ func JSONL(w io.Writer, fail func(error)) Func {
 	}
 }
 
-// Text writes what a person wants to read: the start, evaluations, the end, and a step now and then.
+// Text returns a Func that writes lines for people: the start, evaluations, the end, and a step at
+// most every so often.
 func Text(w io.Writer, every time.Duration) Func {
 	var last time.Time
 	return func(e Event) {
 		switch e := e.(type) {
 		case Start:
-			fmt.Fprintf(w, "training %d virtual tokens (%d values) for %s: %d rows, %d steps of %d, %s at %.3g, seed %d\n",
-				e.VirtualTokens, e.Parameters, e.Model, e.Rows, e.Steps, e.BatchSize, e.Optimizer, e.LearningRate, e.Seed)
+			fmt.Fprintf(w, "training %d virtual tokens (%d values) for %s: "+
+				"%d rows, %d steps of %d, %s at %.3g, seed %d\n",
+				e.VirtualTokens, e.Parameters, e.Model,
+				e.Rows, e.Steps, e.BatchSize, e.Optimizer, e.LearningRate, e.Seed)
 			last = time.Now()
 		case Step:
 			if time.Since(last) < every && e.Step != e.Of {
@@ -122,7 +128,8 @@ func Text(w io.Writer, every time.Duration) Func {
 			}
 			last = time.Now()
 			fmt.Fprintf(w, "step %d/%d  loss %.4f  rate %.3g  grad %.3g  prompt %.3g  %.2f s/step\n",
-				e.Step, e.Of, float64(e.Loss), e.LearningRate, float64(e.GradNorm), float64(e.PromptNorm), e.Seconds)
+				e.Step, e.Of, float64(e.Loss), e.LearningRate,
+				float64(e.GradNorm), float64(e.PromptNorm), e.Seconds)
 		case Eval:
 			fmt.Fprintf(w, "step %d  %s: loss %.4f", e.Step, e.Set, float64(e.Loss))
 			if e.Accuracy != nil {
@@ -139,7 +146,7 @@ func Text(w io.Writer, every time.Duration) Func {
 	}
 }
 
-// SweepText writes now and then where the runs of a sweep are.
+// SweepText returns a Func that writes the progress of a sweep at most every so often.
 func SweepText(w io.Writer, runs int, every time.Duration) Func {
 	last, lowest := time.Now(), math.Inf(1)
 	return func(e Event) {
@@ -149,7 +156,8 @@ func SweepText(w io.Writer, runs int, every time.Duration) Func {
 		case Step:
 			if time.Since(last) >= every {
 				last = time.Now()
-				fmt.Fprintf(w, "step %d/%d of %d runs  %.2f s/step  lowest validation loss %.4f\n", e.Step, e.Of, runs, e.Seconds, lowest)
+				fmt.Fprintf(w, "step %d/%d of %d runs  %.2f s/step  lowest validation loss %.4f\n",
+					e.Step, e.Of, runs, e.Seconds, lowest)
 			}
 		}
 	}

@@ -20,7 +20,12 @@ func TestEachEventIsAnObjectOnALineWithItsKind(t *testing.T) {
 	tell(report.Eval{Set: "valid", Accuracy: &accuracy})
 	tell(report.End{StopReason: "steps"})
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
-	for i, want := range []map[string]any{{"event": "start", "model": "m"}, {"event": "step", "step": 3.0, "loss": nil, "grad_norm": 2.0}, {"event": "eval", "set": "valid", "accuracy": 0.5}, {"event": "end", "stop_reason": "steps"}} {
+	for i, want := range []map[string]any{
+		{"event": "start", "model": "m"},
+		{"event": "step", "step": 3.0, "loss": nil, "grad_norm": 2.0},
+		{"event": "eval", "set": "valid", "accuracy": 0.5},
+		{"event": "end", "stop_reason": "steps"},
+	} {
 		var got map[string]any
 		if err := json.Unmarshal([]byte(lines[i]), &got); err != nil {
 			t.Fatal(err)
@@ -41,14 +46,15 @@ func TestAFailedWriteIsHandedOn(t *testing.T) {
 	var failed error
 	report.JSONL(full{}, func(err error) { failed = err })(report.End{})
 	if failed == nil {
-		t.Error("a failed write was not told")
+		t.Error("fail was not called")
 	}
 }
 
 func TestTextHasNoControlCharacters(t *testing.T) {
 	var b bytes.Buffer
 	tell := report.Text(&b, 0)
-	for _, e := range []report.Event{report.Start{}, report.Step{}, report.Eval{Best: true}, report.End{}} {
+	events := []report.Event{report.Start{}, report.Step{}, report.Eval{Best: true}, report.End{}}
+	for _, e := range events {
 		tell(e)
 	}
 	if s := b.String(); strings.Count(s, "\n") != 4 || strings.ContainsAny(s, "\r\x1b") {

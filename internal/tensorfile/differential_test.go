@@ -12,11 +12,16 @@ import (
 	"testing"
 )
 
-var differential = flag.String("differential", "../../testdata/differential.jsonl", "files with what the Rust library makes of them, by testdata/differential.py")
+var differential = flag.String("differential", "../../testdata/differential.jsonl",
+	"files with the result of the Rust library, by testdata/differential.py")
 
-// What ptune refuses on purpose and the Rust library takes: what two readers may understand differently, what the format's description
-// forbids (a header that begins with something else than {), types of values that nothing here computes with.
-var stricter = regexp.MustCompile(`a tensor name of \d+ bytes|header does not begin with \{|invalid DType string value "(F8_|F6_|F4|C64)|expected 3 keys \(dtype, shape, data_offsets\)|names ".*" twice|a character that names may not have|a list of more than \d+ numbers|has a dimension of \d+|nested too deep|has something behind its last`)
+// stricter matches the errors on files that ptune refuses on purpose and the Rust library reads:
+// files that two readers may understand differently, files that the format's description forbids (a
+// header that does not begin with {), and types that nothing here computes with.
+var stricter = regexp.MustCompile(`a tensor name has \d+ bytes|header does not begin with \{|` +
+	`invalid DType string value "(F8_|F6_|F4|C64)|expected 3 keys \(dtype, shape, data_offsets\)|` +
+	`has the duplicate name ".*"|has a control character or invalid UTF-8|` +
+	`a list of more than \d+ numbers|has a dimension of \d+|nested too deeply|has text after its last`)
 
 func TestFilesAreReadAsTheRustLibraryReadsThem(t *testing.T) {
 	f, err := os.Open(*differential)
@@ -35,7 +40,7 @@ func TestFilesAreReadAsTheRustLibraryReadsThem(t *testing.T) {
 		}
 		var c struct {
 			File    []byte
-			Tensors map[string]Tensor // none: it refuses the file
+			Tensors map[string]Tensor // nil: it refuses the file
 		}
 		if err := json.Unmarshal(line, &c); err != nil {
 			t.Fatal(err)

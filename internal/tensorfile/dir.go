@@ -13,23 +13,24 @@ import (
 	"slices"
 )
 
-// Dir is the weights of a Hugging Face model directory: model.safetensors, or the shards that
-// model.safetensors.index.json names.
+// Dir is the weights of a Hugging Face model directory: model.safetensors, or the shards named in
+// model.safetensors.index.json.
 type Dir struct {
 	Path    string
 	files   []*File
 	tensors map[string]Tensor
 }
 
-// shardName is what an index may name: a plain file of the same directory.
+// shardName matches the file names that an index may have: no other directory.
 var shardName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,200}\.safetensors$`)
 
-const maxIndex = 64 << 20
+const maxIndex = 64 << 20 // bytes
 
 // OpenDir maps the weights of a model directory.
 func OpenDir(path string) (*Dir, error) { return openDir(path, Open) }
 
-// ReadDir reads the weights of a model directory into memory, where nobody can change them.
+// ReadDir reads the weights of a model directory into memory. Later changes of the files have no
+// effect.
 func ReadDir(path string) (*Dir, error) {
 	return openDir(path, func(path string) (*File, error) {
 		data, err := os.ReadFile(path)
@@ -56,11 +57,13 @@ func openDir(path string, open func(string) (*File, error)) (*Dir, error) {
 		for t, tensor := range f.tensors {
 			if _, ok := d.tensors[t]; ok {
 				d.Close()
-				return nil, fmt.Errorf("read weights %q: tensor %q is in two shards", path, shorten(t))
+				return nil, fmt.Errorf("read weights %q: tensor %q is in two shards",
+					path, shorten(t))
 			}
 			if owner != nil && owner[t] != name {
 				d.Close()
-				return nil, fmt.Errorf("read weights %q: tensor %q is in %s, but the index says %q", path, shorten(t), name, owner[t])
+				return nil, fmt.Errorf("read weights %q: tensor %q is in %s, but the index says %q",
+					path, shorten(t), name, owner[t])
 			}
 			d.tensors[t] = tensor
 		}
@@ -68,13 +71,14 @@ func openDir(path string, open func(string) (*File, error)) (*Dir, error) {
 	for _, t := range slices.Sorted(maps.Keys(owner)) {
 		if _, ok := d.tensors[t]; !ok {
 			d.Close()
-			return nil, fmt.Errorf("read weights %q: the index says that %s has tensor %q, but it does not", path, owner[t], shorten(t))
+			return nil, fmt.Errorf("read weights %q: no tensor %q in %s, where the index says it is",
+				path, shorten(t), owner[t])
 		}
 	}
 	return d, nil
 }
 
-// shards are the files to read and, with an index, which tensor is in which.
+// shards returns the names of the files and, if there is an index, the file of each tensor.
 func shards(path string) (names []string, owner map[string]string, err error) {
 	if _, err := os.Stat(filepath.Join(path, "model.safetensors")); err == nil {
 		return []string{"model.safetensors"}, nil, nil
@@ -82,7 +86,8 @@ func shards(path string) (names []string, owner map[string]string, err error) {
 	index := filepath.Join(path, "model.safetensors.index.json")
 	f, err := os.Open(index)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("read weights %q: there is neither model.safetensors nor model.safetensors.index.json", path)
+		return nil, nil, fmt.Errorf("read weights %q: "+
+			"neither model.safetensors nor model.safetensors.index.json is there", path)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read weights: %w", err)
@@ -104,7 +109,8 @@ func shards(path string) (names []string, owner map[string]string, err error) {
 	for _, t := range slices.Sorted(maps.Keys(x.WeightMap)) {
 		name := x.WeightMap[t]
 		if !shardName.MatchString(name) {
-			return nil, nil, fmt.Errorf("read weights %q: the shard of %q is named %q, want a .safetensors file of the same directory", index, shorten(t), shorten(name))
+			return nil, nil, fmt.Errorf("read weights %q: the shard of %q is %q, "+
+				"want a .safetensors file of the same directory", index, shorten(t), shorten(name))
 		}
 		names = append(names, name)
 	}
@@ -112,7 +118,7 @@ func shards(path string) (names []string, owner map[string]string, err error) {
 	return slices.Compact(names), x.WeightMap, nil
 }
 
-// ParseDir is the weights of one file that lies in memory.
+// ParseDir returns the weights of one file in memory. path is for errors.
 func ParseDir(path string, data []byte) (*Dir, error) {
 	f, err := Parse(path, data)
 	if err != nil {
@@ -121,13 +127,13 @@ func ParseDir(path string, data []byte) (*Dir, error) {
 	return &Dir{Path: path, files: []*File{f}, tensors: f.tensors}, nil
 }
 
-// Tensor is the tensor of that name.
+// Tensor returns the tensor with that name.
 func (d *Dir) Tensor(name string) (Tensor, bool) {
 	t, ok := d.tensors[name]
 	return t, ok
 }
 
-// Names are the names of all tensors, sorted.
+// Names returns the names of all tensors, sorted.
 func (d *Dir) Names() []string {
 	names := make([]string, 0, len(d.tensors))
 	for n := range d.tensors {

@@ -1,5 +1,5 @@
-// Package tensorfile reads and writes safetensors: one file, or a directory's shards behind their index. It maps files into
-// memory, so that weights are read from the page cache as they are needed, and knows nothing of what tensors mean.
+// Package tensorfile reads and writes safetensors: a file, or the shards of a directory with an
+// index. It maps files into memory, so weights are read from the page cache when they are used.
 package tensorfile
 
 import (
@@ -18,7 +18,7 @@ type Tensor struct {
 	Name  string
 	DType string // F32, BF16, F16, I64, …
 	Shape []int
-	Data  []byte // little-endian; lies in the mapped file until it is closed
+	Data  []byte // little-endian; part of the mapped file, valid until Close
 }
 
 // File is an open safetensors file.
@@ -29,7 +29,7 @@ type File struct {
 	mapped  []byte
 }
 
-// Open maps a safetensors file. Its header is checked before anything is allocated for it.
+// Open maps a safetensors file. It checks the header before it allocates anything.
 func Open(path string) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -44,7 +44,8 @@ func Open(path string) (*File, error) {
 		return nil, fmt.Errorf("read tensors %q: not a regular file", path)
 	}
 	if info.Size() < 8 {
-		return nil, fmt.Errorf("read tensors %q: the file is %d bytes, want at least 8", path, info.Size())
+		return nil, fmt.Errorf("read tensors %q: the file is %d bytes, want at least 8",
+			path, info.Size())
 	}
 	mapped, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
@@ -59,7 +60,7 @@ func Open(path string) (*File, error) {
 	return t, nil
 }
 
-// Parse reads a safetensors file that lies in memory; path is for messages.
+// Parse reads a safetensors file in memory. path is for errors.
 func Parse(path string, data []byte) (*File, error) {
 	f := &File{Path: path}
 	if err := f.parse(data); err != nil {
@@ -86,21 +87,24 @@ func (f *File) parse(file []byte) error {
 			}
 			shape[i] = int(n)
 		}
-		f.tensors[name] = Tensor{Name: name, DType: t.DType.String(), Shape: shape, Data: data[t.DataOffsets[0]:t.DataOffsets[1]]}
+		f.tensors[name] = Tensor{
+			Name: name, DType: t.DType.String(), Shape: shape,
+			Data: data[t.DataOffsets[0]:t.DataOffsets[1]],
+		}
 	}
 	return nil
 }
 
-// Tensor is the tensor of that name.
+// Tensor returns the tensor with that name.
 func (f *File) Tensor(name string) (Tensor, bool) {
 	t, ok := f.tensors[name]
 	return t, ok
 }
 
-// Tensors are all tensors by name.
+// Tensors returns all tensors by name.
 func (f *File) Tensors() map[string]Tensor { return f.tensors }
 
-// Close unmaps the file; the data of its tensors is gone.
+// Close unmaps the file. The data of its tensors must not be used after it.
 func (f *File) Close() error {
 	m := f.mapped
 	f.mapped, f.tensors = nil, nil
@@ -110,7 +114,7 @@ func (f *File) Close() error {
 	return unix.Munmap(m)
 }
 
-// shorten cuts the middle out of a message that a hostile file made long; its end says what is wrong.
+// shorten cuts the middle out of a long message of a hostile file. The cause is at the end.
 func shorten(s string) string {
 	if len(s) > 300 {
 		return strings.ToValidUTF8(s[:150]+"…"+s[len(s)-150:], "")

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// file is a safetensors file of that header and so many bytes of data.
+// file returns a safetensors file with a header and zeros as data.
 func file(header string, data int) []byte {
 	out := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
 	return append(append(out, header...), make([]byte, data)...)
@@ -57,19 +57,19 @@ func TestBrokenFilesAreRefused(t *testing.T) {
 		want string
 	}{
 		"too short":            {[]byte("1234"), "4 bytes, want at least 8"},
-		"huge header":          {binary.LittleEndian.AppendUint64(nil, 1<<40), "at most 25000000"},
+		"huge header":          {binary.LittleEndian.AppendUint64(nil, 1<<40), "want at most 25000000"},
 		"truncated header":     {file("{}", 0)[:9], "ends after 1"},
 		"no header":            {file("", 0), "does not begin with {"},
 		"null":                 {file("null", 0), "does not begin with {"},
 		"leading space":        {file(" {}", 0), "does not begin with {"},
-		"trailing newline":     {file("{}\n", 0), "behind its last }"},
+		"trailing newline":     {file("{}\n", 0), "after its last }"},
 		"invalid UTF-8":        {file("{\"\xff\":1}", 0), "UTF-8"},
 		"lone surrogate":       {file(`{"\ud800":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}`, 0), "half of a surrogate pair"},
 		"half a pair in text":  {file(`{"__metadata__":{"a":"\ude00\ud83e"},`+tensorA+`}`, 8), "half of a surrogate pair"},
-		"a name twice":         {file(`{`+tensorA+`,`+tensorA+`}`, 8), `names "a" twice`},
-		"a field twice":        {file(`{"a":{"dtype":"F32","dtype":"U8","shape":[2],"data_offsets":[0,8]}}`, 8), `names "dtype" twice`},
-		"metadata twice":       {file(`{"__metadata__":{},"__metadata__":{},`+tensorA+`}`, 8), "twice"},
-		"too deep":             {file(`{"a":{"b":{"c":{"d":{"e":1}}}}}`, 0), "nested too deep"},
+		"a name twice":         {file(`{`+tensorA+`,`+tensorA+`}`, 8), `duplicate name "a"`},
+		"a field twice":        {file(`{"a":{"dtype":"F32","dtype":"U8","shape":[2],"data_offsets":[0,8]}}`, 8), `duplicate name "dtype"`},
+		"metadata twice":       {file(`{"__metadata__":{},"__metadata__":{},`+tensorA+`}`, 8), "duplicate name"},
+		"too deep":             {file(`{"a":{"b":{"c":{"d":{"e":1}}}}}`, 0), "nested too deeply"},
 		"many dimensions":      {file(`{"a":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}}`, 1), "more than 8 numbers"},
 		"a huge dimension":     {file(`{"a":{"dtype":"U8","shape":[0,9999999999],"data_offsets":[0,0]}}`, 0), "dimension of 9999999999"},
 		"unknown type":         {file(`{"a":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}`, 1), "F8_E4M3"},
@@ -77,9 +77,9 @@ func TestBrokenFilesAreRefused(t *testing.T) {
 		"long data":            {file(`{`+tensorA+`}`, 9), "incomplete"},
 		"a hole":               {file(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}`, 8), "offset"},
 		"shape and size":       {file(`{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}`, 8), ""},
-		"control character":    {file(`{"\u0001":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, 1), "may not have"},
+		"control character":    {file(`{"\u0001":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, 1), "control character"},
 		"header ends midway":   {file(`{"a":`, 0), "not JSON"},
-		"a name of a kilobyte": {file(`{"`+strings.Repeat("n", 1000)+`":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, 1), "tensor name of 1000 bytes"},
+		"a name of a kilobyte": {file(`{"`+strings.Repeat("n", 1000)+`":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, 1), "tensor name has 1000 bytes"},
 	} {
 		path := filepath.Join(t.TempDir(), "x.safetensors")
 		if err := os.WriteFile(path, c.data, 0o644); err != nil {
@@ -132,7 +132,7 @@ func TestShardsAreReadThroughTheirIndex(t *testing.T) {
 		"whole":            {`{"weight_map":{"a":"s1.safetensors","b":"s2.safetensors"}}`, ""},
 		"outside":          {`{"weight_map":{"a":"../s1.safetensors"}}`, "want a .safetensors file of the same directory"},
 		"absolute":         {`{"weight_map":{"a":"/etc/passwd"}}`, "want a .safetensors file of the same directory"},
-		"missing tensor":   {`{"weight_map":{"a":"s1.safetensors","c":"s1.safetensors"}}`, "the index says"},
+		"missing tensor":   {`{"weight_map":{"a":"s1.safetensors","c":"s1.safetensors"}}`, "where the index says"},
 		"tensor not named": {`{"weight_map":{"b":"s2.safetensors","a":"s2.safetensors"}}`, "the index says"},
 		"missing file":     {`{"weight_map":{"a":"s3.safetensors"}}`, "no such file"},
 		"empty":            {`{"weight_map":{}}`, "weight_map is empty"},

@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// Limits on what a header may hold; huggingface_hub refuses headers above the same size.
+// Limits of a header. maxHeader, in bytes, is that of huggingface_hub.
 const (
 	maxHeader  = 25_000_000
 	maxTensors = 1_000_000
@@ -20,28 +20,29 @@ const (
 	maxName    = 512
 )
 
-// checkHeader refuses what the safetensors library takes and should not: headers that are no object, duplicate names or
-// fields, invalid UTF-8, absurd counts.
+// checkHeader refuses headers that the safetensors library should refuse but accepts: not an
+// object, duplicate names or fields, invalid UTF-8, huge counts.
 func checkHeader(file []byte) error {
 	if len(file) < 8 {
 		return fmt.Errorf("the file is %d bytes, want at least 8", len(file))
 	}
 	n := binary.LittleEndian.Uint64(file)
 	if n > maxHeader {
-		return fmt.Errorf("its header would be %d bytes, at most %d are read; is this a safetensors file?", n, maxHeader)
+		return fmt.Errorf("the header would be %d bytes, want at most %d; is this a safetensors file?",
+			n, maxHeader)
 	}
 	if n > uint64(len(file)-8) {
-		return fmt.Errorf("its header would be %d bytes, but the file ends after %d", n, len(file)-8)
+		return fmt.Errorf("the header would be %d bytes, but the file ends after %d", n, len(file)-8)
 	}
 	header := file[8 : 8+n]
 	if n == 0 || header[0] != '{' {
-		return errors.New("its header does not begin with {; is this a safetensors file?")
+		return errors.New("the header does not begin with {; is this a safetensors file?")
 	}
 	if !utf8.Valid(header) {
-		return errors.New("its header is not valid UTF-8")
+		return errors.New("the header is not valid UTF-8")
 	}
 	if loneSurrogate(header) {
-		return errors.New(`its header has half of a surrogate pair (\ud800 to \udfff), which is no character`)
+		return errors.New(`the header has half of a surrogate pair (\ud800 to \udfff)`)
 	}
 	dec := json.NewDecoder(bytes.NewReader(header))
 	dec.UseNumber()
@@ -49,12 +50,13 @@ func checkHeader(file []byte) error {
 		return err
 	}
 	if rest := header[dec.InputOffset():]; len(bytes.Trim(rest, " ")) > 0 {
-		return errors.New("its header has something behind its last }")
+		return errors.New("the header has text after its last }")
 	}
 	return nil
 }
 
-// loneSurrogate: an escape in the JSON text is half of a pair. Go's decoder would put U+FFFD there without a word.
+// loneSurrogate reports whether an escape in the JSON text is half of a surrogate pair. Go's
+// decoder silently replaces it by U+FFFD.
 func loneSurrogate(text []byte) bool {
 	escape := func(i int) rune { // the character of the \u escape at i, or -1
 		if i+6 > len(text) || text[i] != '\\' || text[i+1] != 'u' {
@@ -76,26 +78,26 @@ func loneSurrogate(text []byte) bool {
 			}
 			i += 10
 		}
-		i++ // what is escaped
+		i++ // the escaped character
 	}
 	return false
 }
 
-// checkValue reads one JSON value: unique keys, no deeper than a tensor's shape, bounded counts.
+// checkValue checks one JSON value: unique keys, no deeper than a tensor's shape, limited counts.
 func checkValue(dec *json.Decoder, where string, depth int) error {
 	t, err := dec.Token()
 	if err != nil {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
-		return fmt.Errorf("its header is not JSON: %w", err)
+		return fmt.Errorf("the header is not JSON: %w", err)
 	}
 	delim, ok := t.(json.Delim)
 	if !ok {
 		return nil
 	}
 	if depth > 3 {
-		return errors.New("its header is nested too deep")
+		return errors.New("the header is nested too deeply")
 	}
 	keys := map[string]bool{}
 	for n := 0; dec.More(); n++ {
@@ -110,20 +112,21 @@ func checkValue(dec *json.Decoder, where string, depth int) error {
 		}
 		key, err := dec.Token()
 		if err != nil {
-			return fmt.Errorf("its header is not JSON: %w", err)
+			return fmt.Errorf("the header is not JSON: %w", err)
 		}
 		name := key.(string)
 		switch {
 		case keys[name]:
-			return fmt.Errorf("%s names %q twice", where, shorten(name))
+			return fmt.Errorf("%s has the duplicate name %q", where, shorten(name))
 		case len(name) > maxName && depth == 0:
-			return fmt.Errorf("it has a tensor name of %d bytes, at most %d are read", len(name), maxName)
+			return fmt.Errorf("a tensor name has %d bytes, want at most %d", len(name), maxName)
 		case n >= maxTensors:
-			return fmt.Errorf("it has more than %d tensors", maxTensors)
+			return fmt.Errorf("more than %d tensors", maxTensors)
 		}
 		for _, c := range name {
 			if c < ' ' || c == utf8.RuneError {
-				return fmt.Errorf("the name %q has a character that names may not have", shorten(name))
+				return fmt.Errorf("the name %q has a control character or invalid UTF-8",
+					shorten(name))
 			}
 		}
 		keys[name] = true

@@ -11,8 +11,8 @@ import (
 	"ptune/internal/files"
 )
 
-// Rewrite writes the directory's files to another, with other data and shapes for the tensors of change, which must be there.
-// Files none of them is in are copied.
+// Rewrite writes the files to another directory, with the tensors of change in place of those with
+// the same names. It copies files that have none of them.
 func (d *Dir) Rewrite(to string, change map[string]Tensor) error {
 	for _, f := range d.files {
 		path := filepath.Join(to, filepath.Base(f.Path))
@@ -38,7 +38,7 @@ func (d *Dir) Rewrite(to string, change map[string]Tensor) error {
 	return d.rewriteIndex(to, change)
 }
 
-// rewriteIndex writes the index of shards, if there is one, with the size of all tensors in it.
+// rewriteIndex writes the index of shards, if there is one, with the new total size.
 func (d *Dir) rewriteIndex(to string, change map[string]Tensor) error {
 	const name = "model.safetensors.index.json"
 	if len(d.files) == 1 && filepath.Base(d.files[0].Path) == "model.safetensors" {

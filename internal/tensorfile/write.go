@@ -11,7 +11,7 @@ import (
 	"ptune/internal/files"
 )
 
-// Floats is an F32 tensor of these values.
+// Floats returns an F32 tensor with these values.
 func Floats(name string, shape []int, values []float32) Tensor {
 	data := make([]byte, 0, 4*len(values))
 	for _, v := range values {
@@ -20,7 +20,7 @@ func Floats(name string, shape []int, values []float32) Tensor {
 	return Tensor{Name: name, DType: "F32", Shape: shape, Data: data}
 }
 
-// Values are the values of an F32 tensor.
+// Values returns the values of an F32 tensor.
 func (t Tensor) Values() ([]float32, error) {
 	if t.DType != "F32" {
 		return nil, fmt.Errorf("tensor %q is %s, want F32", t.Name, t.DType)
@@ -32,7 +32,8 @@ func (t Tensor) Values() ([]float32, error) {
 	return out, nil
 }
 
-// Write writes a safetensors file, whole or not at all. The same tensors and metadata make the same bytes.
+// Write writes a safetensors file, whole or not at all. Equal tensors and metadata give equal
+// bytes.
 func Write(path string, tensors []Tensor, meta map[string]string) error {
 	views := make(map[string]safetensors.TensorView, len(tensors))
 	for _, t := range tensors {
@@ -47,7 +48,7 @@ func Write(path string, tensors []Tensor, meta map[string]string) error {
 			return fmt.Errorf("write %q: tensor %q: %w", path, t.Name, err)
 		}
 		if _, ok := views[t.Name]; ok || len(t.Shape) == 0 {
-			return fmt.Errorf("write %q: tensor %q is there twice or has no shape", path, t.Name)
+			return fmt.Errorf("write %q: tensor %q is a duplicate or has no shape", path, t.Name)
 		}
 		if views[t.Name], err = safetensors.NewTensorView(dtype, shape, t.Data); err != nil {
 			return fmt.Errorf("write %q: tensor %q: %w", path, t.Name, err)

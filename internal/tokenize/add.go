@@ -11,23 +11,24 @@ import (
 	"strings"
 )
 
-// Extended is a tokenizer.json with tokens more than another.
+// Extended is a tokenizer.json with added tokens.
 type Extended struct {
-	First  int32  // the new tokens' ids are First, First+1, …
-	Prefix string // the text to write before an input: the new tokens, then what the tokenizer puts before every text
+	First  int32  // the ids of the new tokens are First, First+1, …
+	Prefix string // text to put before an input: the new tokens, then BOS if the tokenizer adds one
 
-	json []byte
-	from string
+	json []byte // the new tokenizer.json
+	from string // directory of the old tokenizer
 }
 
-// glue is what may have to stand between the new tokens and a text for the text to become the ids it has alone: a tokenizer of the
-// SentencePiece kind puts a space before a text, but not before one that stands behind a special token.
+// glue are the texts to try between the new tokens and an input, so that the input keeps its ids. A
+// SentencePiece tokenizer puts a space before a text, but not after a special token.
 var glue = []string{"", " "}
 
-// samples are texts that must become the same ids behind the new tokens as alone.
+// samples are texts that must have the same ids after the new tokens as alone.
 var samples = []string{"Hello world", "the room was small, but", "3.5 of 10", "Über\nuns", "(so it is)"}
 
-// AddTokens is the tokenizer of a model directory with special tokens of these names added.
+// AddTokens adds special tokens with these names to the tokenizer of a model directory. It fails if
+// texts have other ids after the new tokens than alone.
 func AddTokens(dir string, names []string) (*Extended, error) {
 	fail := func(err error) (*Extended, error) {
 		return nil, fmt.Errorf("add tokens to the tokenizer of %q: %w", dir, err)
@@ -57,9 +58,12 @@ func AddTokens(dir string, names []string) (*Extended, error) {
 	}
 	for i, name := range names {
 		if _, ok := old.ids[name]; ok {
-			return fail(fmt.Errorf("it has %q already", name))
+			return fail(fmt.Errorf("it already has a token %q", name))
 		}
-		token, err := encode(map[string]any{"id": x.First + int32(i), "content": name, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+		token, err := encode(map[string]any{
+			"id": x.First + int32(i), "content": name, "special": true,
+			"single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+		})
 		if err != nil {
 			return fail(err)
 		}
@@ -71,21 +75,22 @@ func AddTokens(dir string, names []string) (*Extended, error) {
 	if x.json, err = encode(all); err != nil {
 		return fail(err)
 	}
-	now, err := parse(x.json, false)
+	extended, err := parse(x.json, false)
 	if err != nil {
 		return fail(err)
 	}
-	defer now.Close()
+	defer extended.Close()
 	for _, g := range glue {
-		if x.Prefix = strings.Join(names, "") + old.begins() + g; x.reads(old, now, len(names)) {
+		x.Prefix = strings.Join(names, "") + old.bosText() + g
+		if x.keepsIDs(old, extended, len(names)) {
 			return x, nil
 		}
 	}
-	return fail(errors.New("a text becomes other ids behind special tokens than alone, so it cannot be served as text"))
+	return fail(errors.New("texts have other ids after special tokens than alone"))
 }
 
-// begins is the text of what stands before every input.
-func (t *Tokenizer) begins() string {
+// bosText returns the text of BOS.
+func (t *Tokenizer) bosText() string {
 	var b strings.Builder
 	for _, id := range t.BOS {
 		b.WriteString(t.pieces[id])
@@ -93,25 +98,29 @@ func (t *Tokenizer) begins() string {
 	return b.String()
 }
 
-// reads tells whether the samples behind the prefix become the new ids, what stands before every text, and the samples' own ids.
-func (x *Extended) reads(old, now *Tokenizer, n int) bool {
+// keepsIDs reports whether each sample after the prefix has the n new ids, then the ids it had as
+// an input of the old tokenizer.
+func (x *Extended) keepsIDs(old, extended *Tokenizer, n int) bool {
 	for _, text := range samples {
 		var want []int32
 		for i := range n {
 			want = append(want, x.First+int32(i))
 		}
 		ids, err := old.EncodeInput(text)
-		if err != nil || !slices.Equal(now.call(x.Prefix+text, false), append(want, ids...)) {
+		want = append(want, ids...)
+		if err != nil || !slices.Equal(extended.call(x.Prefix+text, false), want) {
 			return false
 		}
 	}
 	return true
 }
 
-// Files are the files of the tokenizer, by name.
+// Files returns the files of the new tokenizer by name.
 func (x *Extended) Files() (map[string][]byte, error) {
 	files := map[string][]byte{"tokenizer.json": x.json}
-	for _, name := range []string{"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json"} {
+	for _, name := range []string{
+		"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
+	} {
 		data, err := read(os.DirFS(x.from), name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -124,7 +133,7 @@ func (x *Extended) Files() (map[string][]byte, error) {
 	return files, nil
 }
 
-// encode is JSON that leaves <, > and & as they are.
+// encode returns JSON without escapes for <, > and &.
 func encode(v any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -52,7 +52,7 @@ func TestAddedTokensStandBeforeATextThatKeepsItsIds(t *testing.T) {
 			t.Errorf("%s: the new token is text", name)
 		}
 	}
-	if _, err := AddTokens(filepath.Join(dir, "sentencepiece"), []string{"<s>"}); err == nil || !strings.Contains(err.Error(), `it has "<s>" already`) {
-		t.Errorf("error is %v, want one that says the token is there", err)
+	if _, err := AddTokens(filepath.Join(dir, "sentencepiece"), []string{"<s>"}); err == nil || !strings.Contains(err.Error(), `it already has a token "<s>"`) {
+		t.Errorf("error is %v, want one with the token", err)
 	}
 }

@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// FuzzATokenizerFileIsCheckedOrRefused spoils tokenizer.json as far as it is looked at here. What passes still goes to the library in a
-// process of its own first.
+// FuzzATokenizerFileIsCheckedOrRefused fuzzes the checks before the library. The program tries a
+// file that passes them in a child process first.
 func FuzzATokenizerFileIsCheckedOrRefused(f *testing.F) {
 	files, err := filepath.Glob("../../testdata/tokenizers/*/tokenizer.json")
 	if err != nil || len(files) == 0 {
-		f.Fatal("there are no tokenizers")
+		f.Fatal("no tokenizers in testdata")
 	}
 	for _, name := range files {
 		data, err := os.ReadFile(name)
@@ -23,18 +23,19 @@ func FuzzATokenizerFileIsCheckedOrRefused(f *testing.F) {
 			f.Add(data)
 		}
 	}
-	f.Add([]byte(`{"added_tokens": [{"id": 2, "content": "<s>", "special": true}], "padding": {}, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}}`))
+	f.Add([]byte(`{"added_tokens": [{"id": 2, "content": "<s>", "special": true}], "padding": {},
+		"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}}`))
 	f.Add([]byte(`{"model": {"type": "Unigram", "vocab": [["a", -1.5]]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, instead, err := check(data, false)
+		_, cleaned, err := check(data, false)
 		if err != nil {
 			if len(err.Error()) > 20_000 {
 				t.Fatalf("an error of %d bytes", len(err.Error()))
 			}
 			return
 		}
-		if instead != nil && !json.Valid(instead) {
-			t.Errorf("%q was made of it, which is no JSON", instead)
+		if cleaned != nil && !json.Valid(cleaned) {
+			t.Errorf("the cleaned file %q is not JSON", cleaned)
 		}
 	})
 }

@@ -1,5 +1,5 @@
-// Package tokenize turns text into token ids and back with a checkpoint's tokenizer.json. It is the only importer of
-// daulet/tokenizers, the Go binding of Hugging Face's tokenizers library.
+// Package tokenize turns text into token ids and back, with the tokenizer.json of a model. It is
+// the only importer of daulet/tokenizers, the Go binding of Hugging Face's tokenizers library.
 package tokenize
 
 import (
@@ -22,34 +22,36 @@ import (
 
 // Tokenizer is a loaded tokenizer.json.
 type Tokenizer struct {
-	Hash string  // of tokenizer.json
-	BOS  []int32 // what stands before every input text: the special tokens the tokenizer puts in front, as a rule none or one
+	Hash string  // first half of the SHA-256 of tokenizer.json, in hexadecimal
+	BOS  []int32 // special tokens before every input: usually none or one
 
 	lib     *tokenizers.Tokenizer
-	special map[int32]bool
-	pieces  map[int32]string
-	ids     map[string]int32
+	special map[int32]bool   // added tokens that are special
+	pieces  map[int32]string // by id
+	ids     map[string]int32 // by piece
 }
 
-// Library is the version of the tokenizer library that is linked in.
+// Library is the version of the linked tokenizers library.
 const Library = "v1.22.1"
 
-// What a tokenizer.json may have; more is a broken file.
+// Limits of a tokenizer.json, above those of any real one.
 const (
-	maxFile  = 64 << 20
+	maxFile  = 64 << 20 // bytes
 	maxVocab = 1 << 21
-	maxAdded = 100_000
-	maxDepth = 64
+	maxAdded = 100_000 // added tokens
+	maxDepth = 64      // nesting
 )
 
-// Known tells whether the tokenizer.json with a SHA-256 is known to load. Its error is one of opening the tokenizer.
+// Known reports whether the library is known to load the tokenizer.json with a SHA-256. After an
+// error the tokenizer is not opened.
 type Known func(sum string) (bool, error)
 
-// Open loads the tokenizer of a model directory. The library ends its process at some files, so one is checked before it gets there;
-// of one that is known to load, less is checked, and at the same time. Without known none is.
+// Open loads the tokenizer of a model directory. The library aborts the process on some broken
+// files, so the file is checked first. A file that known reports is checked less, while the library
+// loads it. known may be nil.
 func Open(dir string, known Known) (*Tokenizer, error) { return OpenFS(dir, os.DirFS(dir), known) }
 
-// OpenFS loads the tokenizer of a model that lies in a file system; name is for messages.
+// OpenFS loads the tokenizer of a model in a file system. name is for errors.
 func OpenFS(name string, dir fs.FS, known Known) (*Tokenizer, error) {
 	data, err := read(dir, "tokenizer.json")
 	if err != nil {
@@ -67,7 +69,7 @@ func OpenFS(name string, dir fs.FS, known Known) (*Tokenizer, error) {
 		return nil, fmt.Errorf("read tokenizer of %q: tokenizer.json: %w", name, err)
 	}
 	t.Hash = sum[:32]
-	if err := t.begin(dir); err != nil {
+	if err := t.findBOS(dir); err != nil {
 		t.Close()
 		return nil, fmt.Errorf("read tokenizer of %q: %w", name, err)
 	}
@@ -91,7 +93,7 @@ func read(dir fs.FS, name string) ([]byte, error) {
 	return data.Bytes(), err
 }
 
-// file is the part of tokenizer.json that is looked at before the library sees it.
+// file is the part of tokenizer.json that is checked before the library loads it.
 type file struct {
 	AddedTokens []struct {
 		ID      int32  `json:"id"`
@@ -108,38 +110,38 @@ type file struct {
 	Padding    any `json:"padding"`
 }
 
-// parse checks a file and loads it with the library.
+// parse checks a file and loads it with the library; if it is known to load, at the same time.
 func parse(data []byte, known bool) (*Tokenizer, error) {
 	var lib *tokenizers.Tokenizer
-	var failed error
+	var loadErr error
 	var loading sync.WaitGroup
-	load := func(data []byte) { lib, failed = tokenizers.FromBytes(data) }
+	load := func(data []byte) { lib, loadErr = tokenizers.FromBytes(data) }
 	if known {
 		loading.Go(func() { load(data) })
 	}
-	t, instead, err := check(data, known)
+	t, cleaned, err := check(data, known)
 	loading.Wait()
-	if lib != nil && (err != nil || instead != nil) {
+	if lib != nil && (err != nil || cleaned != nil) {
 		lib.Close()
 	}
 	switch {
 	case err != nil:
 		return nil, err
-	case instead != nil:
-		load(instead)
+	case cleaned != nil:
+		load(cleaned)
 	case !known:
 		load(data)
 	}
-	if failed != nil {
-		return nil, failed
+	if loadErr != nil {
+		return nil, loadErr
 	}
 	t.lib = lib
 	return t, nil
 }
 
-// check refuses what would end the process inside the library. With truncation and padding that a file asks for it returns one without,
-// for the library to see instead: nothing is cut unless the task file says so.
-func check(data []byte, known bool) (t *Tokenizer, instead []byte, err error) {
+// check refuses files that would make the library abort the process. If the file asks for
+// truncation or padding, cleaned is the file without them: only the task file decides what is cut.
+func check(data []byte, known bool) (t *Tokenizer, cleaned []byte, err error) {
 	var f file
 	if !utf8.Valid(data) {
 		return nil, nil, errors.New("it is not valid UTF-8")
@@ -152,12 +154,13 @@ func check(data []byte, known bool) (t *Tokenizer, instead []byte, err error) {
 	}
 	t = &Tokenizer{special: map[int32]bool{}}
 	switch f.Model.Type {
-	case "", "BPE", "Unigram", "WordPiece", "WordLevel": // old files leave BPE's type out
+	case "", "BPE", "Unigram", "WordPiece", "WordLevel": // old files have no type for BPE
 	default:
-		return nil, nil, fmt.Errorf("its model is %q, which ptune does not know", f.Model.Type)
+		return nil, nil, fmt.Errorf("unknown model type %q", f.Model.Type)
 	}
 	if f.Model.Type == "BPE" && f.Model.Prefix != nil && *f.Model.Prefix != "" {
-		return nil, nil, fmt.Errorf("a BPE model with continuing_subword_prefix %q is not supported", *f.Model.Prefix)
+		return nil, nil, fmt.Errorf("a BPE model with continuing_subword_prefix %q is not supported",
+			*f.Model.Prefix)
 	}
 	if err := t.vocabulary(&f); err != nil {
 		return nil, nil, err
@@ -174,17 +177,17 @@ func check(data []byte, known bool) (t *Tokenizer, instead []byte, err error) {
 		}
 		delete(all, "truncation")
 		delete(all, "padding")
-		if instead, err = json.Marshal(all); err != nil {
+		if cleaned, err = json.Marshal(all); err != nil {
 			return nil, nil, err
 		}
 	}
-	return t, instead, nil
+	return t, cleaned, nil
 }
 
-// vocabulary reads which id is which piece.
+// vocabulary reads the ids and pieces of the model and of the added tokens.
 func (t *Tokenizer) vocabulary(f *file) error {
 	t.ids = map[string]int32{}
-	if len(f.Model.Vocab) > 0 && f.Model.Vocab[0] == '[' { // Unigram: [piece, score] in the order of ids
+	if len(f.Model.Vocab) > 0 && f.Model.Vocab[0] == '[' { // Unigram: [piece, score], ordered by id
 		var list [][]any
 		if err := json.Unmarshal(f.Model.Vocab, &list); err != nil {
 			return fmt.Errorf("model.vocab: %w", err)
@@ -195,7 +198,7 @@ func (t *Tokenizer) vocabulary(f *file) error {
 				s, ok = p[0].(string)
 			}
 			if !ok {
-				return fmt.Errorf("model.vocab: entry %d is not a piece and its score", i)
+				return fmt.Errorf("model.vocab: entry %d is not [piece, score]", i)
 			}
 			t.ids[s] = int32(i)
 		}
@@ -208,7 +211,8 @@ func (t *Tokenizer) vocabulary(f *file) error {
 	t.pieces = make(map[int32]string, len(t.ids))
 	for p, id := range t.ids {
 		if other, ok := t.pieces[id]; ok || id < 0 || id >= maxVocab {
-			return fmt.Errorf("model.vocab: %.40q has id %d, want one of its own below %d (%.40q has it)", p, id, maxVocab, other)
+			return fmt.Errorf("model.vocab: %.40q has id %d, want a unique one below %d (%.40q has it too)",
+				p, id, maxVocab, other)
 		}
 		t.pieces[id] = p
 	}
@@ -217,7 +221,8 @@ func (t *Tokenizer) vocabulary(f *file) error {
 	}
 	for _, a := range f.AddedTokens {
 		if a.ID < 0 || a.ID >= maxVocab {
-			return fmt.Errorf("added token %.40q has id %d, want one below %d", a.Content, a.ID, maxVocab)
+			return fmt.Errorf("added token %.40q has id %d, want 0 to %d",
+				a.Content, a.ID, maxVocab-1)
 		}
 		t.pieces[a.ID], t.ids[a.Content] = a.Content, a.ID
 		t.special[a.ID] = a.Special
@@ -225,16 +230,16 @@ func (t *Tokenizer) vocabulary(f *file) error {
 	return nil
 }
 
-// nested refuses a file whose values lie in each other more deeply than any tokenizer's do.
+// nested refuses a file whose values are nested more than maxDepth deep.
 func nested(data []byte) error {
-	depth, text := 0, false
+	depth, inString := 0, false
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
-		case text && c == '\\':
+		case inString && c == '\\':
 			i++
 		case c == '"':
-			text = !text
-		case text:
+			inString = !inString
+		case inString:
 		case c == '[' || c == '{':
 			if depth++; depth > maxDepth {
 				return fmt.Errorf("its values are nested more than %d deep", maxDepth)
@@ -246,16 +251,18 @@ func nested(data []byte) error {
 	return nil
 }
 
-// merges refuses BPE merges of pieces that there are not, or that make none: some versions of the library end the process at them.
+// merges refuses BPE merges with a piece or a result that is not in the vocabulary: some versions
+// of the library abort the process on them.
 func (t *Tokenizer) merges(raw json.RawMessage) error {
 	var lines []string // "a b" in older files
 	var pairs [][2]string
-	list := strings.TrimLeft(strings.TrimPrefix(string(raw[:min(len(raw), 64)]), "["), " \t\r\n")
+	head := strings.TrimPrefix(string(raw[:min(len(raw), 64)]), "[")
+	head = strings.TrimLeft(head, " \t\r\n")
 	var err error
 	switch {
 	case len(raw) == 0 || string(raw) == "null":
 		return nil
-	case strings.HasPrefix(list, `"`):
+	case strings.HasPrefix(head, `"`):
 		err = json.Unmarshal(raw, &lines)
 	default:
 		err = json.Unmarshal(raw, &pairs)
@@ -276,15 +283,16 @@ func (t *Tokenizer) merges(raw json.RawMessage) error {
 		_, left := t.ids[p[0]]
 		_, right := t.ids[p[1]]
 		if _, both := t.ids[string(whole)]; !left || !right || !both {
-			return fmt.Errorf("model.merges: entry %d makes %.40q of %.40q and %.40q, and one of these is not in the vocabulary", i, whole, p[0], p[1])
+			return fmt.Errorf("model.merges: entry %d, %.40q and %.40q to %.40q, has a piece "+
+				"that is not in the vocabulary", i, p[0], p[1], whole)
 		}
 	}
 	return nil
 }
 
-// begin finds out what stands before every text: what the tokenizer's own template puts there, unless
-// tokenizer_config.json's add_bos_token says otherwise.
-func (t *Tokenizer) begin(dir fs.FS) error {
+// findBOS sets BOS: what the tokenizer puts before a text, unless add_bos_token in
+// tokenizer_config.json says otherwise.
+func (t *Tokenizer) findBOS(dir fs.FS) error {
 	plain, full := t.call("a", false), t.call("a", true)
 	for k := 0; k+len(plain) <= len(full); k++ {
 		if slices.Equal(full[k:k+len(plain)], plain) {
@@ -319,7 +327,7 @@ func (t *Tokenizer) begin(dir fs.FS) error {
 	return nil
 }
 
-// tokenText is a token given as a string or as an object with its content.
+// tokenText returns the text of a token, which is a string or an object with content.
 func tokenText(raw json.RawMessage) string {
 	var s string
 	if json.Unmarshal(raw, &s) == nil {
@@ -334,13 +342,15 @@ func tokenText(raw json.RawMessage) string {
 	return ""
 }
 
-// Encode is the ids of text without special tokens.
+// Encode returns the ids of a text without special tokens. A NUL byte is an error, because the
+// library would cut the text there.
 func (t *Tokenizer) Encode(text string) ([]int32, error) {
 	if text == "" {
 		return nil, nil
 	}
 	if i := strings.IndexByte(text, 0); i >= 0 {
-		return nil, fmt.Errorf("the text has a NUL byte at offset %d, which tokenizers cannot take", i)
+		return nil, fmt.Errorf("the text has a NUL byte at offset %d, which the tokenizer does not support",
+			i)
 	}
 	ids := t.call(text, false)
 	if len(ids) == 0 && strings.TrimSpace(text) != "" {
@@ -349,8 +359,8 @@ func (t *Tokenizer) Encode(text string) ([]int32, error) {
 	return ids, nil
 }
 
-// EncodeInput is the ids of text with what stands before every input, once: a text that brings it along, as chat templates do, is
-// left as it is.
+// EncodeInput returns the ids of a text with BOS before it. It does not add BOS to a text that
+// begins with it, as texts of chat templates do.
 func (t *Tokenizer) EncodeInput(text string) ([]int32, error) {
 	ids, err := t.Encode(text)
 	if n := len(t.BOS); n > 0 && len(ids) >= n && slices.Equal(ids[:n], t.BOS) {
@@ -359,6 +369,7 @@ func (t *Tokenizer) EncodeInput(text string) ([]int32, error) {
 	return append(slices.Clone(t.BOS), ids...), err
 }
 
+// call returns the library's ids; special: with the special tokens around a text.
 func (t *Tokenizer) call(text string, special bool) []int32 {
 	got, _ := t.lib.Encode(text, special)
 	ids := make([]int32, len(got))
@@ -368,7 +379,7 @@ func (t *Tokenizer) call(text string, special bool) []int32 {
 	return ids
 }
 
-// Decode is the text of ids, special tokens left out.
+// Decode returns the text of ids, without special tokens.
 func (t *Tokenizer) Decode(ids []int32) string {
 	u := make([]uint32, len(ids))
 	for i, id := range ids {
@@ -377,10 +388,11 @@ func (t *Tokenizer) Decode(ids []int32) string {
 	return t.lib.Decode(u, true)
 }
 
-// Piece is the vocabulary's own spelling of a token, empty if the id has none.
+// Piece returns a token as the vocabulary spells it, empty if there is none with that id.
 func (t *Tokenizer) Piece(id int32) string { return t.pieces[id] }
 
-// Ordinary tells whether a token is text: neither special nor a byte that stands in for one (<0x0A>), and known.
+// Ordinary reports whether a token is text: in the vocabulary, not special, and not a byte like
+// <0x0A>.
 func (t *Tokenizer) Ordinary(id int32) bool {
 	p, ok := t.pieces[id]
 	return ok && !t.special[id] && !(len(p) == 6 && strings.HasPrefix(p, "<0x") && p[5] == '>')

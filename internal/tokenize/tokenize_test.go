@@ -16,8 +16,9 @@ import (
 
 const dir = "../../testdata/tokenizers"
 
-// others are tokenizers that make peer has just had transformers run on random texts, to compare with live.
-var others = flag.String("goldens", "", "a folder of tokenizers and their golden.json to compare with instead of the committed ones")
+// others are goldens that make peer has just made with transformers from random texts.
+var others = flag.String("goldens", "",
+	"folder of tokenizers and their golden.json to compare with instead of the committed ones")
 
 func TestIdsAndTextEqualTheTokenizersLibrary(t *testing.T) {
 	dir := dir
@@ -59,7 +60,7 @@ func TestIdsAndTextEqualTheTokenizersLibrary(t *testing.T) {
 				}
 				input, err := tok.EncodeInput(c.Text)
 				want := append(slices.Clone(g.BOS), c.IDs...)
-				if n := len(g.BOS); n > 0 && len(c.IDs) >= n && slices.Equal(c.IDs[:n], g.BOS) { // one is enough
+				if n := len(g.BOS); n > 0 && len(c.IDs) >= n && slices.Equal(c.IDs[:n], g.BOS) {
 					want = c.IDs
 				}
 				if err != nil || !slices.Equal(input, want) {
@@ -115,9 +116,9 @@ func TestFilesThatWouldEndTheProcessAreRefused(t *testing.T) {
 		"a subword prefix":    {`{"model":{"type":"BPE","continuing_subword_prefix":"##########","vocab":{"a":0,"b":1},"merges":[["a","b"]]}}`, "continuing_subword_prefix"},
 		"no vocabulary":       {`{"model":{"type":"BPE","vocab":{},"merges":[]}}`, "vocab is empty"},
 		"a broken Unigram":    {`{"model":{"type":"Unigram","vocab":[["a"]]}}`, "entry 0"},
-		"a merge of no piece": {`{"model":{"type":"BPE","vocab":{"aaa":0,"bbb":1},"merges":["aaa bbb"]}}`, `model.merges: entry 0 makes "aaabbb" of "aaa" and "bbb", and one of these is not in the vocabulary`},
+		"a merge of no piece": {`{"model":{"type":"BPE","vocab":{"aaa":0,"bbb":1},"merges":["aaa bbb"]}}`, `model.merges: entry 0, "aaa" and "bbb" to "aaabbb", has a piece that is not in the vocabulary`},
 		"half a merge":        {`{"model":{"type":"BPE","vocab":{"a":0},"merges":["a"]}}`, "entry 0 is not a pair"},
-		"an id twice":         {`{"model":{"type":"BPE","vocab":{"a":0,"b":0},"merges":[]}}`, "want one of its own"},
+		"an id twice":         {`{"model":{"type":"BPE","vocab":{"a":0,"b":0},"merges":[]}}`, "want a unique one"},
 		"an id below zero":    {`{"model":{"type":"BPE","vocab":{"a":-1},"merges":[]}}`, "has id -1"},
 		"an id too large":     {`{"added_tokens":[{"id":2147483647,"content":"x"}],"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}`, `added token "x" has id 2147483647`},
 		"a deep file":         {`{"model":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}`, "nested more than 64 deep"},
