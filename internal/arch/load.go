@@ -113,8 +113,8 @@ func (m *Model) WeightBytes() int64 {
 func (m *Model) CheckWeights(pool *kernels.Pool) error {
 	for _, name := range m.Weights.Names() {
 		t, _ := m.Weights.Tensor(name)
-		if d, ok := DType(t); ok {
-			if i := pool.NotFinite(aligned(t.Data, d.Size()), d); i >= 0 {
+		if d, err := kernels.ParseDType(t.DType); err == nil {
+			if i := pool.NotFinite(aligned(t.Data, d.Align()), d); i >= 0 {
 				return fmt.Errorf("read model %q: value %d of tensor %q is no number (NaN or infinite)",
 					m.Name, i+1, name)
 			}
@@ -133,7 +133,7 @@ func (m *Model) EmbeddingRow(id int) []float32 {
 
 func (m *Model) readEmbedding(row []float32, id int) {
 	w := m.Embedding.Tokens
-	kernels.ToFloats(row, w.Data[id*w.Stride*w.DType.Size():], w.DType)
+	kernels.ToFloats(row, w.Data[w.DType.Bytes(id*w.Stride):], w.DType)
 	if s := m.Embedding.Scale; s != 0 {
 		for i := range row {
 			row[i] *= s

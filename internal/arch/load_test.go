@@ -28,7 +28,7 @@ func TestCheckpointsThatDoNotFitAreRefusedByName(t *testing.T) {
 		},
 		"another activation": {
 			llama, `"silu"`, `"mish"`,
-			`hidden_act: activation "mish" is not one that ptune has`,
+			`hidden_act: activation "mish" is not supported`,
 		},
 		"scaled positions": {
 			llama, `"rope_type": "default"`, `"rope_type": "mrope"`,
@@ -116,7 +116,7 @@ func TestCheckpointsThatDoNotFitAreRefusedByName(t *testing.T) {
 		},
 		"another GPT-2 activation": {
 			gpt2, `"gelu_new"`, `"mish"`,
-			`activation_function: activation "mish" is not one that ptune has`,
+			`activation_function: activation "mish" is not supported`,
 		},
 		"a GPT-2 of other heads": {
 			gpt2, `"n_head": 5`, `"n_head": 7`,

@@ -51,29 +51,18 @@ func (r *reader) tensor(name string, shape ...int) (tensorfile.Tensor, kernels.D
 		r.errs = append(r.errs,
 			fmt.Errorf("tensor %q has shape %v, want %v", r.prefix+name, t.Shape, shape))
 	}
-	d, ok := DType(t)
-	if !ok {
-		r.errs = append(r.errs,
-			fmt.Errorf("tensor %q has type %s; ptune reads F32, BF16 and F16", r.prefix+name, t.DType))
+	d, err := kernels.ParseDType(t.DType)
+	if err != nil {
+		r.errs = append(r.errs, fmt.Errorf("tensor %q: %w", r.prefix+name, err))
 	}
 	return t, d
-}
-
-// DType returns a tensor's type, and whether kernels can read it.
-func DType(t tensorfile.Tensor) (kernels.DType, bool) {
-	for _, d := range []kernels.DType{kernels.F32, kernels.BF16, kernels.F16} {
-		if d.String() == t.DType {
-			return d, true
-		}
-	}
-	return 0, false
 }
 
 // matrix returns a weight stored [rows, cols]: [out, in], or with inOut [in, out].
 func (r *reader) matrix(name string, rows, cols int, inOut bool) kernels.Weight {
 	t, d := r.tensor(name, rows, cols)
 	w := kernels.Weight{
-		Name: r.prefix + name, Data: aligned(t.Data, d.Size()), DType: d,
+		Name: r.prefix + name, Data: aligned(t.Data, d.Align()), DType: d,
 		Out: rows, In: cols, Stride: cols, InOut: inOut,
 	}
 	if inOut {
@@ -85,7 +74,7 @@ func (r *reader) matrix(name string, rows, cols int, inOut bool) kernels.Weight 
 // vector returns a weight of n values as f32.
 func (r *reader) vector(name string, n int) []float32 {
 	t, d := r.tensor(name, n)
-	if len(t.Data) != n*d.Size() {
+	if len(t.Data) != d.Bytes(n) {
 		return nil // refused; n can be too large to allocate
 	}
 	out := make([]float32, n)

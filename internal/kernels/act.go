@@ -8,7 +8,7 @@ import (
 // Activation is the function between the two halves of an MLP.
 type Activation int
 
-// The activations; the order is that of body.h.
+// The activations, in the order of args.h.
 const (
 	SiLU     Activation = iota // x / (1 + e^-x)
 	GELUTanh                   // x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2
@@ -16,19 +16,20 @@ const (
 	ReLU                       // max(x, 0)
 )
 
-// ActivationNamed is the activation that transformers knows by that name.
+// ActivationNamed returns the activation with transformers' name for it.
 func ActivationNamed(name string) (Activation, error) {
 	switch name {
 	case "silu", "swish":
 		return SiLU, nil
-	case "gelu_new", "gelu_pytorch_tanh", "gelu_fast": // the same function, written three ways
+	case "gelu_new", "gelu_pytorch_tanh", "gelu_fast": // three names of one function
 		return GELUTanh, nil
 	case "gelu":
 		return GELU, nil
 	case "relu":
 		return ReLU, nil
 	}
-	return 0, fmt.Errorf("activation %q is not one that ptune has (silu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu)", name)
+	return 0, fmt.Errorf("activation %q is not supported, "+
+		"want silu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast or relu", name)
 }
 
 // Gated writes act(gate) up to out, all [T, I].
@@ -40,7 +41,8 @@ func (p *Pool) Gated(act Activation, out, gate, up Matrix) {
 	})
 }
 
-// GatedBack writes the gradients of gate and up, given d, that of Gated's out; they may lie on gate and up.
+// GatedBack writes the gradients of gate and up, given d, the gradient of Gated's out. dgate and dup
+// may be gate and up.
 func (p *Pool) GatedBack(act Activation, dgate, dup, d, gate, up Matrix) {
 	p.rows(d.Rows, 16*d.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
@@ -58,7 +60,7 @@ func (p *Pool) Act(act Activation, out, x Matrix) {
 	})
 }
 
-// ActBack writes the gradient of x, given d, that of Act's out; it may lie on x or d.
+// ActBack writes the gradient of x, given d, the gradient of Act's out. dx may be x or d.
 func (p *Pool) ActBack(act Activation, dx, d, x Matrix) {
 	p.rows(d.Rows, 24*d.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
@@ -69,7 +71,7 @@ func (p *Pool) ActBack(act Activation, dx, d, x Matrix) {
 
 const sqrt2OverPi = 0.7978845608028654
 
-// at is the activation's value at x and its slope there.
+// at returns the activation at x and its derivative there.
 func (act Activation) at(x float32) (value, slope float32) {
 	v := float64(x)
 	var y, d float64
@@ -118,17 +120,19 @@ func plainActBack(act Activation, x, d, dx []float32) {
 	}
 }
 
-// Softmax is the softmax of a row whose values come part by part, in one pass (Milakov and Gimelshein 2018, algorithm 3).
+// Softmax is the state of a row's softmax that is computed part by part, in one pass (Milakov and
+// Gimelshein 2018, algorithm 3).
 type Softmax struct {
 	Max  float32 // of the values so far
 	Sum  float64 // of their e^(value − Max)
-	Fade float32 // what is made of earlier parts is to be multiplied by, for Max has grown
+	Fade float32 // scales results of earlier parts, because Max has grown
 }
 
-// NewSoftmax is the softmax of no values yet.
+// NewSoftmax returns the softmax of no values.
 func NewSoftmax() Softmax { return Softmax{Max: -math.MaxFloat32} }
 
-// SoftmaxPart takes the next part of each row's values, and leaves their e^(value − Max) in their place.
+// SoftmaxPart adds the next part of each row's values to its softmax and replaces the values by
+// e^(value − Max).
 func (p *Pool) SoftmaxPart(rows []Softmax, part Matrix) {
 	p.rows(part.Rows, 8*part.Cols, func(from, to int) {
 		for i := from; i < to; i++ {

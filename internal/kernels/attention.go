@@ -2,27 +2,29 @@ package kernels
 
 import "math"
 
-// Heads is the shape of an attention: Q query heads share KV key/value heads in equal parts (grouped-query attention).
+// Heads is the shape of an attention: Q query heads share KV key/value heads in equal parts
+// (grouped-query attention).
 type Heads struct {
 	Q, KV, Dim int
-	Scale      float32 // what q·k is multiplied by, 1/√Dim as a rule
-	Window     int     // a row sees itself and so many less one before it; 0: all before it
-	Cap        float32 // scores s become Cap tanh(s / Cap) (Gemma 2); 0: they stay
-	Bias       *ALiBi  // is added to scores; nil: nothing is
+	Scale      float32 // multiplies q·k; usually 1/√Dim
+	Window     int     // a row sees this many keys at most, its own included; 0: all
+	Cap        float32 // scores s become Cap tanh(s / Cap) (Gemma 2); 0: unchanged
+	Bias       *ALiBi  // is added to scores; nil: none
 }
 
-// ALiBi is attention with linear biases (Press et al. 2022): a key's position times a slope of the head is added to its score. Its
-// table grows with the positions that are asked for.
+// ALiBi is attention with linear biases (Press et al. 2022): a key's position times a slope of the
+// head is added to its score. Its table grows when a kernel needs more positions.
 type ALiBi struct {
 	Slopes []float32               // of each query head
-	Round  func(x float32) float32 // what is done to positions and biases; nil: nothing
-	Scale  float32                 // what biases are then multiplied by; 0: nothing
+	Round  func(x float32) float32 // rounds positions and biases; nil: they are not rounded
+	Scale  float32                 // multiplies the rounded biases; 0: as 1
 
 	table []float32 // [heads, positions]
 }
 
-// NewALiBi has the slopes of Press et al. for a number of heads: 2^(-8/n), 2^(-16/n), … for a power of two n; of other numbers the
-// slopes of the power of two below come first, then every second one of twice that.
+// NewALiBi returns the slopes of Press et al. for a number of heads: 2^(-8/n), 2^(-16/n), … if n is a
+// power of two. For other numbers, the slopes of the next lower power of two come first, then every
+// second slope of twice that power.
 func NewALiBi(heads int) *ALiBi {
 	a := &ALiBi{}
 	n := 1 << int(math.Log2(float64(heads)))
@@ -36,7 +38,7 @@ func NewALiBi(heads int) *ALiBi {
 	return a
 }
 
-// reach grows the table to so many positions and the vector that kernels read behind them.
+// reach grows the table to that many positions and the vector that kernels read behind them.
 func (a *ALiBi) reach(positions int) {
 	const behind = 32
 	if positions+behind <= a.positions() {
@@ -56,25 +58,27 @@ func (a *ALiBi) reach(positions int) {
 	}
 }
 
-// positions is how many of each head's biases there are.
+// positions returns the number of positions in the table.
 func (a *ALiBi) positions() int { return len(a.table) / len(a.Slopes) }
 
-// row is the biases of a head for the positions that have been reached.
+// row returns the biases of a head and of those after it, positions() each.
 func (a *ALiBi) row(head int) []float32 { return a.table[head*a.positions():] }
 
-// QCols and KVCols are the columns of the query matrix and of the key/value matrix (all keys, then all values).
-func (h Heads) QCols() int  { return h.Q * h.Dim }
+// QCols returns the columns of the query matrix.
+func (h Heads) QCols() int { return h.Q * h.Dim }
+
+// KVCols returns the columns of the key/value matrix: all keys, then all values.
 func (h Heads) KVCols() int { return 2 * h.KV * h.Dim }
 
-// Group is N query rows from Row on that follow each other in a text: all of them see the key rows of Spans
-// (from, to, from, to, …), and the i-th of them sees the key rows Own … Own+i as well.
+// Group is N query rows from Row on that follow each other in a text. All of them see the key rows of
+// Spans (from, to, from, to, …). Row i of them also sees the key rows Own to Own+i.
 type Group struct {
 	Row, N int
 	Own    int
 	Spans  []int32
 }
 
-// Pairs is the number of rows and keys that see each other.
+// Pairs returns the number of pairs of a query row and a key row that it sees.
 func (g Group) Pairs() int {
 	n := g.N * (g.N + 1) / 2
 	for i := 0; i < len(g.Spans); i += 2 {
@@ -83,13 +87,13 @@ func (g Group) Pairs() int {
 	return n
 }
 
-// unit is a piece of work: the rows first … first+n-1 of a group, for one key head.
+// unit is a piece of work: the rows first to first+n-1 of a group, for one key head.
 type unit struct {
 	Group
 	first, n int
 }
 
-// unitRows is how many rows a unit has at most, for which keys and values are turned once.
+// unitRows is the number of rows of a unit, at most. Keys and values are transposed once for them.
 const unitRows = 48
 
 func units(groups []Group) []unit {
@@ -102,10 +106,10 @@ func units(groups []Group) []unit {
 	return list
 }
 
-// row is the unit's first row.
+// row returns the unit's first row.
 func (u unit) row() int { return u.Row + u.first }
 
-// seen is the number of key rows that the last row of the unit sees.
+// seen returns the number of key rows that the last row of the unit sees without a window.
 func (u unit) seen() int {
 	n := u.first + u.n
 	for i := 0; i < len(u.Spans); i += 2 {
@@ -114,7 +118,7 @@ func (u unit) seen() int {
 	return n
 }
 
-// keysBefore is one more than the last key row before from that the unit sees, 0 if there is none.
+// keysBefore returns the last key row before from that the unit sees, plus one; 0 if it sees none.
 func (u unit) keysBefore(from int) int {
 	last := min(u.Own+u.first+u.n, from)
 	if u.Own >= from {
@@ -130,15 +134,16 @@ func (u unit) keysBefore(from int) int {
 
 type attention struct {
 	Heads
-	q, kv, out Matrix // kv may be by head; out is, on the way back, its gradient
+	q, kv, out Matrix // kv may be by head; out is its own gradient in AttendBack
 	lse        Matrix // [rows of q, Q], the log of each softmax's denominator
-	dq, dkv    Matrix // the way back's results
+	dq, dkv    Matrix // results of AttendBack
 }
 
-// share is the number of query heads that share a key head.
+// share returns the number of query heads that share a key head.
 func (h Heads) share() int { return h.Q / h.KV }
 
-// room is the floats of scratch that units need, with so many turned copies of keys and tables of scores.
+// room returns the floats of scratch that units need, with that many transposed copies of keys and
+// tables of scores.
 func (a *attention) room(units []unit, copies int) int {
 	n := 0
 	for _, u := range units {
@@ -148,15 +153,16 @@ func (a *attention) room(units []unit, copies int) int {
 	return n
 }
 
-// part is how many rows of a unit are worked on at a time: of those that see few keys all, of others so few that the scores of all
-// their queries stay in the second-level cache. Parts are about as large as each other.
+// part returns how many rows of a unit are computed at a time: all of them if they see few keys,
+// otherwise as many as keep the scores of all their queries in the second-level cache. The parts of
+// a unit have about the same size.
 func (a *attention) part(u unit) int {
 	rows := max(1, max(48, 1<<14/u.seen())/a.share())
 	parts := (u.n + rows - 1) / rows
 	return (u.n + parts - 1) / parts
 }
 
-// reach makes the biases that units need.
+// reach grows the table of biases to what units need.
 func (a *attention) reach(units []unit) {
 	if a.Bias == nil {
 		return
@@ -168,10 +174,12 @@ func (a *attention) reach(units []unit) {
 	a.Bias.reach(n)
 }
 
-// Attend writes softmax(scale q kᵀ) v for the rows of the groups to out [rows, QCols], and to lse [rows, Q] what the way
-// back needs of it. q is [rows, QCols], kv [key rows, KVCols].
+// Attend writes softmax(scale q kᵀ) v for the rows of the groups to out [rows, QCols], and the log of
+// each softmax's denominator, which AttendBack needs, to lse [rows, Q]. q is [rows, QCols], kv
+// [key rows, KVCols].
 func (p *Pool) Attend(out, lse, q, kv Matrix, heads Heads, groups []Group) {
-	a, list := &attention{Heads: heads, q: q, kv: kv, out: out, lse: lse}, units(groups)
+	a := &attention{Heads: heads, q: q, kv: kv, out: out, lse: lse}
+	list := units(groups)
 	a.reach(list)
 	p.rooms(a.room(list, 1))
 	p.Each(heads.KV*len(list), func(thread, i int) {
@@ -179,10 +187,12 @@ func (p *Pool) Attend(out, lse, q, kv Matrix, heads Heads, groups []Group) {
 	})
 }
 
-// AttendBack writes the gradients of q and kv to dq and dkv, given dout, the gradient of Attend's out. dq and dkv may have
-// fewer rows than q and kv: the gradients of the other rows are left out.
+// AttendBack writes the gradients of q and kv to dq and dkv, given dout, the gradient of Attend's
+// out. dq and dkv may have fewer rows than q and kv: the gradients of the other rows are not
+// computed.
 func (p *Pool) AttendBack(dq, dkv, dout, lse, q, kv Matrix, heads Heads, groups []Group) {
-	a, list := &attention{Heads: heads, q: q, kv: kv, out: dout, lse: lse, dq: dq, dkv: dkv}, units(groups)
+	a := &attention{Heads: heads, q: q, kv: kv, out: dout, lse: lse, dq: dq, dkv: dkv}
+	list := units(groups)
 	a.reach(list)
 	p.rooms(a.room(list, 2))
 	p.rows(dkv.Rows, dkv.Cols, func(from, to int) {
@@ -190,8 +200,9 @@ func (p *Pool) AttendBack(dq, dkv, dout, lse, q, kv Matrix, heads Heads, groups 
 			clear(dkv.Row(r))
 		}
 	})
-	// Units share keys: a few parts of the list, as many whatever the threads, add to the rows that no part before them sees, and
-	// to a sum of their own for the others.
+	// Units share keys, so their gradients must be added in a fixed order. The list is cut into a few
+	// parts, whose number does not depend on the threads. Each adds to dkv for key rows that no part
+	// before it sees, and to a sum of its own for the others.
 	parts := split(list, (12+heads.KV-1)/heads.KV)
 	sums, from, next := make([]Matrix, len(parts)), make([]int, len(parts)), 0
 	for i, part := range parts {
@@ -213,7 +224,8 @@ func (p *Pool) AttendBack(dq, dkv, dout, lse, q, kv Matrix, heads Heads, groups 
 	}
 }
 
-// sum is a matrix of the pool's own for the i-th of several sums of so many rows like those of m, all zero.
+// sum returns a matrix of zeros, owned by the pool, with a number of rows as wide as those of m. It
+// is the i-th of several that are used at the same time.
 func (p *Pool) sum(i, rows int, m Matrix) Matrix {
 	if i == len(p.sums) {
 		p.sums = append(p.sums, nil)
@@ -223,7 +235,7 @@ func (p *Pool) sum(i, rows int, m Matrix) Matrix {
 	return Matrix{Rows: rows, Cols: m.Cols, Stride: m.Stride, Data: data}
 }
 
-// split cuts a list into at most n parts of about the same work, which is the pairs of rows and keys.
+// split cuts a list into at most n parts with about as many pairs of rows and keys each.
 func split(list []unit, n int) [][]unit {
 	all := 0
 	for _, u := range list {
@@ -240,7 +252,7 @@ func split(list []unit, n int) [][]unit {
 	return parts
 }
 
-// head is the rows of keys and values of key head c, and the columns where its keys and its values begin.
+// head returns the matrix that holds key head c, and the columns where its keys and values begin.
 func (a *attention) head(c int) (kv Matrix, key, value int) {
 	if a.kv.Cols == a.KVCols() {
 		return a.kv, c * a.Dim, (a.KV + c) * a.Dim
@@ -248,18 +260,19 @@ func (a *attention) head(c int) (kv Matrix, key, value int) {
 	return a.kv.OfHead(c, a.KV), 0, a.Dim
 }
 
-// OfHead is the part of key head c of so many in keys and values by head.
+// OfHead returns the rows of key head c in a matrix of keys and values stored head by head.
 func (m Matrix) OfHead(c, heads int) Matrix {
 	rows := m.Rows / heads
 	return Matrix{Rows: rows, Cols: m.Cols, Stride: m.Stride, Data: m.Data[c*rows*m.Stride:]}
 }
 
-// key and value are row j's key and value for query head h.
+// key returns row j's key for query head h.
 func (a *attention) key(h, j int) []float32 {
 	kv, c, _ := a.head(h / a.share())
 	return kv.Row(j)[c : c+a.Dim]
 }
 
+// value returns row j's value for query head h.
 func (a *attention) value(h, j int) []float32 {
 	kv, _, c := a.head(h / a.share())
 	return kv.Row(j)[c : c+a.Dim]

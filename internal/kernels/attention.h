@@ -1,55 +1,90 @@
-// Attention over a forest, a part of body.h. The work is one key/value head for n query rows that follow each other in a group and
-// all query heads that share it: all rows see the key rows of spans [from, to) and row i of the group sees own..own+i. The rows of the
-// keys that the last of them sees are listed, in that order, so row i sees the first base+i+1 of them; scores exist for these rows
-// only. Queries are numbered row by row, so query t is head t % heads of row t / heads. Keys and values are turned once for all of
-// them, so that every product below runs on whole vectors.
+// Attention over a forest. The work is one key head for n query rows that follow each other in a
+// group and all query heads that share the key head. The key rows that the last query row sees are
+// listed in the order in which they are seen, so row i sees the first base+i+1 of the list. Scores
+// are kept for these only. Queries are numbered row by row: query t is head t % heads of row
+// t / heads. Keys and values are transposed once for all queries, so that every product below runs
+// on whole vectors.
 
-static int keys(const int *spans, int nspans, int own, int last, int *list) {
-  int n = 0;
-  for (int a = 0; a < nspans; a++)
-    for (int j = spans[2 * a]; j < spans[2 * a + 1]; j++) list[n++] = j;
-  for (int j = own; j <= own + last; j++) list[n++] = j;
-  return n;
+#include "args.h"
+#include "vector.h"
+
+// The listed keys of a call.
+typedef struct {
+  const int *list; // their rows
+  int n, base;
+  int lds;           // floats from one query's scores to the next's
+  const float *bias; // of the first listed key and the first head; NULL: none
+} key_list;
+
+// Lists, in room, the key rows that the last query row sees. A window leaves out those at the front
+// that no query row sees.
+static key_list list_keys(const attend_args *a) {
+  int *list = (int *)a->room, n = 0;
+  for (int s = 0; s < a->nspans; s++)
+    for (int j = a->spans[2 * s]; j < a->spans[2 * s + 1]; j++) list[n++] = j;
+  for (int j = a->own; j < a->own + a->first + a->n; j++) list[n++] = j;
+  return (key_list){list, n, n - a->n, (n + NR - 1) / NR * NR, a->bias};
+}
+
+// the first of the listed keys that a row sees whose own is number own
+static int first_seen(int own, int window) {
+  return window > 0 && own >= window ? own - window + 1 : 0;
+}
+
+// leaves out the first keys of the list
+static void skip_keys(key_list *keys, int skipped) {
+  keys->list += skipped, keys->n -= skipped, keys->base -= skipped;
+  if (keys->bias) keys->bias += skipped;
 }
 
 // out[tile][d][j] = x[list[tile*NR+j]][d], zero behind the last key
-static void turn(const float *x, long ld, const int *list, int n, int hd, float *out) {
-  for (int j = 0; j < n; j += NR, out += NR * hd)
+static void transpose_keys(const float *x, long ld, key_list keys, int dim, float *out) {
+  for (int j = 0; j < keys.n; j += NR, out += NR * dim)
     for (int v = 0; v < NR; v += VL) {
-      int rows = n - j - v, d = 0;
-      for (; d + VL <= hd; d += VL) {
+      const int rows = keys.n - j - v, *list = keys.list + j + v;
+      int d = 0;
+      for (; d + VL <= dim; d += VL) {
         float t[VL][VL] __attribute__((aligned(64)));
-        for (int i = 0; i < VL; i++) *(V *)t[i] = i < rows ? load(x + list[j + v + i] * ld + d) : (V){};
+        for (int i = 0; i < VL; i++) *(V *)t[i] = i < rows ? load(x + list[i] * ld + d) : (V){};
         transpose(t, out + d * NR + v, NR);
       }
-      for (; d < hd; d++)
-        for (int i = 0; i < VL; i++) out[d * NR + v + i] = i < rows ? x[list[j + v + i] * ld + d] : 0;
+      for (; d < dim; d++)
+        for (int i = 0; i < VL; i++) out[d * NR + v + i] = i < rows ? x[list[i] * ld + d] : 0;
     }
 }
 
-// where in a matrix with rows of ld floats the queries are, from the first one
-static void places(int n, int heads, int hd, long ld, int *at) {
+// writes the offsets of n rows of queries in a matrix whose rows are ld floats apart
+static void query_offsets(int n, int heads, int dim, long ld, int *at) {
   for (int i = 0; i < n; i++)
-    for (int h = 0; h < heads; h++) *at++ = i * ld + h * hd;
+    for (int h = 0; h < heads; h++) *at++ = i * ld + h * dim;
 }
 
-// c[i][j] (+)= sum over k of a[i][k] b[k][j] for i < m <= MR and the n columns j of one vector or, wide, of two. Row i of a begins at
-// a + i lda, or a[i][k] is at a + i + k lda with across; ra, rb and rc say where rows begin in the units of lda, ldb and ldc, or without them
-// rows follow each other.
-static inline __attribute__((always_inline)) void block(const int across, const int wide, int m, const int n, int kb, const float *a, long lda, const int *ra, const float *b, long ldb, const int *rb, float *c, long ldc, const int *rc, const int add) {
+// ---- blocks of products ----
+
+// A matrix whose row i begins at data + (rows ? rows[i] : i) * ld.
+typedef struct {
+  float *data;
+  long ld;
+  const int *rows;
+} matrix;
+
+// c[i][j] (+)= sum over k of a[i][k] b[k][j] for i < m <= MR and the n columns j of one vector or,
+// if wide, of two. With across, a is stored [k, i] and its rows follow each other.
+INLINE void block(const int across, const int wide, int m, const int n, int kb, matrix a, matrix b,
+                  matrix c, const int add) {
   V r[MR][2];
   const float *at[MR];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; i++) {
     const int row = i < m ? i : m - 1;
-    r[i][0] = r[i][1] = (V){}, at[i] = a + (ra ? ra[row] : row) * lda;
+    r[i][0] = r[i][1] = (V){}, at[i] = a.data + (a.rows ? a.rows[row] : row) * a.ld;
   }
   for (int k = 0; k < kb; k++) {
-    const float *row = b + (rb ? rb[k] : k) * ldb;
-    V b0 = some(row, n), b1 = wide ? some(row + VL, n - VL) : (V){};
+    const float *row = b.data + (b.rows ? b.rows[k] : k) * b.ld;
+    V b0 = load_n(row, n), b1 = wide ? load_n(row + VL, n - VL) : (V){};
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
-      const float *x = across ? a + k * lda + i : at[i] + k;
+      const float *x = across ? a.data + k * a.ld + i : at[i] + k;
       if (wide)
         multiply_add(r[i], x, b0, b1);
       else
@@ -59,84 +94,96 @@ static inline __attribute__((always_inline)) void block(const int across, const 
 #pragma GCC unroll 16
   for (int i = 0; i < MR; i++) {
     if (i >= m) break;
-    float *to = c + (rc ? rc[i] : i) * ldc;
-    put(to, r[i][0] + (add ? some(to, n) : (V){}), n);
-    if (wide) put(to + VL, r[i][1] + (add ? some(to + VL, n - VL) : (V){}), n - VL);
+    float *to = c.data + (c.rows ? c.rows[i] : i) * c.ld;
+    store_n(to, r[i][0] + (add ? load_n(to, n) : (V){}), n);
+    if (wide) store_n(to + VL, r[i][1] + (add ? load_n(to + VL, n - VL) : (V){}), n - VL);
   }
 }
 
-// block for n columns
-static inline __attribute__((always_inline)) void blocks(const int across, int m, int n, int kb, const float *a, long lda, const float *b, long ldb, const int *rb, float *c, long ldc, const int *rc, const int add) {
-  for (int j = 0; j < n; j += NR) {
+// block for any number n of columns
+INLINE void blocks(const int across, int m, int n, int kb, matrix a, matrix b, matrix c,
+                   const int add) {
+  for (int j = 0; j < n; j += NR, b.data += NR, c.data += NR) {
     const int left = n - j;
     if (left >= NR)
-      block(across, 1, m, NR, kb, a, lda, 0, b + j, ldb, rb, c + j, ldc, rc, add);
+      block(across, 1, m, NR, kb, a, b, c, add);
     else if (left > VL)
-      block(across, 1, m, left, kb, a, lda, 0, b + j, ldb, rb, c + j, ldc, rc, add);
+      block(across, 1, m, left, kb, a, b, c, add);
     else
-      block(across, 0, m, left, kb, a, lda, 0, b + j, ldb, rb, c + j, ldc, rc, add);
+      block(across, 0, m, left, kb, a, b, c, add);
   }
 }
 
-// s[t][j] = x[t].turned key j for the keys that query t and some behind it see; its row i sees base+i+1
-static void against(int n, int heads, int hd, const float *x, const int *at, const float *turned, int base, float *s, int lds) {
-  for (int t = 0; t < n * heads; t += MR) {
-    const int m = n * heads - t < MR ? n * heads - t : MR, seen = base + (t + m - 1) / heads + 1;
+// Query rows of a call.
+typedef struct {
+  int n, heads, dim;
+  const float *x;
+  const int *at; // offsets of the queries
+} queries;
+
+// s[t][j] = x[t].key j. Query t has scores for the keys that it sees, and for some behind them.
+static void score(queries q, const float *transposed, key_list keys, float *s) {
+  for (int t = 0; t < q.n * q.heads; t += MR) {
+    const int m = q.n * q.heads - t < MR ? q.n * q.heads - t : MR;
+    const int seen = keys.base + (t + m - 1) / q.heads + 1;
+    const matrix a = {(float *)q.x, 1, q.at + t};
     for (int j = 0; j < seen; j += NR) {
-      float *to = s + (long)t * lds + j;
+      const matrix b = {(float *)transposed + (long)j * q.dim, NR, 0};
+      const matrix c = {s + (long)t * keys.lds + j, keys.lds, 0};
       if (seen - j > VL)
-        block(0, 1, m, NR, hd, x, 1, at + t, turned + (long)j * hd, NR, 0, to, lds, 0, 0);
+        block(0, 1, m, NR, q.dim, a, b, c, 0);
       else
-        block(0, 0, m, VL, hd, x, 1, at + t, turned + (long)j * hd, NR, 0, to, lds, 0, 0);
+        block(0, 0, m, VL, q.dim, a, b, c, 0);
     }
   }
 }
 
-// x[t] = the sum of the key rows in s[t]'s proportions
-static void gather(int n, int heads, int hd, const float *s, int lds, int base, const float *rows, long ld, const int *list, float *x, const int *at) {
-  for (int t = 0; t < n * heads; t += MR) {
-    const int m = n * heads - t < MR ? n * heads - t : MR;
-    blocks(0, m, hd, base + (t + m - 1) / heads + 1, s + (long)t * lds, lds, rows, ld, list, x, 1, at + t, 0);
+// out[t] = sum over the keys j that query t sees of s[t][j] rows[j]; out[t] begins at out + q.at[t]
+static void weighted_sums(queries q, const float *s, key_list keys, const float *rows, long ld,
+                          float *out) {
+  for (int t = 0; t < q.n * q.heads; t += MR) {
+    const int m = q.n * q.heads - t < MR ? q.n * q.heads - t : MR;
+    const matrix a = {(float *)s + (long)t * keys.lds, keys.lds, 0};
+    const matrix b = {(float *)rows, ld, keys.list};
+    const matrix c = {out, 1, q.at + t};
+    blocks(0, m, q.dim, keys.base + (t + m - 1) / q.heads + 1, a, b, c, 0);
   }
 }
 
-// the keys' rows += the sum of the queries x[t] in s's proportions, for the keys j0 <= j < j1; s has MR floats behind its last
-static void scatter(int n, int heads, int hd, const float *s, int lds, int base, const float *x, const int *at, float *rows, long ld, const int *list, int j0, int j1) {
+// rows[j] += sum over the queries t that see key j of s[t][j] x[t], for the keys j0 <= j < j1.
+// Reads up to MR floats behind the last of s.
+static void add_weighted(queries q, const float *s, key_list keys, float *rows, long ld, int j0,
+                         int j1) {
   for (int j = j0; j < j1; j += MR) {
-    const int from = j > base ? (j - base) * heads : 0; // the first query that sees key j
-    if (from < n * heads) blocks(1, j1 - j < MR ? j1 - j : MR, hd, n * heads - from, s + (long)from * lds + j, lds, x, 1, at + from, rows, ld, list + j, 1);
+    const int from = j > keys.base ? (j - keys.base) * q.heads : 0; // the first query that sees j
+    if (from >= q.n * q.heads) continue;
+    const matrix a = {(float *)s + (long)from * keys.lds + j, keys.lds, 0};
+    const matrix b = {(float *)q.x, 1, q.at + from}, c = {rows, ld, keys.list + j};
+    blocks(1, j1 - j < MR ? j1 - j : MR, q.dim, q.n * q.heads - from, a, b, c, 1);
   }
 }
+
+// ---- scores ----
 
 // s[j] = e^(scale s[j] - c) for j < n, zero from there to the end of the vector; returns the sum
 static float exps(float *s, int n, float scale, float c) {
   V z = {};
   for (int i = 0; i < n; i += VL) {
-    V e = pick(first(n - i), vexp(scale * load(s + i) - c), (V){});
+    V e = select_v(mask_first(n - i), vexp(scale * load(s + i) - c), (V){});
     store(s + i, e);
     z += e;
   }
   return sum(z);
 }
 
-// What blocks read beyond the keys that a row sees is zero.
-static void blank(float *s, int seen, int L) {
-  int to = seen + MR < L ? seen + MR : L;
+// zeroes the scores that blocks read behind the keys that a row sees
+static void clear_behind(float *s, int seen, int n) {
+  int to = seen + MR < n ? seen + MR : n;
   for (int j = (seen + VL - 1) / VL * VL; j < to; j += VL) store(s + j, (V){});
 }
 
-static float largest(const float *s, int n) {
-  V m = splat(s[0]);
-  for (int i = 0; i < n; i += VL) {
-    V v = n - i < VL ? pick(first(n - i), load(s + i), m) : load(s + i);
-    m = pick(v > m, v, m);
-  }
-  float t = m[0];
-  for (int j = 1; j < VL; j++) t = m[j] > t ? m[j] : t;
-  return t;
-}
-
-// s = softmax(scale s) over its first n, zero to the end of the vector; returns the log of the denominator
+// s = softmax(scale s) over its first n, zero to the end of the vector; returns the log of the
+// denominator
 static float softmax(float *s, int n, float scale) {
   float m = scale * largest(s, n), z = exps(s, n, scale, m);
   V part = splat(1.f / z);
@@ -144,10 +191,12 @@ static float softmax(float *s, int n, float scale) {
   return m + logf(z);
 }
 
-// What softmax takes, of s = q.k: scale s, or cap tanh(scale s / cap), plus the bias of the key's position; almost nothing for the
-// keys before from, which the row does not see. Returns what s is still to be multiplied by, and in by, if asked for, what a
-// gradient is multiplied by on its way back through cap.
-static float shape(float *s, int seen, int from, float scale, float cap, const float *bias, float *by) {
+// Turns s = q.k into scores: scale s, or cap tanh(scale s / cap), plus the bias of the key; -1e30
+// for the keys before from, which the row does not see. Returns the scale still to apply to s. With
+// a cap and by not NULL, sets by[j] to the derivative of the score by s.
+static float finish_scores(const attend_args *a, float *s, int seen, int from, const float *bias,
+                           float *by) {
+  const float scale = a->scale, cap = a->cap;
   if (cap != 0 || bias)
     for (int j = 0; j < seen; j += VL) {
       V v = scale * load(s + j);
@@ -163,140 +212,165 @@ static float shape(float *s, int seen, int from, float scale, float cap, const f
   return cap != 0 || bias ? 1 : scale;
 }
 
-// the first key that a row sees of those listed, if its own is the last one
-static int first_seen(int own, int window) { return window > 0 && own >= window ? own - window + 1 : 0; }
+// ---- one query row ----
 
-// o[h] = the sum of the value rows in s[h]'s proportions for the columns of four vectors, or for the first n of one
-static inline __attribute__((always_inline)) void mix(const int heads, const int wide, int n, const float *s, int lds, const float *v, long ld, const int *list, int L, float *o, int hd) {
+// out[h] = sum over the keys of s[h] values, for the columns of four vectors or the first n of one
+INLINE void blend(const int heads, const int wide, int n, const float *s, key_list keys,
+                  const float *values, long ld, float *out, int dim) {
   V sums[4][4] = {};
-  for (int j = 0; j < L; j++) {
-    const float *row = v + list[j] * ld;
+  for (int j = 0; j < keys.n; j++) {
+    const float *row = values + keys.list[j] * ld;
 #pragma GCC unroll 4
     for (int c = 0; c < wide; c++) {
-      V x = some(row + c * VL, wide > 1 ? VL : n);
+      V x = load_n(row + c * VL, wide > 1 ? VL : n);
 #pragma GCC unroll 4
-      for (int h = 0; h < heads; h++) sums[h][c] += s[h * lds + j] * x;
+      for (int h = 0; h < heads; h++) sums[h][c] += s[h * keys.lds + j] * x;
     }
   }
   for (int h = 0; h < heads; h++)
-    for (int c = 0; c < wide; c++) put(o + h * hd + c * VL, sums[h][c], wide > 1 ? VL : n);
+    for (int c = 0; c < wide; c++)
+      store_n(out + h * dim + c * VL, sums[h][c], wide > 1 ? VL : n);
 }
 
-static void mixes(int heads, int wide, int n, const float *s, int lds, const float *v, long ld, const int *list, int L, float *o, int hd) {
+// blend for up to four heads, with a constant number of them
+static void blend_heads(int heads, int wide, int n, const float *s, key_list keys,
+                        const float *values, long ld, float *out, int dim) {
 #define HEADS(h) \
   case h: \
     if (wide > 1) \
-      mix(h, 4, n, s, lds, v, ld, list, L, o, hd); \
+      blend(h, 4, n, s, keys, values, ld, out, dim); \
     else \
-      mix(h, 1, n, s, lds, v, ld, list, L, o, hd); \
-    break
-  switch (heads) {
-    HEADS(1);
-    HEADS(2);
-    HEADS(3);
-    HEADS(4);
-  }
+      blend(h, 1, n, s, keys, values, ld, out, dim); \
+    break;
+  switch (heads) { HEADS(1) HEADS(2) HEADS(3) HEADS(4) }
 #undef HEADS
 }
 
-// asks for share i of n of a key and its value
-static inline void ask(const float *key, int voff, int hd, int i, int n) {
-  for (int d = 16 * i; d < hd; d += 16 * n) __builtin_prefetch(key + d), __builtin_prefetch(key + voff + d, 0, 2);
+// prefetches share i of n of a key and its value
+static inline void prefetch_key(const float *key, int value, int dim, int i, int n) {
+  for (int d = 16 * i; d < dim; d += 16 * n) {
+    __builtin_prefetch(key + d);
+    __builtin_prefetch(key + value + d, 0, 2);
+  }
 }
 
-// one query row for all heads that share a key head. Keys and values that are read soon, and lie apart, are asked for, a few lines after
-// each product: of many at once Zen 5 leaves out some.
-static void one(const float *q, const float *kv, long ldkv, int voff, int heads, int hd, float scale, float cap, const float *bias, long ldb, const int *list, int L, float *o, float *lse, float *s, int lds) {
-  for (int j = 0; j < L; j += VL) {
-    for (int h = 0; h < heads; h++) {
+// attend for one query row. Keys and values lie apart, so those read soon are prefetched, a few
+// lines after each product: of many prefetches at once Zen 5 drops some.
+static void attend_row(const attend_args *args, key_list keys) {
+  const attend_args a = *args;
+  float *s = a.room + keys.lds;
+  for (int j = 0; j < keys.n; j += VL) {
+    for (int h = 0; h < a.heads; h++) {
       V by[VL];
       for (int i = 0; i < VL; i++) {
-        by[i] = products(q + h * hd, kv + list[j + i < L ? j + i : L - 1] * ldkv, hd);
-        if (j + VL + i < L) ask(kv + list[j + VL + i] * ldkv, voff, hd, h, heads);
+        const int row = keys.list[j + i < keys.n ? j + i : keys.n - 1];
+        by[i] = products(a.q + h * a.dim, a.kv + row * a.ldkv, a.dim);
+        if (j + VL + i < keys.n)
+          prefetch_key(a.kv + keys.list[j + VL + i] * a.ldkv, a.value, a.dim, h, a.heads);
       }
-      store(s + h * lds + j, sums(by));
+      store(s + h * keys.lds + j, sums(by));
     }
   }
-  for (int h = 0; h < heads; h++) {
-    float by = shape(s + h * lds, L, 0, scale, cap, bias ? bias + h * ldb : 0, 0);
-    lse[h] = softmax(s + h * lds, L, by);
+  for (int h = 0; h < a.heads; h++) {
+    const float *bias = keys.bias ? keys.bias + h * a.ldb : 0;
+    float scale = finish_scores(args, s + h * keys.lds, keys.n, 0, bias, 0);
+    a.lse[h] = softmax(s + h * keys.lds, keys.n, scale);
   }
-  for (int h = 0; h < heads; h += 4) {
-    const int four = heads - h < 4 ? heads - h : 4;
-    for (int d = 0, wide; d < hd; d += wide * VL) {
-      wide = hd - d < 4 * VL ? 1 : 4;
-      mixes(four, wide, hd - d, s + h * lds, lds, kv + voff + d, ldkv, list, L, o + h * hd + d, hd);
+  for (int h = 0; h < a.heads; h += 4) {
+    const int heads = a.heads - h < 4 ? a.heads - h : 4;
+    for (int d = 0, wide; d < a.dim; d += wide * VL) {
+      wide = a.dim - d < 4 * VL ? 1 : 4;
+      blend_heads(heads, wide, a.dim - d, s + h * keys.lds, keys, a.kv + a.value + d, a.ldkv,
+                  a.out + h * a.dim + d, a.dim);
     }
   }
 }
 
-// The rows first <= i < first+n of a group: o[i] = sum over j of softmax_j(scale q[i].k[j]) v[j], lse[i] = log of the softmax's
-// denominator, for the heads that share a key/value head; key row j is at kv + j*ldkv, its value voff floats behind. q, o and lse
-// are those of row first and of the first of the heads. bias + h*ldb is head h's for position 0, or there is none; a window that is
-// not 0 is how many keys a row sees. Scores exist for so many rows as part says at a time.
-void K(attend)(const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int *spans, int nspans, int own, int first, int n, int part, float *o, long ldo, float *lse, long ldl, float *room) {
-  int *list = (int *)room, L = keys(spans, nspans, own, first + n - 1, list), base = L - n, lds = (L + NR - 1) / NR * NR;
-  int past = first_seen(base, window); // keys that no row sees
-  list += past, L -= past, base -= past, bias = bias ? bias + past : 0;
-  room += lds;
-  if (n == 1) return one(q, kv, ldkv, voff, heads, hd, scale, cap, bias, ldb, list, L, o, lse, room, lds);
-  int *of_q = (int *)room, *of_o = of_q + part * heads;
-  float *k = (float *)(of_o + part * heads), *s = k + (long)lds * hd;
-  places(part, heads, hd, ldq, of_q);
-  places(part, heads, hd, ldo, of_o);
-  turn(kv, ldkv, list, L, hd, k);
-  for (int i = 0; i < n; i += part, base += part, q += part * ldq, o += part * ldo, lse += part * ldl) {
-    const int rows = n - i < part ? n - i : part;
-    against(rows, heads, hd, q, of_q, k, base, s, lds);
-    for (int t = 0, seen = base + 1; seen <= base + rows; seen++)
-      for (int h = 0; h < heads; h++, t++) {
-        float *p = s + (long)t * lds;
-        float by = shape(p, seen, first_seen(seen - 1, window), scale, cap, bias ? bias + h * ldb : 0, 0);
-        lse[(seen - base - 1) * ldl + h] = softmax(p, seen, by);
-        blank(p, seen, base + rows);
+// ---- attend and attend_back ----
+
+// out[i] = sum over j of softmax_j(scale q[i].k[j]) v[j], and lse[i] = the log of the softmax's
+// denominator, for the query rows first <= i < first+n
+static void attend(const attend_args *args) {
+  const attend_args a = *args;
+  key_list keys = list_keys(args);
+  skip_keys(&keys, first_seen(keys.base, a.window));
+  if (a.n == 1) return attend_row(args, keys);
+  int *of_q = (int *)(a.room + keys.lds), *of_out = of_q + a.part * a.heads;
+  float *k = (float *)(of_out + a.part * a.heads), *s = k + (long)keys.lds * a.dim;
+  query_offsets(a.part, a.heads, a.dim, a.ldq, of_q);
+  query_offsets(a.part, a.heads, a.dim, a.ldo, of_out);
+  transpose_keys(a.kv, a.ldkv, keys, a.dim, k);
+  for (int i = 0; i < a.n; i += a.part, keys.base += a.part) {
+    queries q = {a.n - i < a.part ? a.n - i : a.part, a.heads, a.dim, a.q + i * a.ldq, of_q};
+    score(q, k, keys, s);
+    for (int t = 0, row = 0; row < q.n; row++)
+      for (int h = 0; h < a.heads; h++, t++) {
+        const int seen = keys.base + row + 1;
+        float *p = s + (long)t * keys.lds;
+        const float *bias = keys.bias ? keys.bias + h * a.ldb : 0;
+        float scale = finish_scores(args, p, seen, first_seen(seen - 1, a.window), bias, 0);
+        a.lse[(i + row) * a.ldl + h] = softmax(p, seen, scale);
+        clear_behind(p, seen, keys.base + q.n);
       }
-    gather(rows, heads, hd, s, lds, base, kv + voff, ldkv, list, o, of_o);
+    q.at = of_out;
+    weighted_sums(q, s, keys, a.kv + a.value, a.ldkv, a.out + i * a.ldo);
   }
 }
 
-// The way back: dq[i] = sum_j ds k[j], dk[j] += ds q[i], dv[j] += p do[i], where p = e^(s-lse), ds = slope p (do.v[j] - sum_j p do.v[j]),
-// slope being scale or what cap makes of it.
-// dq is written for the first nq query rows only, dkv for the key rows < nk only, and for those < from in before.
-void K(attend_back)(const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int *spans, int nspans, int own, int first, int n, int part, const float *dout, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, float *before, int from, long lddkv, int nk, float *room) {
-  int *list = (int *)room, L = keys(spans, nspans, own, first + n - 1, list), base = L - n, lds = (L + NR - 1) / NR * NR;
-  const int most = part * heads;
-  int *of_q = (int *)room + lds, *of_o = of_q + most, *of_dq = of_o + most;
-  float *k = (float *)(of_dq + most), *v = k + (long)lds * hd, *s = v + (long)lds * hd, *d = s + (long)most * lds, *by = d + (long)most * lds;
-  int past = first_seen(base, window), wanted = 0, kept = 0;
-  list += past, L -= past, base -= past, bias = bias ? bias + past : 0;
-  while (wanted < L && list[wanted] < nk) wanted++;
-  while (kept < L && list[kept] < from) kept++;
-  places(part, heads, hd, ldq, of_q);
-  places(part, heads, hd, ldo, of_o);
-  places(part, heads, hd, lddq, of_dq);
-  turn(kv, ldkv, list, L, hd, k);
-  turn(kv + voff, ldkv, list, L, hd, v);
-  for (int i = 0; i < n; i += part, base += part, q += part * ldq, dout += part * ldo, lse += part * ldl) {
-    const int rows = n - i < part ? n - i : part, asked = nq - i < rows ? nq - i : rows, given = wanted < base + rows ? wanted : base + rows;
-    against(rows, heads, hd, q, of_q, k, base, s, lds);
-    against(rows, heads, hd, dout, of_o, v, base, d, lds);
-    for (int t = 0, seen = base + 1; seen <= base + rows; seen++)
-      for (int h = 0; h < heads; h++, t++) {
-        float *p = s + (long)t * lds, *dp = d + (long)t * lds;
-        exps(p, seen, shape(p, seen, first_seen(seen - 1, window), scale, cap, bias ? bias + h * ldb : 0, by), lse[(seen - base - 1) * ldl + h]);
+// The gradients: dq[i] = sum_j ds k[j], dk[j] += ds q[i], dv[j] += p dout[i], where
+// p = e^(score - lse), ds = slope p (dout.v[j] - sum_j p dout.v[j]), and slope is scale or, with a
+// cap, the derivative of the score.
+static void attend_back(const attend_back_args *args) {
+  const attend_back_args b = *args;
+  const attend_args a = b.of;
+  key_list keys = list_keys(&args->of);
+  const int most = a.part * a.heads;
+  const long lds = keys.lds;
+  int *of_q = (int *)a.room + lds, *of_dout = of_q + most, *of_dq = of_dout + most;
+  float *k = (float *)(of_dq + most), *v = k + lds * a.dim; // transposed
+  float *s = v + lds * a.dim, *d = s + most * lds, *by = d + most * lds;
+  skip_keys(&keys, first_seen(keys.base, a.window));
+  int wanted = 0, elsewhere = 0; // keys with a gradient, and those of them before from
+  while (wanted < keys.n && keys.list[wanted] < b.nk) wanted++;
+  while (elsewhere < keys.n && keys.list[elsewhere] < b.from) elsewhere++;
+  query_offsets(a.part, a.heads, a.dim, a.ldq, of_q);
+  query_offsets(a.part, a.heads, a.dim, a.ldo, of_dout);
+  query_offsets(a.part, a.heads, a.dim, b.lddq, of_dq);
+  transpose_keys(a.kv, a.ldkv, keys, a.dim, k);
+  transpose_keys(a.kv + a.value, a.ldkv, keys, a.dim, v);
+  for (int i = 0; i < a.n; i += a.part, keys.base += a.part) {
+    const int rows = a.n - i < a.part ? a.n - i : a.part;
+    const queries q = {rows, a.heads, a.dim, a.q + i * a.ldq, of_q};
+    const queries dout = {rows, a.heads, a.dim, a.out + i * a.ldo, of_dout};
+    score(q, k, keys, s);
+    score(dout, v, keys, d);
+    for (int t = 0, row = 0; row < rows; row++)
+      for (int h = 0; h < a.heads; h++, t++) {
+        const int seen = keys.base + row + 1;
+        float *p = s + t * lds, *dp = d + t * lds;
+        const float *bias = keys.bias ? keys.bias + h * a.ldb : 0;
+        float scale =
+            finish_scores(&args->of, p, seen, first_seen(seen - 1, a.window), bias, by);
+        exps(p, seen, scale, a.lse[(i + row) * a.ldl + h]);
         V c = {};
         for (int j = 0; j < seen; j += VL) c += load(p + j) * load(dp + j);
         float mean = sum(c);
-        for (int j = 0; j < seen; j += VL) store(dp + j, (cap != 0 ? load(by + j) : splat(scale)) * load(p + j) * (load(dp + j) - mean));
-        blank(p, seen, base + rows);
-        blank(dp, seen, base + rows);
+        for (int j = 0; j < seen; j += VL) {
+          V slope = a.cap != 0 ? load(by + j) : splat(a.scale);
+          store(dp + j, slope * load(p + j) * (load(dp + j) - mean));
+        }
+        clear_behind(p, seen, keys.base + rows);
+        clear_behind(dp, seen, keys.base + rows);
       }
-    if (asked > 0) gather(asked, heads, hd, d, lds, base, kv, ldkv, list, dq + i * lddq, of_dq);
-    for (int there = 0; there < 2; there++) {
-      float *to = there ? dkv : before;
-      const int j0 = there ? kept : 0, j1 = there ? given : kept < given ? kept : given;
-      scatter(rows, heads, hd, d, lds, base, q, of_q, to, lddkv, list, j0, j1);
-      scatter(rows, heads, hd, s, lds, base, dout, of_o, to + voff, lddkv, list, j0, j1);
+    if (b.nq > i) {
+      const queries asked = {b.nq - i < rows ? b.nq - i : rows, a.heads, a.dim, 0, of_dq};
+      weighted_sums(asked, d, keys, a.kv, a.ldkv, b.dq + i * b.lddq);
     }
+    const int given = wanted < keys.base + rows ? wanted : keys.base + rows;
+    const int split = elsewhere < given ? elsewhere : given;
+    add_weighted(q, d, keys, b.before, b.lddkv, 0, split);
+    add_weighted(dout, s, keys, b.before + a.value, b.lddkv, 0, split);
+    add_weighted(q, d, keys, b.dkv, b.lddkv, elsewhere, given);
+    add_weighted(dout, s, keys, b.dkv + a.value, b.lddkv, elsewhere, given);
   }
 }

@@ -7,14 +7,15 @@
 #endif
 #include <immintrin.h>
 
-#define K(name) ptune_avx2_##name
+#define KERNEL_SET ptune_avx2
 #define VL 8
 #define EVEN 0, 2, 4, 6, 8, 10, 12, 14
 #define ODD 1, 3, 5, 7, 9, 11, 13, 15
 #define MR 6
-#define half(p) ((V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
-#define widen(p) ((U)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p)))) // gcc 12 would make it of two halves
-#define half1(h) _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)))
+#define half_vector(p) ((V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
+#define half_float(h) _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)))
+// gcc 12 would widen in two halves
+#define widen(p) ((U)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p))))
 
 static inline float sum8(__m256 v) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -23,13 +24,17 @@ static inline float sum8(__m256 v) {
 }
 #define sum(v) sum8((__m256)(v))
 
-// out[c][r] = t[r][c], c after c; four rows side by side with the four below them, whose 4 x 4 blocks are turned together
+// out[c][r] = t[r][c], columns ld apart. Four rows lie beside the four below them, and their 4 x 4
+// blocks are transposed together.
 static inline __attribute__((always_inline)) void transpose(float t[8][8], float *out, long ld) {
 #pragma GCC unroll 2
   for (int c = 0; c < 8; c += 4) {
     __m256 r[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_load_ps(&t[i][c])), _mm_load_ps(&t[4 + i][c]), 1);
+    for (int i = 0; i < 4; i++) {
+      __m256 low = _mm256_castps128_ps256(_mm_load_ps(&t[i][c]));
+      r[i] = _mm256_insertf128_ps(low, _mm_load_ps(&t[4 + i][c]), 1);
+    }
     __m256 a = _mm256_unpacklo_ps(r[0], r[1]), b = _mm256_unpackhi_ps(r[0], r[1]);
     __m256 d = _mm256_unpacklo_ps(r[2], r[3]), e = _mm256_unpackhi_ps(r[2], r[3]);
     _mm256_storeu_ps(out + c * ld, _mm256_shuffle_ps(a, d, 0x44));
@@ -39,7 +44,7 @@ static inline __attribute__((always_inline)) void transpose(float t[8][8], float
   }
 }
 
-#include "body.h"
+#include "set.h"
 #ifdef __clang__
 #pragma clang attribute pop
 #endif

@@ -5,12 +5,12 @@ import (
 	"unsafe"
 )
 
-// hugePage is what the system's larger pages are: the values of a step fill hundreds of MB, and by pages of 4 KB each first
-// touch is a fault and every row is another page.
+// hugePage is the size of the system's large pages. The values of a step fill hundreds of MB: with
+// pages of 4 KB, each first touch is a page fault and every row is on another page.
 const hugePage = 2 << 20
 
-// Floats is memory for n values, all zero, that begins at a multiple of 64 bytes, on large pages where the system has them and
-// n is worth it. What is not touched costs nothing.
+// Floats returns n zeros that begin at a multiple of 64 bytes. From 2 MB on they are on large pages, if
+// the system has them. Memory that is not touched costs nothing.
 func Floats(n int) []float32 {
 	align := 64
 	if n >= hugePage/4 {
@@ -26,8 +26,8 @@ func Floats(n int) []float32 {
 	return b[:n]
 }
 
-// Reserve is room for n values that takes no memory until it is touched, page by page; nil where the system does not lend so much. It is
-// given back by release, or else when nobody knows owner any more.
+// Reserve returns room for n values that takes memory only where it is touched, page by page; nil if
+// the system refuses. release gives the memory back. Without it, that happens when owner is garbage.
 func Reserve[T any](owner *T, n int) (room []float32, release func()) {
 	room, unmap := reserve(n)
 	if room == nil {
@@ -37,7 +37,7 @@ func Reserve[T any](owner *T, n int) (room []float32, release func()) {
 	return room, func() { forgotten.Stop(); unmap() }
 }
 
-// grow makes b at least n values long, of any content, and returns the first n.
+// grow makes b at least n values long and returns the first n, which may have any content.
 func grow(b *[]float32, n int) []float32 {
 	if cap(*b) < n {
 		*b = Floats(n)

@@ -4,5 +4,5 @@ package kernels
 
 func adviseHuge([]byte) {}
 
-// reserve is nil: this system is not known to lend what is not used.
+// reserve returns nil: memory that is not touched may cost something on this system.
 func reserve(int) ([]float32, func()) { return nil, nil }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,8 +15,8 @@ import (
 	"ptune/internal/process"
 )
 
-// A test runs every kernel set beside the plain loops. Slices lie between guard values, so that a kernel that reads or
-// writes past its end is caught.
+// The tests compare every kernel set with the plain loops. Slices lie between guard values, so that a
+// kernel that writes outside them is found.
 
 const guard = float32(-12345.5)
 
@@ -23,7 +24,8 @@ type source struct{ *rand.Rand }
 
 func newSource(seed uint64) source { return source{rand.New(rand.NewPCG(seed, 1))} }
 
-// floats are n normal values between 41 and 40 guard values, at an odd start; guarded looks at those.
+// floats returns n normal values with 41 guard values before and 40 behind them, so that they begin at
+// an odd place.
 func (s source) floats(n int) []float32 {
 	all := make([]float32, n+81)
 	for i := range all {
@@ -35,7 +37,7 @@ func (s source) floats(n int) []float32 {
 	return all[41 : 41+n]
 }
 
-// guarded tells whether the 40 guard values behind x stand, and the one before it.
+// guarded reports whether the 40 guard values behind x and the one before it are unchanged.
 func guarded(x []float32) bool {
 	for _, v := range x[len(x) : len(x)+40] {
 		if v != guard {
@@ -50,6 +52,7 @@ func (s source) matrix(rows, cols int) Matrix {
 	return Matrix{Rows: rows, Cols: cols, Stride: cols + pad, Data: s.floats(rows * (cols + pad))}
 }
 
+// weight returns a weight of normal values in a format; F16 values span all of F16's range.
 func (s source) weight(out, in int, t DType, inOut bool) Weight {
 	w := Weight{Name: "w", DType: t, Out: out, In: in, Stride: in, InOut: inOut}
 	if inOut {
@@ -63,7 +66,10 @@ func (s source) weight(out, in int, t DType, inOut bool) Weight {
 		case BF16:
 			w.Data = binary.LittleEndian.AppendUint16(w.Data, uint16(math.Float32bits(f)>>16))
 		case F16:
-			w.Data = binary.LittleEndian.AppendUint16(w.Data, uint16(s.IntN(0x7c00))|uint16(s.IntN(2))<<15&0x8000)
+			bits := uint16(s.IntN(0x7c00)) | uint16(s.IntN(2))<<15&0x8000
+			w.Data = binary.LittleEndian.AppendUint16(w.Data, bits)
+		default:
+			panic("kernels: no test weights of format " + t.String())
 		}
 	}
 	return w
@@ -82,7 +88,7 @@ func (m Matrix) values() []float32 {
 	return v
 }
 
-// close fails unless got is want within tol times the largest value of want.
+// closeTo fails unless got equals want within tol times the largest value of want.
 func closeTo(t *testing.T, what string, got, want []float32, tol float64) {
 	t.Helper()
 	top := 1e-30
@@ -91,12 +97,12 @@ func closeTo(t *testing.T, what string, got, want []float32, tol float64) {
 	}
 	for i := range want {
 		if d := math.Abs(float64(got[i] - want[i])); !(d <= tol*top) {
-			t.Fatalf("%s: value %d is %g, the plain loop gives %g (largest %g)", what, i, got[i], want[i], top)
+			t.Fatalf("%s: value %d is %g, want %g (largest %g)", what, i, got[i], want[i], top)
 		}
 	}
 }
 
-// each runs f with every kernel set and one or three threads, and with the plain loops.
+// each runs f with a pool p for every kernel set and one or three threads, and a plain pool.
 func each(t *testing.T, f func(t *testing.T, p, plain *Pool)) {
 	plain, err := New(Options{Threads: 1, Kernels: "plain"})
 	if err != nil {
@@ -123,7 +129,7 @@ func TestProductsEqualThePlainLoop(t *testing.T) {
 		for _, m := range []int{1, 2, 4, 5, 8, 11, 13, 16, 40} {
 			for _, n := range []int{1, 7, 16, 32, 33, 70, 129} {
 				k := []int{1, 8, 15, 17, 64, 530}[s.IntN(6)]
-				typ, inOut, add := DType(s.IntN(3)), s.IntN(2) == 0, s.IntN(2) == 0
+				typ, inOut, add := DType(s.IntN(len(formats))), s.IntN(2) == 0, s.IntN(2) == 0
 				w := s.weight(n, k, typ, inOut)
 				what := fmt.Sprintf("m %d n %d k %d %v inOut %v add %v", m, n, k, typ, inOut, add)
 				x, got := s.matrix(m, k), s.matrix(m, n)
@@ -145,7 +151,7 @@ func TestProductsEqualThePlainLoop(t *testing.T) {
 	})
 }
 
-// gaps fails if anything between the rows of a matrix, or around it, has changed.
+// gaps fails if a value between the rows of a matrix or around it has changed.
 func gaps(t *testing.T, what string, got, before Matrix) {
 	t.Helper()
 	for i := range got.Rows {
@@ -160,7 +166,7 @@ func gaps(t *testing.T, what string, got, before Matrix) {
 	}
 }
 
-func TestProductsInBF16RoundTheirInputsAndNothingElse(t *testing.T) {
+func TestProductsInBF16RoundOnlyTheirInputs(t *testing.T) {
 	plain, err := New(Options{Threads: 1, Kernels: "plain"})
 	if err != nil {
 		t.Fatal(err)
@@ -169,9 +175,9 @@ func TestProductsInBF16RoundTheirInputsAndNothingElse(t *testing.T) {
 	names := Names(BF16)
 	if len(names) == 0 {
 		if _, err := New(Options{Compute: BF16}); err == nil {
-			t.Fatal("a pool for bf16 on a CPU without it")
+			t.Fatal("New(bf16) succeeded on a CPU without bf16")
 		}
-		t.Log("this CPU has no products of bf16")
+		t.Log("this CPU has no products in bf16")
 	}
 	for _, name := range names {
 		p, err := New(Options{Threads: 2, Kernels: name, Compute: BF16})
@@ -180,16 +186,20 @@ func TestProductsInBF16RoundTheirInputsAndNothingElse(t *testing.T) {
 		}
 		defer p.Close()
 		s := newSource(8)
-		for _, c := range []struct{ m, n, k int }{{5, 7, 9}, {13, 40, 192}, {17, 33, 64}, {40, 129, 700}, {70, 300, 31}} {
+		for _, c := range []struct{ m, n, k int }{
+			{5, 7, 9}, {13, 40, 192}, {17, 33, 64}, {40, 129, 700}, {70, 300, 31},
+		} {
 			for _, typ := range []DType{F32, BF16, F16} {
 				for _, inOut := range []bool{false, true} {
-					w, x, got, want := s.weight(c.n, c.k, typ, inOut), s.matrix(c.m, c.k), s.matrix(c.m, c.n), NewMatrix(c.m, c.n)
+					w, x := s.weight(c.n, c.k, typ, inOut), s.matrix(c.m, c.k)
+					got, want := s.matrix(c.m, c.n), NewMatrix(c.m, c.n)
 					edge := got.clone()
 					p.Product(got, x, w)
 					rounded := w // both factors to the nearest bf16, then the plain loop
 					rounded.DType, rounded.Data = BF16, nil
 					for i := range c.n * c.k {
-						rounded.Data = binary.LittleEndian.AppendUint16(rounded.Data, uint16((math.Float32bits(Float(w.Data, typ, i))+0x8000)>>16))
+						bits := math.Float32bits(Float(w.Data, typ, i)) + 0x8000
+						rounded.Data = binary.LittleEndian.AppendUint16(rounded.Data, uint16(bits>>16))
 					}
 					near := x.clone()
 					for i, v := range near.Data {
@@ -205,12 +215,16 @@ func TestProductsInBF16RoundTheirInputsAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestProductsOfOneInputEqualThoseOfEachWeight(t *testing.T) {
+func TestProductsOfSeveralWeightsEqualThoseOfEach(t *testing.T) {
 	each(t, func(t *testing.T, p, plain *Pool) {
 		s := newSource(9)
 		for _, m := range []int{1, 3, 40} {
 			x := s.matrix(m, 50)
-			ws := []Weight{s.weight(48, 50, F32, false), s.weight(7, 50, BF16, true), s.weight(300, 50, F16, true)}
+			ws := []Weight{
+				s.weight(48, 50, F32, false),
+				s.weight(7, 50, BF16, true),
+				s.weight(300, 50, F16, true),
+			}
 			got, want := make([]Matrix, 3), NewMatrix(m, 300)
 			for i, w := range ws {
 				got[i] = s.matrix(m, w.Out)
@@ -225,15 +239,15 @@ func TestProductsOfOneInputEqualThoseOfEachWeight(t *testing.T) {
 	})
 }
 
-// The error of a product, as a part of the sum of all products' sizes, is that of f32's own rounding in every set: AMX adds up
-// parts of numbers, but all parts.
-func TestProductsAreAsNearToExactAsF32Allows(t *testing.T) {
+// The error, relative to the sum of the absolute products, is that of f32 rounding in every set: AMX
+// adds up parts of numbers, but all of them.
+func TestProductsAreAsAccurateAsF32Allows(t *testing.T) {
 	each(t, func(t *testing.T, p, _ *Pool) {
 		s := newSource(10)
 		const m, n, k = 33, 40, 576
 		for _, typ := range []DType{F32, BF16, F16} {
 			w, x, got := s.weight(n, k, typ, false), s.matrix(m, k), NewMatrix(m, n)
-			if typ == F16 { // its test values span all of its range
+			if typ == F16 { // the test values of F16 span too large a range
 				for i := range n * k {
 					binary.LittleEndian.PutUint16(w.Data[2*i:], uint16(0x3000+s.IntN(0x0c00)))
 				}
@@ -248,7 +262,7 @@ func TestProductsAreAsNearToExactAsF32Allows(t *testing.T) {
 						size += math.Abs(v)
 					}
 					if e := math.Abs(float64(got.Row(i)[j])-exact) / size; e > 4e-7 {
-						t.Fatalf("%v: product %d, %d is %g off, as a part of what it sums", typ, i, j, e)
+						t.Fatalf("%v: value %d, %d has a relative error of %g", typ, i, j, e)
 					}
 				}
 			}
@@ -256,7 +270,7 @@ func TestProductsAreAsNearToExactAsF32Allows(t *testing.T) {
 	})
 }
 
-func TestPartOfAFusedWeightIsItsColumns(t *testing.T) {
+func TestOutRangeComputesThoseColumns(t *testing.T) {
 	each(t, func(t *testing.T, p, plain *Pool) {
 		s := newSource(2)
 		for _, inOut := range []bool{false, true} {
@@ -270,16 +284,25 @@ func TestPartOfAFusedWeightIsItsColumns(t *testing.T) {
 	})
 }
 
-// forest is a prompt of 3 rows, a shared beginning of 2, and two leaves of 5 and 4.
+// forest returns a prompt of 3 rows, a shared prefix of 2 and two leaves of 5 and 4.
 func forest() []Group {
-	return []Group{{Row: 0, N: 3, Own: 0}, {Row: 3, N: 2, Own: 3, Spans: []int32{0, 3}},
-		{Row: 5, N: 5, Own: 5, Spans: []int32{0, 3, 3, 5}}, {Row: 10, N: 4, Own: 10, Spans: []int32{0, 3, 3, 5}}}
+	return []Group{
+		{Row: 0, N: 3, Own: 0},
+		{Row: 3, N: 2, Own: 3, Spans: []int32{0, 3}},
+		{Row: 5, N: 5, Own: 5, Spans: []int32{0, 3, 3, 5}},
+		{Row: 10, N: 4, Own: 10, Spans: []int32{0, 3, 3, 5}},
+	}
 }
 
-// longForest is a prompt of 3 rows, a text of 70 and two leaves of 101 and 2: several units of work, and keys that many share.
+// longForest returns a prompt of 3 rows, a shared prefix of 70 and two leaves of 101 and 2: groups with
+// several units, and keys that many units share.
 func longForest() []Group {
-	return []Group{{Row: 0, N: 3, Own: 0}, {Row: 3, N: 70, Own: 3, Spans: []int32{0, 3}},
-		{Row: 73, N: 101, Own: 73, Spans: []int32{0, 3, 3, 73}}, {Row: 174, N: 2, Own: 174, Spans: []int32{0, 3, 3, 73}}}
+	return []Group{
+		{Row: 0, N: 3, Own: 0},
+		{Row: 3, N: 70, Own: 3, Spans: []int32{0, 3}},
+		{Row: 73, N: 101, Own: 73, Spans: []int32{0, 3, 3, 73}},
+		{Row: 174, N: 2, Own: 174, Spans: []int32{0, 3, 3, 73}},
+	}
 }
 
 func TestAttentionEqualsThePlainLoop(t *testing.T) {
@@ -288,10 +311,14 @@ func TestAttentionEqualsThePlainLoop(t *testing.T) {
 		for i, c := range []struct {
 			dim, rows int
 			groups    []Group
-		}{{1, 14, forest()}, {8, 14, forest()}, {20, 14, forest()}, {33, 14, forest()}, {64, 14, forest()}, {64, 176, longForest()}, {20, 176, longForest()},
-			{8, 14, forest()}, {20, 176, longForest()}, {20, 176, longForest()}, {64, 176, longForest()}, {64, 176, longForest()}, {8, 14, forest()}} {
+		}{
+			{1, 14, forest()}, {8, 14, forest()}, {20, 14, forest()}, {33, 14, forest()},
+			{64, 14, forest()}, {64, 176, longForest()}, {20, 176, longForest()},
+			{8, 14, forest()}, {20, 176, longForest()}, {20, 176, longForest()},
+			{64, 176, longForest()}, {64, 176, longForest()}, {8, 14, forest()},
+		} {
 			h := Heads{Q: 6, KV: 2, Dim: c.dim, Scale: 0.3}
-			switch i { // the last ones with what some checkpoints ask for
+			switch i { // the last cases have a window, a cap or a bias
 			case 7:
 				h.Window = 4
 			case 8:
@@ -304,7 +331,8 @@ func TestAttentionEqualsThePlainLoop(t *testing.T) {
 				h.Window, h.Cap, h.Bias = 5, 1.5, NewALiBi(6)
 			}
 			q, kv, d := s.matrix(c.rows, h.QCols()), s.matrix(c.rows, h.KVCols()), s.matrix(c.rows, h.QCols())
-			got, want, lse, lse2 := s.matrix(c.rows, h.QCols()), NewMatrix(c.rows, h.QCols()), NewMatrix(c.rows, 6), NewMatrix(c.rows, 6)
+			got, want := s.matrix(c.rows, h.QCols()), NewMatrix(c.rows, h.QCols())
+			lse, lse2 := NewMatrix(c.rows, 6), NewMatrix(c.rows, 6)
 			edge := got.clone()
 			p.Attend(got, lse, q, kv, h, c.groups)
 			plain.Attend(want, lse2, q, kv, h, c.groups)
@@ -312,7 +340,8 @@ func TestAttentionEqualsThePlainLoop(t *testing.T) {
 			closeTo(t, "lse", lse.values(), lse2.values(), 1e-5)
 			gaps(t, "out", got, edge)
 			for _, rows := range []int{c.rows, 3} {
-				dq, dkv, wq, wkv := s.matrix(rows, h.QCols()), s.matrix(rows, h.KVCols()), NewMatrix(rows, h.QCols()), NewMatrix(rows, h.KVCols())
+				dq, dkv := s.matrix(rows, h.QCols()), s.matrix(rows, h.KVCols())
+				wq, wkv := NewMatrix(rows, h.QCols()), NewMatrix(rows, h.KVCols())
 				edgeQ, edgeKV := dq.clone(), dkv.clone()
 				p.AttendBack(dq, dkv, d, lse, q, kv, h, c.groups)
 				plain.AttendBack(wq, wkv, d, lse2, q, kv, h, c.groups)
@@ -325,7 +354,7 @@ func TestAttentionEqualsThePlainLoop(t *testing.T) {
 	})
 }
 
-// A token that is generated is a group of its own, and its keys and values lie by head.
+// In decoding, each token is a group of its own, and keys and values are stored head by head.
 func TestAttentionOfSingleRowsOverKeysByHeadEqualsThePlainLoop(t *testing.T) {
 	each(t, func(t *testing.T, p, plain *Pool) {
 		s := newSource(5)
@@ -334,7 +363,12 @@ func TestAttentionOfSingleRowsOverKeysByHeadEqualsThePlainLoop(t *testing.T) {
 			if i > 4 {
 				h.Window, h.Cap, h.Bias = 5, 1.5, NewALiBi(10)
 			}
-			groups := []Group{{Row: 0, N: 1, Own: 0}, {Row: 1, N: 1, Own: 90, Spans: []int32{0, 37, 40, 41}}, {Row: 2, N: 1, Own: 17, Spans: []int32{2, 17}}, {Row: 3, N: 2, Own: 60, Spans: []int32{5, 9}}}
+			groups := []Group{
+				{Row: 0, N: 1, Own: 0},
+				{Row: 1, N: 1, Own: 90, Spans: []int32{0, 37, 40, 41}},
+				{Row: 2, N: 1, Own: 17, Spans: []int32{2, 17}},
+				{Row: 3, N: 2, Own: 60, Spans: []int32{5, 9}},
+			}
 			q, kv := s.matrix(5, h.QCols()), s.matrix(100, h.KVCols())
 			byHead := NewMatrix(2*100, 2*dim)
 			for c := range 2 {
@@ -365,14 +399,17 @@ func TestActivationsAndLossEqualThePlainLoops(t *testing.T) {
 		for _, n := range []int{1, 7, 8, 16, 17, 31, 100} {
 			a, b, d := s.matrix(3, n), s.matrix(3, n), s.matrix(3, n)
 			a.Data[0] = 80 // where e^x is large
-			got, got2, want, want2 := NewMatrix(3, n), NewMatrix(3, n), NewMatrix(3, n), NewMatrix(3, n)
+			got, got2 := NewMatrix(3, n), NewMatrix(3, n)
+			want, want2 := NewMatrix(3, n), NewMatrix(3, n)
 			for act := SiLU; act <= ReLU; act++ {
 				p.Gated(act, got, a, b)
 				plain.Gated(act, want, a, b)
 				closeTo(t, fmt.Sprintf("activation %d, gated", act), got.values(), want.values(), 1e-6)
 				p.GatedBack(act, got, got2, d, a, b)
 				plain.GatedBack(act, want, want2, d, a, b)
-				closeTo(t, fmt.Sprintf("activation %d, gated, back", act), append(got.values(), got2.values()...), append(want.values(), want2.values()...), 1e-6)
+				closeTo(t, fmt.Sprintf("activation %d, gated, back", act),
+					append(got.values(), got2.values()...),
+					append(want.values(), want2.values()...), 1e-6)
 				p.Act(act, got, a)
 				plain.Act(act, want, a)
 				closeTo(t, fmt.Sprintf("activation %d", act), got.values(), want.values(), 1e-6)
@@ -391,7 +428,8 @@ func TestActivationsAndLossEqualThePlainLoops(t *testing.T) {
 				plain.SoftmaxPart(rows2, m)
 				closeTo(t, "e^l", l.values(), m.values(), 1e-6)
 				for i, r := range rows {
-					closeTo(t, "softmax", []float32{r.Max, float32(r.Sum), r.Fade}, []float32{rows2[i].Max, float32(rows2[i].Sum), rows2[i].Fade}, 1e-6)
+					closeTo(t, "softmax", []float32{r.Max, float32(r.Sum), r.Fade},
+						[]float32{rows2[i].Max, float32(rows2[i].Sum), rows2[i].Fade}, 1e-6)
 				}
 			}
 		}
@@ -401,7 +439,7 @@ func TestActivationsAndLossEqualThePlainLoops(t *testing.T) {
 func TestNormsAndRotationsEqualThePlainLoops(t *testing.T) {
 	each(t, func(t *testing.T, p, plain *Pool) {
 		s := newSource(7)
-		for _, n := range []int{3, 7, 16, 17, 40, 576} { // of one value the gradient is nothing but cancellation
+		for _, n := range []int{3, 7, 16, 17, 40, 576} { // with n = 1 the gradient is only rounding
 			x, d, w := s.matrix(3, n), s.matrix(3, n), s.floats(n)
 			got, want := s.matrix(3, n), NewMatrix(3, n)
 			edge := got.clone()
@@ -427,8 +465,8 @@ func TestNormsAndRotationsEqualThePlainLoops(t *testing.T) {
 			gaps(t, "layer norm and sum", got, edge)
 		}
 		for _, half := range []int{1, 4, 16, 21, 32} {
-			dim := 2*half + half%3    // some values of a head may stay
-			x := s.matrix(3, 5*dim+3) // five heads, and three values that stay
+			dim := 2*half + half%3    // some values of a head may not be rotated
+			x := s.matrix(3, 5*dim+3) // five heads and three other values
 			want, edge := x.clone(), x.clone()
 			for _, back := range []bool{false, true} {
 				p.Rotate(x, 5, dim, NewRotary(2*half, 100), []int32{9, 0, 700}, back)
@@ -464,15 +502,16 @@ func TestResultsDoNotDependOnTheNumberOfThreads(t *testing.T) {
 			if want == nil {
 				want = got
 			} else if !slices.Equal(got, want) {
-				t.Errorf("%s: %d threads give other bits than 1", name, threads)
+				t.Errorf("%s: the results of %d threads differ from those of 1", name, threads)
 			}
 		}
 	}
 }
 
-func TestUnknownKernelsAreRefusedByName(t *testing.T) {
-	if _, err := New(Options{Kernels: "sse9"}); err == nil || err.Error() == "" {
-		t.Fatalf("New(1, sse9) = %v, want an error that names the sets", err)
+func TestNewRefusesAnUnknownKernelSet(t *testing.T) {
+	_, err := New(Options{Kernels: "sse9"})
+	if err == nil || !strings.Contains(err.Error(), "plain") {
+		t.Fatalf("New(sse9) = %v, want an error that names the kernel sets", err)
 	}
 }
 
@@ -489,7 +528,8 @@ func BenchmarkProduct(b *testing.B) {
 						defer p.Close()
 						process.SpareProcessor(p.Threads())
 						s := newSource(6)
-						w, x, y := s.weight(1536, 576, typ, false), View(s.floats(312*576), 312, 576), View(s.floats(312*1536), 312, 1536)
+						w := s.weight(1536, 576, typ, false)
+						x, y := View(s.floats(312*576), 312, 576), View(s.floats(312*1536), 312, 1536)
 						for b.Loop() {
 							if back {
 								p.ProductBack(x, y, w, false)
@@ -497,7 +537,8 @@ func BenchmarkProduct(b *testing.B) {
 								p.Product(y, x, w)
 							}
 						}
-						b.ReportMetric(2*312*576*1536*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+						flops := 2 * 312 * 576 * 1536 * float64(b.N)
+						b.ReportMetric(flops/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 					})
 				}
 			}
@@ -505,9 +546,10 @@ func BenchmarkProduct(b *testing.B) {
 	}
 }
 
-// BenchmarkAttention is a layer's, of nine heads that share three, in batches behind 16 virtual tokens.
+// BenchmarkAttention measures one layer with nine query and three key heads, for batches of texts that
+// share 16 virtual tokens.
 func BenchmarkAttention(b *testing.B) {
-	for _, name := range Names(F32)[1:] { // the plain loop would take all the time there is
+	for _, name := range Names(F32)[1:] { // without the plain loop, which would take far too long
 		for _, texts := range [][2]int{{16, 20}, {8, 64}, {1, 1024}} {
 			for _, back := range []bool{false, true} {
 				b.Run(fmt.Sprintf("%s/%dx%d/back=%v", name, texts[0], texts[1], back), func(b *testing.B) {
@@ -518,13 +560,16 @@ func BenchmarkAttention(b *testing.B) {
 					defer p.Close()
 					process.SpareProcessor(p.Threads())
 					const prompt = 16
-					h, groups, flops := Heads{Q: 9, KV: 3, Dim: 64, Scale: 0.125}, []Group{{N: prompt}}, 4.0
+					h, groups := Heads{Q: 9, KV: 3, Dim: 64, Scale: 0.125}, []Group{{N: prompt}}
+					flops := 4.0 // for each pair of a row and a key, and each column
 					for i := range texts[0] {
 						row := prompt + i*texts[1]
-						groups = append(groups, Group{Row: row, N: texts[1], Own: row, Spans: []int32{0, prompt}})
+						g := Group{Row: row, N: texts[1], Own: row, Spans: []int32{0, prompt}}
+						groups = append(groups, g)
 					}
 					s, rows, pairs := newSource(8), prompt+texts[0]*texts[1], 0
-					q, kv, out, lse := s.matrix(rows, h.QCols()), s.matrix(rows, h.KVCols()), NewMatrix(rows, h.QCols()), NewMatrix(rows, h.Q)
+					q, kv := s.matrix(rows, h.QCols()), s.matrix(rows, h.KVCols())
+					out, lse := NewMatrix(rows, h.QCols()), NewMatrix(rows, h.Q)
 					dq, dkv := NewMatrix(rows, h.QCols()), NewMatrix(rows, h.KVCols())
 					for _, g := range groups {
 						pairs += g.Pairs()
@@ -540,14 +585,15 @@ func BenchmarkAttention(b *testing.B) {
 					if back {
 						flops = 10
 					}
-					b.ReportMetric(flops*float64(pairs)*float64(h.QCols())*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+					flops *= float64(pairs) * float64(h.QCols()) * float64(b.N)
+					b.ReportMetric(flops/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 				})
 			}
 		}
 	}
 }
 
-// BenchmarkFewRows is a decoding step's product: it reads weights that no cache holds.
+// BenchmarkFewRows measures the product of a decoding step, with weights that fit into no cache.
 func BenchmarkFewRows(b *testing.B) {
 	for _, typ := range []DType{F32, BF16} {
 		for _, m := range []int{1, 4, 16} {
@@ -559,20 +605,23 @@ func BenchmarkFewRows(b *testing.B) {
 				defer p.Close()
 				process.SpareProcessor(p.Threads())
 				const out, in = 160000, 576
-				w, x, y := Weight{Data: make([]byte, out*in*typ.Size()), DType: typ, Out: out, In: in, Stride: in}, NewMatrix(m, in), NewMatrix(m, out)
+				data := make([]byte, typ.Bytes(out*in))
+				w := Weight{Data: data, DType: typ, Out: out, In: in, Stride: in}
+				x, y := NewMatrix(m, in), NewMatrix(m, out)
 				for i := range w.Data {
 					w.Data[i] = 63 // 0.75
 				}
 				for b.Loop() {
 					p.Product(y, x, w)
 				}
-				b.ReportMetric(float64(len(w.Data))*float64(b.N)/b.Elapsed().Seconds()/1e9, "GB/s")
+				bytes := float64(len(w.Data)) * float64(b.N)
+				b.ReportMetric(bytes/b.Elapsed().Seconds()/1e9, "GB/s")
 			})
 		}
 	}
 }
 
-func TestEveryShareIsDoneOnceWhetherThreadsSleepOrNot(t *testing.T) {
+func TestEachCallsEveryIndexOnceWhetherThreadsSleepOrNot(t *testing.T) {
 	for threads := 1; threads <= 4; threads++ {
 		p, err := New(Options{Threads: threads})
 		if err != nil {
@@ -584,7 +633,7 @@ func TestEveryShareIsDoneOnceWhetherThreadsSleepOrNot(t *testing.T) {
 			p.Each(n, func(_, i int) { did[i].Add(1) })
 			for i := range did {
 				if did[i].Load() != 1 {
-					t.Fatalf("%d threads: share %d of %d was done %d times", threads, i, n, did[i].Load())
+					t.Fatalf("%d threads: %d of %d was called %d times", threads, i, n, did[i].Load())
 				}
 			}
 			if round%500 == 0 {
@@ -595,10 +644,11 @@ func TestEveryShareIsDoneOnceWhetherThreadsSleepOrNot(t *testing.T) {
 	}
 }
 
-// By hand: sets take rows in their own number, and values in four bytes, or as bf16 in three parts and 32 at a time.
-func TestAProductSaysWhatItPacks(t *testing.T) {
+// By hand: a set packs its own number of rows together, in four bytes a value, or for AMX in three
+// parts of two bytes and 32 columns at a time.
+func TestPackedIsTheSizeComputedByHand(t *testing.T) {
 	for _, s := range sets(F32) {
-		rows, cols, bytes := s.mr, 100, 4
+		rows, cols, bytes := s.blockRows, 100, 4
 		switch s.name {
 		case "plain":
 			rows, bytes = 0, 0
@@ -612,27 +662,29 @@ func TestAProductSaysWhatItPacks(t *testing.T) {
 				want = (m + rows - 1) / rows * rows * cols * bytes
 			}
 			if got := p.Packed(m, 100); got != int64(want) {
-				t.Errorf("%s: %d rows of 100 are packed in %d bytes, by hand %d", s.name, m, got, want)
+				t.Errorf("%s: Packed(%d, 100) = %d, want %d", s.name, m, got, want)
 			}
 		}
 	}
 }
 
-func TestSharesTakeEveryColumnOnceAndBecomeSmaller(t *testing.T) {
+func TestSharesCoverEveryColumnOnceAndGetSmaller(t *testing.T) {
 	for _, threads := range []int{1, 2, 7} {
 		for _, cols := range []int{1, 16, 33, 960, 3072} {
-			p := &Pool{set: set{nr: 16}, scratch: make([][]float32, threads)}
+			p := &Pool{set: set{panelCols: 16}, scratch: make([][]float32, threads)}
 			p.share([]Matrix{{Cols: cols}, {Cols: 100}}, 8, true)
 			next, last := share{}, 0
 			for _, s := range p.shares {
 				if s.of != next.of {
 					if next.n1 != cols {
-						t.Fatalf("%d threads: the first output's %d columns end at %d", threads, cols, next.n1)
+						t.Fatalf("%d threads: shares of the first output end at column %d, want %d", threads,
+							next.n1, cols)
 					}
 					next = share{of: s.of}
 				}
 				if s.n0 != next.n1 || s.n1 <= s.n0 || s.n1-s.n0 > 8*16 {
-					t.Fatalf("%d threads, %d columns: a share of columns %d to %d after one that ends at %d", threads, cols, s.n0, s.n1, next.n1)
+					t.Fatalf("%d threads, %d columns: a share of columns %d to %d after one that ends at %d",
+						threads, cols, s.n0, s.n1, next.n1)
 				}
 				next, last = s, s.n1-s.n0
 			}

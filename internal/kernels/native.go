@@ -5,155 +5,200 @@ package kernels
 /*
 #cgo CFLAGS: -O3 -std=gnu11
 #cgo LDFLAGS: -lm
-#include <stdint.h>
-#define DECLARE(P) \
-  void P##pack(const float*, long, int, int, int, int, float*); \
-  void P##product(const float*, int, int, const void*, int, int, long, int, int, float*, long, int, float*); \
-  void P##few(const float*, long, int, int, const void*, int, int, long, int, int, float*, long, int); \
-  void P##attend(const float*, long, const float*, long, int, int, int, float, int, float, const float*, long, const int32_t*, int, int, int, int, int, float*, long, float*, long, float*); \
-  void P##attend_back(const float*, long, const float*, long, int, int, int, float, int, float, const float*, long, const int32_t*, int, int, int, int, int, const float*, long, const float*, long, float*, long, int, float*, float*, int, long, int, float*); \
-  void P##gated(int, const float*, const float*, float*, int); \
-  void P##gated_back(int, const float*, const float*, const float*, float*, float*, int); \
-  void P##act(int, const float*, float*, int); \
-  void P##act_back(int, const float*, const float*, float*, int); \
-  double P##softmax_part(float*, int, float*); \
-  void P##rms_norm(const float*, const float*, float, float*, int); \
-  void P##rms_norm_back(const float*, const float*, const float*, float, float*, int); \
-  void P##layer_norm(const float*, const float*, const float*, float, float*, int); \
-  void P##layer_norm_back(const float*, const float*, const float*, float, float*, int); \
-  float P##peak(long, const float*); \
-  void P##add(const float*, const float*, float*, int); \
-  void P##rotate(float*, int, int, int, const float*, const float*, float);
-#ifdef __x86_64__
-DECLARE(ptune_avx2_)
-DECLARE(ptune_avx512_)
-// One call for both sets: wide chooses.
-#define BOTH(wide, name, ...) (wide ? ptune_avx512_##name(__VA_ARGS__) : ptune_avx2_##name(__VA_ARGS__))
-#else
-DECLARE(ptune_neon_)
-#define BOTH(wide, name, ...) ptune_neon_##name(__VA_ARGS__)
-#endif
-static void pack(int wide, const float *x, long ldx, int m, int k, int b0, int b1, float *ap) { BOTH(wide, pack, x, ldx, m, k, b0, b1, ap); }
-static void product(int wide, const float *ap, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add, float *bp) {
-  BOTH(wide, product, ap, m, k, w, dtype, in_out, ld, n0, n1, c, ldc, add, bp);
+#include "args.h"
+
+// Go cannot call function pointers. Arguments are passed by value, because a Go struct with pointers
+// to Go memory must not be passed by address.
+static void call_pack(pack_kernel *f, pack_args a) { f(&a); }
+static void call_product(product_kernel *f, product_args a) { f(&a); }
+static void call_attend(attend_kernel *f, attend_args a) { f(&a); }
+static void call_attend_back(attend_back_kernel *f, attend_back_args a) { f(&a); }
+static void call_norm(norm_kernel *f, norm_args a) { f(&a); }
+static void call_act(act_kernel *f, act_args a) { f(&a); }
+static void call_add(add_kernel *f, const float *a, const float *b, float *out, int n) {
+  f(a, b, out, n);
 }
-static void few(int wide, const float *x, long ldx, int m, int k, const void *w, int dtype, int in_out, long ld, int n0, int n1, float *c, long ldc, int add) {
-  BOTH(wide, few, x, ldx, m, k, w, dtype, in_out, ld, n0, n1, c, ldc, add);
+static void call_rotate(rotate_kernel *f, float *x, int heads, int dim, int half, const float *cos,
+                        const float *sin, float sign) {
+  f(x, heads, dim, half, cos, sin, sign);
 }
-static void attend(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int32_t *spans, int nspans, int own, int first, int n, int part, float *o, long ldo, float *lse, long ldl, float *room) {
-  BOTH(wide, attend, q, ldq, kv, ldkv, voff, heads, hd, scale, window, cap, bias, ldb, spans, nspans, own, first, n, part, o, ldo, lse, ldl, room);
+static double call_softmax_part(softmax_part_kernel *f, float *l, int n, float *max) {
+  return f(l, n, max);
 }
-static void attend_back(int wide, const float *q, long ldq, const float *kv, long ldkv, int voff, int heads, int hd, float scale, int window, float cap, const float *bias, long ldb, const int32_t *spans, int nspans, int own, int first, int n, int part, const float *d, long ldo, const float *lse, long ldl, float *dq, long lddq, int nq, float *dkv, float *before, int from, long lddkv, int nk, float *room) {
-  BOTH(wide, attend_back, q, ldq, kv, ldkv, voff, heads, hd, scale, window, cap, bias, ldb, spans, nspans, own, first, n, part, d, ldo, lse, ldl, dq, lddq, nq, dkv, before, from, lddkv, nk, room);
-}
-static void gated(int wide, int kind, const float *g, const float *u, float *o, int n) { BOTH(wide, gated, kind, g, u, o, n); }
-static void gated_back(int wide, int kind, const float *g, const float *u, const float *d, float *dg, float *du, int n) { BOTH(wide, gated_back, kind, g, u, d, dg, du, n); }
-static void act(int wide, int kind, const float *x, float *o, int n) { BOTH(wide, act, kind, x, o, n); }
-static void act_back(int wide, int kind, const float *x, const float *d, float *dx, int n) { BOTH(wide, act_back, kind, x, d, dx, n); }
-static void rms_norm(int wide, const float *x, const float *w, float eps, float *o, int n) { BOTH(wide, rms_norm, x, w, eps, o, n); }
-static void rms_norm_back(int wide, const float *d, const float *x, const float *w, float eps, float *dx, int n) { BOTH(wide, rms_norm_back, d, x, w, eps, dx, n); }
-static void layer_norm(int wide, const float *x, const float *w, const float *b, float eps, float *o, int n) { BOTH(wide, layer_norm, x, w, b, eps, o, n); }
-static void layer_norm_back(int wide, const float *d, const float *x, const float *w, float eps, float *dx, int n) { BOTH(wide, layer_norm_back, d, x, w, eps, dx, n); }
-static void add(int wide, const float *a, const float *b, float *o, int n) { BOTH(wide, add, a, b, o, n); }
-static float peak(int wide, long n, const float *x) { return BOTH(wide, peak, n, x); }
-static void rotate(int wide, float *x, int heads, int dim, int half, const float *c, const float *s, float sign) { BOTH(wide, rotate, x, heads, dim, half, c, s, sign); }
-static double softmax_part(int wide, float *l, int n, float *max) { return BOTH(wide, softmax_part, l, n, max); }
+static float call_peak(peak_kernel *f, long n, const float *x) { return f(n, x); }
 */
 import "C"
 
 import "unsafe"
 
-func nativeSet(name string, wide C.int, mr, lanes int) set {
-	return set{
-		name: name, mr: mr, nr: 2 * lanes, group: 64 / lanes, panel: 8192, // as in body.h
-		block: func(k int) int { return mr * k },
-		pack: func(x Matrix, _ bool, b0, b1 int, ap []float32) {
-			C.pack(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), C.int(b0), C.int(b1), ptr(ap))
-		},
-		product: func(ap []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix, add bool, bp []float32) {
-			C.product(wide, ptr(ap), C.int(m), C.int(k), unsafe.Pointer(&w.Data[0]), C.int(w.DType), flag(inOut), C.long(w.Stride),
-				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add), ptr(bp))
-		},
-		fewRows: [...]int{F32: 16, BF16: 16, F16: 16},
-		few: func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool) {
-			C.few(wide, ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols), unsafe.Pointer(&w.Data[0]), C.int(w.DType), flag(inOut), C.long(w.Stride),
-				C.int(n0), C.int(n1), ptr(out.Data), C.long(out.Stride), flag(add))
-		},
+// This compiles only if the enumerations of Go and of C agree.
+var (
+	_ = [1]int{}[C.F32-F32|C.BF16-BF16|C.F16-F16]
+	_ = [1]int{}[C.SILU-SiLU|C.GELU_TANH-GELUTanh|C.GELU-GELU|C.RELU-ReLU]
+)
+
+// nativeSet returns the kernel set with the functions of a table in C.
+func nativeSet(name string, k *C.kernel_set) set {
+	s := set{
+		name: name,
 		attend: func(a *attention, head int, u unit, room []float32) {
-			h := head * a.share()
-			kv, key, value := a.head(head)
-			C.attend(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(kv, 0, key), C.long(kv.Stride), C.int(value-key), C.int(a.share()), C.int(a.Dim), C.float(a.Scale), C.int(a.Window), C.float(a.Cap), a.biases(h), a.ldb(),
-				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), C.int(a.part(u)), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride), ptr(room))
+			C.call_attend(k.attend, a.args(head, u, room))
 		},
 		attendBack: func(a *attention, head int, u unit, before Matrix, from int, room []float32) {
-			h, nq := head*a.share(), max(0, min(u.n, a.dq.Rows-u.row()))
-			var dq, sums *C.float
-			if nq > 0 {
-				dq = at(a.dq, u.row(), h*a.Dim)
-			}
-			if before.Rows > 0 {
-				sums = at(before, 0, head*a.Dim)
-			}
-			C.attend_back(wide, at(a.q, u.row(), h*a.Dim), C.long(a.q.Stride), at(a.kv, 0, head*a.Dim), C.long(a.kv.Stride), C.int(a.KV*a.Dim), C.int(a.share()), C.int(a.Dim), C.float(a.Scale), C.int(a.Window), C.float(a.Cap), a.biases(h), a.ldb(),
-				spans(u.Group), C.int(len(u.Spans)/2), C.int(u.Own), C.int(u.first), C.int(u.n), C.int(a.part(u)), at(a.out, u.row(), h*a.Dim), C.long(a.out.Stride), at(a.lse, u.row(), h), C.long(a.lse.Stride),
-				dq, C.long(a.dq.Stride), C.int(nq), at(a.dkv, 0, head*a.Dim), sums, C.int(from), C.long(a.dkv.Stride), C.int(a.dkv.Rows), ptr(room))
+			C.call_attend_back(k.attend_back, a.backArgs(head, u, before, from, room))
 		},
 		gated: func(act Activation, gate, up, out []float32) {
-			C.gated(wide, C.int(act), ptr(gate), ptr(up), ptr(out), C.int(len(gate)))
+			C.call_act(k.gated, C.act_args{kind: C.int(act), x: ptr(gate), up: ptr(up),
+				out: ptr(out), n: C.int(len(gate))})
 		},
 		gatedBack: func(act Activation, gate, up, d, dgate, dup []float32) {
-			C.gated_back(wide, C.int(act), ptr(gate), ptr(up), ptr(d), ptr(dgate), ptr(dup), C.int(len(gate)))
+			C.call_act(k.gated_back, C.act_args{kind: C.int(act), x: ptr(gate), up: ptr(up),
+				d: ptr(d), out: ptr(dgate), dup: ptr(dup), n: C.int(len(gate))})
 		},
-		act: func(act Activation, x, out []float32) { C.act(wide, C.int(act), ptr(x), ptr(out), C.int(len(x))) },
+		act: func(act Activation, x, out []float32) {
+			C.call_act(k.act, C.act_args{kind: C.int(act), x: ptr(x), out: ptr(out),
+				n: C.int(len(x))})
+		},
 		actBack: func(act Activation, x, d, dx []float32) {
-			C.act_back(wide, C.int(act), ptr(x), ptr(d), ptr(dx), C.int(len(x)))
+			C.call_act(k.act_back, C.act_args{kind: C.int(act), x: ptr(x), d: ptr(d), out: ptr(dx),
+				n: C.int(len(x))})
 		},
-		rmsNorm: func(o, x, w []float32, eps float32) {
-			C.rms_norm(wide, ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
+		rmsNorm: func(out, x, w []float32, eps float32) {
+			C.call_norm(k.rms_norm, C.norm_args{x: ptr(x), w: ptr(w), eps: C.float(eps),
+				out: ptr(out), n: C.int(len(out))})
 		},
-		rmsNormBack: func(o, d, x, w []float32, eps float32) {
-			C.rms_norm_back(wide, ptr(d), ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
+		rmsNormBack: func(dx, d, x, w []float32, eps float32) {
+			C.call_norm(k.rms_norm_back, C.norm_args{x: ptr(x), w: ptr(w), d: ptr(d),
+				eps: C.float(eps), out: ptr(dx), n: C.int(len(dx))})
 		},
-		layerNorm: func(o, x, w, b []float32, eps float32) {
-			C.layer_norm(wide, ptr(x), ptr(w), ptr(b), C.float(eps), ptr(o), C.int(len(o)))
+		layerNorm: func(out, x, w, b []float32, eps float32) {
+			C.call_norm(k.layer_norm, C.norm_args{x: ptr(x), w: ptr(w), b: ptr(b),
+				eps: C.float(eps), out: ptr(out), n: C.int(len(out))})
 		},
-		layerNormBack: func(o, d, x, w []float32, eps float32) {
-			C.layer_norm_back(wide, ptr(d), ptr(x), ptr(w), C.float(eps), ptr(o), C.int(len(o)))
+		layerNormBack: func(dx, d, x, w []float32, eps float32) {
+			C.call_norm(k.layer_norm_back, C.norm_args{x: ptr(x), w: ptr(w), d: ptr(d),
+				eps: C.float(eps), out: ptr(dx), n: C.int(len(dx))})
 		},
-		peak: func(n int, x []float32) float64 {
-			C.peak(wide, C.long(n), ptr(x))
-			return float64(n) * 4 * float64(mr*lanes)
+		add: func(out, a, b []float32) {
+			C.call_add(k.add, ptr(a), ptr(b), ptr(out), C.int(len(out)))
 		},
-		add: func(o, a, b []float32) { C.add(wide, ptr(a), ptr(b), ptr(o), C.int(len(o))) },
 		rotate: func(x []float32, dim int, cos, sin []float32, sign float32) {
-			C.rotate(wide, ptr(x), C.int(len(x)/dim), C.int(dim), C.int(len(cos)), ptr(cos), ptr(sin), C.float(sign))
+			C.call_rotate(k.rotate, ptr(x), C.int(len(x)/dim), C.int(dim), C.int(len(cos)),
+				ptr(cos), ptr(sin), C.float(sign))
 		},
 		softmaxPart: func(l []float32, most *float32) float64 {
-			return float64(C.softmax_part(wide, ptr(l), C.int(len(l)), (*C.float)(most)))
+			return float64(C.call_softmax_part(k.softmax_part, ptr(l), C.int(len(l)),
+				(*C.float)(most)))
+		},
+		peak: func(rounds int, x []float32) float64 {
+			C.call_peak(k.peak, C.long(rounds), ptr(x))
+			return float64(rounds) * float64(k.peak_flops)
 		},
 	}
+	s.setProducts(&k.products, 0)
+	return s
+}
+
+// setProducts gives the set the products of a table in C. Values of x are packed as f32 if parts is
+// 0, else as the sum of that many bf16.
+func (s *set) setProducts(k *C.product_kernels, parts int) {
+	packedBytes := 4 // of a value
+	if parts > 0 {
+		packedBytes = 2 * parts
+	}
+	weightParts := func(d DType) int { return min(parts, formats[d].parts) }
+	blockRows, depth := int(k.block_rows), int(k.depth)
+	s.blockRows, s.panelCols, s.sharePanels = blockRows, int(k.panel_columns), int(k.share_panels)
+	s.roomFloats = int(k.room_values) * packedBytes / 4
+	s.blockFloats = func(cols int) int {
+		return (cols + depth - 1) / depth * depth * blockRows * packedBytes / 4
+	}
+	s.pack = func(x Matrix, inOut bool, b0, b1 int, packed []float32) {
+		C.call_pack(k.pack, C.pack_args{x: ptr(x.Data), ldx: C.long(x.Stride), m: C.int(x.Rows),
+			k: C.int(x.Cols), parts: C.int(parts), in_out: flag(inOut), b0: C.int(b0),
+			b1: C.int(b1), packed: ptr(packed)})
+	}
+	if k.few_rows != nil {
+		s.fewRows = func(DType) int { return 16 }
+		s.few = func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool) {
+			a := productArgs(w, inOut, n0, n1, out, add)
+			a.x, a.ldx, a.m, a.k = ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols)
+			C.call_product(k.few_rows, a)
+		}
+	}
+	if k.few_packed != nil {
+		s.unpackedRows = 16
+		s.fewRows = func(d DType) int {
+			if weightParts(d) == 3 { // few_packed takes two parts at most
+				return 16
+			}
+			return 4
+		}
+	}
+	s.product = func(packed []float32, m, cols int, w Weight, inOut bool, n0, n1 int, out Matrix,
+		add bool, room []float32) {
+		a := productArgs(w, inOut, n0, n1, out, add)
+		a.x, a.m, a.k, a.room = ptr(packed), C.int(m), C.int(cols), ptr(room)
+		a.xparts, a.wparts = C.int(parts), C.int(weightParts(w.DType))
+		if k.few_packed != nil && m <= s.unpackedRows && !inOut {
+			C.call_product(k.few_packed, a)
+		} else {
+			C.call_product(k.product, a)
+		}
+	}
+}
+
+// productArgs returns the arguments that say nothing of x.
+func productArgs(w Weight, inOut bool, n0, n1 int, out Matrix, add bool) C.product_args {
+	return C.product_args{w: (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(w.Data))),
+		format: C.int(w.DType), in_out: flag(inOut), ldw: C.long(w.Stride), n0: C.int(n0),
+		n1: C.int(n1), out: ptr(out.Data), ldo: C.long(out.Stride), add: flag(add)}
+}
+
+// args returns the arguments of a unit's attention over one key head.
+func (a *attention) args(head int, u unit, room []float32) C.attend_args {
+	h := head * a.share()
+	kv, key, value := a.head(head)
+	args := C.attend_args{
+		q: at(a.q, u.row(), h*a.Dim), ldq: C.long(a.q.Stride),
+		kv: at(kv, 0, key), ldkv: C.long(kv.Stride), value: C.int(value - key),
+		heads: C.int(a.share()), dim: C.int(a.Dim),
+		scale: C.float(a.Scale), window: C.int(a.Window), cap: C.float(a.Cap),
+		spans:  (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(u.Spans))),
+		nspans: C.int(len(u.Spans) / 2), own: C.int(u.Own), first: C.int(u.first), n: C.int(u.n),
+		part: C.int(a.part(u)),
+		out:  at(a.out, u.row(), h*a.Dim), ldo: C.long(a.out.Stride),
+		lse: at(a.lse, u.row(), h), ldl: C.long(a.lse.Stride),
+		room: ptr(room),
+	}
+	if a.Bias != nil {
+		args.bias, args.ldb = ptr(a.Bias.row(h)), C.long(a.Bias.positions())
+	}
+	return args
+}
+
+// backArgs returns the arguments of the gradients of a unit's attention over one key head.
+func (a *attention) backArgs(head int, u unit, before Matrix, from int,
+	room []float32) C.attend_back_args {
+	nq := max(0, min(u.n, a.dq.Rows-u.row()))
+	args := C.attend_back_args{
+		of:   a.args(head, u, room),
+		lddq: C.long(a.dq.Stride), nq: C.int(nq),
+		dkv: at(a.dkv, 0, head*a.Dim), lddkv: C.long(a.dkv.Stride),
+		from: C.int(from), nk: C.int(a.dkv.Rows),
+	}
+	if nq > 0 {
+		args.dq = at(a.dq, u.row(), head*a.share()*a.Dim)
+	}
+	if before.Rows > 0 {
+		args.before = at(before, 0, head*a.Dim)
+	}
+	return args
 }
 
 func ptr(x []float32) *C.float { return (*C.float)(unsafe.Pointer(unsafe.SliceData(x))) }
 
 func at(m Matrix, row, col int) *C.float { return ptr(m.Data[row*m.Stride+col:]) }
-
-// biases are those of head h and, ldb floats on, of the heads behind it.
-func (a *attention) biases(h int) *C.float {
-	if a.Bias == nil {
-		return nil
-	}
-	return ptr(a.Bias.row(h))
-}
-
-func (a *attention) ldb() C.long {
-	if a.Bias == nil {
-		return 0
-	}
-	return C.long(a.Bias.positions())
-}
-
-func spans(g Group) *C.int32_t { return (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(g.Spans))) }
 
 func flag(b bool) C.int {
 	if b {

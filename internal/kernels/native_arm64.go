@@ -2,10 +2,13 @@
 
 package kernels
 
-// nativeSets are the C kernels for products of that type: NEON is on every arm64 CPU.
+// #include "args.h"
+import "C"
+
+// nativeSets returns the C kernels with products of that type. Every arm64 CPU has NEON.
 func nativeSets(compute DType) []set {
 	if compute != F32 {
 		return nil
 	}
-	return []set{nativeSet("neon", 0, 12, 4)}
+	return []set{nativeSet("neon", &C.ptune_neon)}
 }

@@ -2,5 +2,5 @@
 
 package kernels
 
-// nativeSets is empty where there are no C kernels.
+// nativeSets returns nothing: there are no C kernels for this system.
 func nativeSets(DType) []set { return nil }

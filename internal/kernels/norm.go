@@ -18,8 +18,8 @@ func plainRMSNorm(o, x, w []float32, eps float32) {
 	}
 }
 
-// RMSNormBack writes the gradient of x, given d, that of RMSNorm's out:
-// dx = r (w d − x̂ mean(w d x̂)), x̂ = r x, r = 1/√(mean(x²) + eps). dx may lie on d.
+// RMSNormBack writes the gradient of x, given d, the gradient of RMSNorm's out:
+// dx = r (w d − x̂ mean(w d x̂)), x̂ = r x, r = 1/√(mean(x²) + eps). dx may be d.
 func (p *Pool) RMSNormBack(dx, d, x Matrix, w []float32, eps float32) {
 	p.rows(dx.Rows, 4*dx.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
@@ -40,6 +40,7 @@ func plainRMSNormBack(o, d, x, w []float32, eps float32) {
 	}
 }
 
+// rms returns 1/√(mean(x²) + eps).
 func rms(x []float32, eps float32) float32 {
 	var s float64
 	for _, v := range x {
@@ -64,8 +65,9 @@ func plainLayerNorm(o, x, w, b []float32, eps float32) {
 	}
 }
 
-// LayerNormBack writes the gradient of x, given d, that of LayerNorm's out:
-// dx = r (w d − mean(w d) − x̂ mean(w d x̂)), x̂ = r (x − mean). dx may lie on d.
+// LayerNormBack writes the gradient of x, given d, the gradient of LayerNorm's out:
+// dx = r (w d − mean(w d) − x̂ mean(w d x̂)), x̂ = r (x − mean), r = 1/√(variance + eps).
+// dx may be d.
 func (p *Pool) LayerNormBack(dx, d, x Matrix, w []float32, eps float32) {
 	p.rows(dx.Rows, 5*dx.Cols, func(from, to int) {
 		for i := from; i < to; i++ {
@@ -88,7 +90,7 @@ func plainLayerNormBack(o, d, x, w []float32, eps float32) {
 	}
 }
 
-// moments are the mean and 1/√(variance + eps).
+// moments returns the mean of x and 1/√(variance + eps).
 func moments(x []float32, eps float32) (mean, r float32) {
 	var s, q float64
 	for _, v := range x {

@@ -1,43 +1,11 @@
 package kernels
 
-import (
-	"encoding/binary"
-	"math"
-)
+import "math"
 
-// The plain loops: what each kernel means. They have no build tag and are the oracle of the faster ones.
+// The plain loops define what each kernel computes. They have no build tag and are the oracle of the
+// faster kernels.
 
-// Float returns value i of a weight's data.
-func Float(data []byte, t DType, i int) float32 {
-	switch t {
-	case F32:
-		return math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
-	case BF16:
-		return math.Float32frombits(uint32(binary.LittleEndian.Uint16(data[2*i:])) << 16)
-	}
-	return halfFloat(binary.LittleEndian.Uint16(data[2*i:]))
-}
-
-// halfFloat converts an IEEE 754 binary16.
-func halfFloat(h uint16) float32 {
-	sign, exp, frac := uint32(h>>15)<<31, uint32(h>>10&31), uint32(h&1023)
-	switch exp {
-	case 0: // zero or subnormal: frac 2^-24
-		f := float32(frac) / (1 << 24)
-		return math.Float32frombits(math.Float32bits(f) | sign)
-	case 31:
-		return math.Float32frombits(sign | 255<<23 | frac<<13)
-	}
-	return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
-}
-
-// ToFloats writes the first len(out) values of data to out.
-func ToFloats(out []float32, data []byte, t DType) {
-	for i := range out {
-		out[i] = Float(data, t, i)
-	}
-}
-
+// plainProduct computes the columns n0 <= n < n1 of Pool.product.
 func plainProduct(out, x Matrix, w Weight, inOut bool, n0, n1 int, add bool) {
 	col := make([]float32, x.Cols)
 	for n := n0; n < n1; n++ {
@@ -72,7 +40,8 @@ func axpy(a float32, x, y []float32) {
 	}
 }
 
-// visible lists the key rows that row i of the group sees through a's window, and the position of the first.
+// visible returns the key rows that row i of the group sees through a's window, and the position of
+// the first of them.
 func (a *attention) visible(g Group, i int) (rows []int, first int) {
 	for s := 0; s < len(g.Spans); s += 2 {
 		for j := g.Spans[s]; j < g.Spans[s+1]; j++ {
@@ -88,7 +57,8 @@ func (a *attention) visible(g Group, i int) (rows []int, first int) {
 	return rows[first:], first
 }
 
-// score is what the softmax of head h takes for the key at a position, and the slope of that, given q·k.
+// score returns the score of head h for the key at a position, given q·k, and the derivative of the
+// score by q·k.
 func (a *attention) score(h, pos int, qk float32) (score, slope float32) {
 	score, slope = a.Scale*qk, a.Scale
 	if a.Cap != 0 {

@@ -9,41 +9,42 @@ import (
 	"ptune/internal/process"
 )
 
-// Pool runs kernels on a fixed number of threads. A Pool works on one call at a time.
+// Pool runs kernels on a fixed number of threads. It runs one call at a time.
 type Pool struct {
 	set     set
 	workers []*worker
-	running atomic.Bool // a call
+	running atomic.Bool // a call of each
 	next    []counter   // calls of each thread's part that have begun
 	ended   sync.WaitGroup
-	packed  []float32   // x in tiles, of the product that runs
-	shares  []share     // of the product that runs
+	packed  []float32   // x of the running product, packed
+	shares  []share     // of the running product
 	scratch [][]float32 // one for each thread
-	rested  []time.Time // of each thread
-	crowded bool        // there are more threads than CPUs: those that wait let Go's scheduler run others in their place
-	sums    [][]float32 // of gradients of keys, for the parts of an attention's way back
+	rested  []time.Time // when each thread last called Go's scheduler
+	crowded bool        // more threads than CPUs: a waiting thread lets Go's scheduler run others
+	sums    [][]float32 // gradients of keys in AttendBack
 }
 
-// counter is alone in its line of the cache.
+// counter has a cache line of its own.
 type counter struct {
 	atomic.Int64
 	_ [56]byte
 }
 
-// worker is a thread beside the caller's. Calls follow each other within microseconds, far less than waking a thread takes, so
-// it looks out for the next one a while before it sleeps.
+// worker is a thread beside the caller's. Calls follow each other within microseconds, and waking a
+// thread takes far longer. So a worker polls for the next call for a while before it sleeps.
 type worker struct {
 	pool   *Pool
-	work   atomic.Pointer[func()] // what to do, nil when it is done
+	work   atomic.Pointer[func()] // nil when done
 	asleep atomic.Bool
 	wake   chan struct{} // closed when the pool is
 }
 
-// patience is how many looks a worker takes before it sleeps, about a tenth of a millisecond. While a call runs it does not sleep.
+// patience is how often a worker polls before it sleeps, about 0.1 ms. It does not sleep while a call
+// runs.
 const patience = 1 << 15
 
 func (w *worker) loop() {
-	looks := 0
+	polls := 0
 	for idle := 0; ; idle++ {
 		if f := w.work.Load(); f != nil {
 			(*f)()
@@ -54,7 +55,7 @@ func (w *worker) loop() {
 			idle = 0
 		}
 		if idle < patience {
-			if looks++; looks%1024 == 0 {
+			if polls++; polls%1024 == 0 {
 				w.pool.pass()
 			}
 			continue
@@ -70,7 +71,7 @@ func (w *worker) loop() {
 	}
 }
 
-// do hands f over. The worker has nothing else to do.
+// do gives f to the worker, which must be idle.
 func (w *worker) do(f *func()) {
 	w.work.Store(f)
 	if w.asleep.Load() {
@@ -81,17 +82,17 @@ func (w *worker) do(f *func()) {
 	}
 }
 
-// Options say how a pool works.
+// Options are what New needs to know.
 type Options struct {
-	Threads int    // 0: one for each CPU that Go may use
-	Kernels string // a set of Names; empty: the fastest here
-	Compute DType  // of products: F32, or BF16 to round their inputs to it
+	Threads int    // 0: one for each CPU of process.CPUs
+	Kernels string // one of Names; empty: the fastest
+	Compute DType  // F32, or BF16 to round the inputs of products to BF16
 }
 
 // New returns a pool with its threads started. Close ends them. The program should call
 // process.SpareProcessor with the number of threads: without it Go's scheduler slows them.
 func New(o Options) (*Pool, error) {
-	s, err := choose(o.Kernels, o.Compute)
+	s, err := findSet(o.Kernels, o.Compute)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +100,13 @@ func New(o Options) (*Pool, error) {
 	if threads <= 0 {
 		threads = cpus
 	}
-	p := &Pool{set: s, scratch: make([][]float32, threads), next: make([]counter, threads), rested: make([]time.Time, threads), crowded: threads > cpus}
+	p := &Pool{
+		set:     s,
+		scratch: make([][]float32, threads),
+		next:    make([]counter, threads),
+		rested:  make([]time.Time, threads),
+		crowded: threads > cpus,
+	}
 	for range threads - 1 { // the caller is the last thread
 		w := &worker{pool: p, wake: make(chan struct{}, 1)}
 		p.workers = append(p.workers, w)
@@ -108,7 +115,7 @@ func New(o Options) (*Pool, error) {
 	return p, nil
 }
 
-// Close ends the threads of the pool.
+// Close ends the pool's threads.
 func (p *Pool) Close() {
 	for _, w := range p.workers {
 		close(w.wake)
@@ -117,21 +124,23 @@ func (p *Pool) Close() {
 	p.ended.Wait()
 }
 
-// Threads is the number of threads.
+// Threads returns the number of threads.
 func (p *Pool) Threads() int { return len(p.scratch) }
 
-// Kernels is the name of the kernels in use.
+// Kernels returns the name of the kernel set.
 func (p *Pool) Kernels() string { return p.set.name }
 
-// Each calls f(thread, i) for 0 <= i < n, shared out over the threads. The calls must not write to the same place. Each thread begins with a
-// part of its own, the same ones every time, so that it finds in its core's caches what it left there, and goes on with what is left
-// of the others'.
+// Each calls f(thread, i) for 0 <= i < n on all threads. The calls must not write to the same memory.
+// Each thread begins with its own part of the calls, the same in every Each, so that it finds in its
+// core's caches what it left there. Then it helps with the other parts. If a call panics, so does
+// Each.
 func (p *Pool) Each(n int, f func(thread, i int)) { p.each(n, p.Threads(), f) }
 
-// InOrder is Each for calls that are to begin in their order: they read memory, or the last ones are small for the threads to end together.
+// InOrder is Each for calls that should begin in order: they read memory in that order, or the last
+// ones are small so that all threads end together.
 func (p *Pool) InOrder(n int, f func(thread, i int)) { p.each(n, 1, f) }
 
-// each has so many parts.
+// each is Each with the calls cut into that many parts.
 func (p *Pool) each(n, parts int, f func(thread, i int)) {
 	if n <= 0 {
 		return
@@ -141,7 +150,7 @@ func (p *Pool) each(n, parts int, f func(thread, i int)) {
 		next[i].Store(0)
 	}
 	begin := func(part int) int64 { return int64(n * part / parts) }
-	var broken atomic.Pointer[any] // what a thread panicked with: the caller can do something about it, the thread cannot
+	var broken atomic.Pointer[any] // a thread's panic, for the caller, which can handle it
 	loop := func(thread int) {
 		defer func() {
 			if r := recover(); r != nil {
@@ -150,7 +159,11 @@ func (p *Pool) each(n, parts int, f func(thread, i int)) {
 		}()
 		for k := range parts {
 			part := (thread + k) % parts
-			for i := begin(part) + next[part].Add(1) - 1; i < begin(part+1); i = begin(part) + next[part].Add(1) - 1 {
+			for {
+				i := begin(part) + next[part].Add(1) - 1
+				if i >= begin(part+1) {
+					break
+				}
 				f(thread, int(i))
 				p.rest(thread)
 			}
@@ -165,8 +178,9 @@ func (p *Pool) each(n, parts int, f func(thread, i int)) {
 	}
 	loop(0)
 	for _, w := range helpers {
-		for look := 1; w.work.Load() != nil; look++ {
-			if look > 1<<12 || look%1024 == 0 { // it has been taken off its CPU: another program may want this one as well
+		for poll := 1; w.work.Load() != nil; poll++ {
+			// After so long the worker has lost its CPU, and another program may want this one too.
+			if poll > 1<<12 || poll%1024 == 0 {
 				p.pass()
 			}
 		}
@@ -176,7 +190,7 @@ func (p *Pool) each(n, parts int, f func(thread, i int)) {
 	}
 }
 
-// pass lets another thread have this one's CPU.
+// pass gives this thread's CPU to another thread.
 func (p *Pool) pass() {
 	if p.crowded {
 		runtime.Gosched()
@@ -184,8 +198,9 @@ func (p *Pool) pass() {
 	yield()
 }
 
-// rest passes by Go's scheduler, which otherwise, after 10 ms, takes the processor of a goroutine each time it finds it in C (retake in
-// Go 1.26's runtime/proc.go).
+// rest calls Go's scheduler every few milliseconds. If a goroutine runs for 10 ms without such a call,
+// the scheduler takes its processor each time it finds the goroutine in C (retake in Go 1.26's
+// runtime/proc.go).
 func (p *Pool) rest(thread int) {
 	if now := time.Now(); now.Sub(p.rested[thread]) > 4*time.Millisecond {
 		runtime.Gosched()
@@ -193,7 +208,8 @@ func (p *Pool) rest(thread int) {
 	}
 }
 
-// Peak measures what the CPU's multiply-adds of f32 do at most, in FLOPs a second of all threads; 0 without C kernels.
+// Peak measures the most f32 multiply-adds that all threads can do, in FLOPs per second. It returns 0
+// without C kernels.
 func (p *Pool) Peak() float64 {
 	if p.set.peak == nil {
 		return 0
@@ -212,14 +228,15 @@ func (p *Pool) Peak() float64 {
 	return sum / took
 }
 
-// rows calls f(from, to) for ranges of n rows; each row costs about cost scalar operations.
+// rows calls f(from, to) for ranges of n rows on all threads. cost is about the number of scalar
+// operations of a row.
 func (p *Pool) rows(n, cost int, f func(from, to int)) {
-	step := max(1, 1<<15/max(cost, 1)) // enough work that handing it over does not matter
+	step := max(1, 1<<15/max(cost, 1)) // operations of a call: much more than starting one costs
 	p.Each((n+step-1)/step, func(_, i int) { f(i*step, min(n, (i+1)*step)) })
 }
 
-// rooms makes each thread's scratch at least n floats. All of it is there before a call begins: which threads come to work in
-// it differs from run to run.
+// rooms makes each thread's scratch at least n floats. All threads get theirs before a call begins,
+// so that memory does not depend on which threads take part.
 func (p *Pool) rooms(n int) {
 	for i := range p.scratch {
 		grow(&p.scratch[i], n)

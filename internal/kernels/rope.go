@@ -5,17 +5,18 @@ import (
 	"slices"
 )
 
-// Rotary is a rotary position embedding (Su et al. 2021). Its table of angles grows with the positions that are asked for.
+// Rotary is a rotary position embedding (Su et al. 2021). Its table grows when a kernel needs more
+// positions.
 type Rotary struct {
-	inv      []float64 // the angle a position adds to each pair; half as many as it turns values of a head
-	factor   float32   // what turned values are multiplied by
+	inv      []float64 // the angle that a position adds, for each pair of rotated values
+	factor   float32   // multiplies rotated values
 	cos, sin []float32 // [positions, len(inv)]
 }
 
-// NewRotary turns by Angles the first dim values of each head.
+// NewRotary returns the embedding that rotates the first dim values of each head by Angles.
 func NewRotary(dim int, theta float64) *Rotary { return NewRotaryOf(Angles(dim, theta), 1) }
 
-// Angles are the angles theta^(-2i/dim) of Llama's checkpoints, which scaled positions begin from.
+// Angles returns the angles theta^(-2i/dim) of Llama's checkpoints. Scaled positions start from them.
 func Angles(dim int, theta float64) []float64 {
 	inv := make([]float64, dim/2)
 	for i := range inv {
@@ -24,24 +25,27 @@ func Angles(dim int, theta float64) []float64 {
 	return inv
 }
 
-// NewRotaryOf turns by the angles given, and multiplies what it turns by factor.
+// NewRotaryOf returns the embedding that rotates by the angles given and multiplies the rotated values
+// by factor.
 func NewRotaryOf(inv []float64, factor float64) *Rotary {
 	return &Rotary{inv: inv, factor: float32(factor)}
 }
 
-// reach grows the table to hold position pos. transformers rounds the angle to f32 before it takes the cosine.
+// reach grows the table to hold position pos. The angle is rounded to f32 before the cosine, as in
+// transformers.
 func (r *Rotary) reach(pos int32) {
 	for p := len(r.cos) / len(r.inv); p <= int(pos); p++ {
 		for _, inv := range r.inv {
 			s, c := math.Sincos(float64(float32(float64(p) * inv)))
-			r.cos, r.sin = append(r.cos, r.factor*float32(c)), append(r.sin, r.factor*float32(s))
+			r.cos = append(r.cos, r.factor*float32(c))
+			r.sin = append(r.sin, r.factor*float32(s))
 		}
 	}
 }
 
-// Rotate turns, in place, the pairs (i, i+r/2) of each of the first heads of each row, r being as many values as the embedding
-// turns of a head's dim, by that row's position times its angle (transformers' rotate_half); back turns them the other way, which is
-// the gradient.
+// Rotate rotates the first heads of each row of x in place, by the row's position pos. Of a head's dim
+// values it rotates the first 2 n, n the embedding's number of angles, in pairs (i, i+n)
+// (transformers' rotate_half). With back it rotates the other way, which is the gradient.
 func (p *Pool) Rotate(x Matrix, heads, dim int, r *Rotary, pos []int32, back bool) {
 	if x.Rows == 0 {
 		return
@@ -60,7 +64,7 @@ func (p *Pool) Rotate(x Matrix, heads, dim int, r *Rotary, pos []int32, back boo
 	})
 }
 
-// plainRotate turns the heads that lie in x.
+// plainRotate rotates all heads in x.
 func plainRotate(x []float32, dim int, cos, sin []float32, sign float32) {
 	half := len(cos)
 	for ; len(x) > 0; x = x[dim:] {

@@ -1,5 +1,56 @@
-// What every file of products knows of weights.
+// The formats of weights in files. A weight is a row of blocks, and a block holds values values in
+// bytes bytes: a plain number is a block of one value, a quantised format has blocks of 32 or 256
+// values and their scales. Kernels name a value by its index i from the weight's first value, never
+// by an address, so only the functions that read values know how a block is laid out.
+//
+// parts is how many bf16 values add up exactly to one value; at most 3, which hold any f32.
+//
+// To add a format, see the comment of formats in format.go.
 
-enum { F32, BF16, F16 };
+#ifndef PTUNE_WEIGHT_H
+#define PTUNE_WEIGHT_H
 
-static inline int size(int dtype) { return dtype == F32 ? 4 : 2; } // bytes of a value
+#include <stdint.h>
+
+//       X(name, values, bytes, parts), in the order of format.go
+#define FORMATS(X) \
+  X(F32, 1, 4, 3) \
+  X(BF16, 1, 2, 1) \
+  X(F16, 1, 2, 2)
+
+#define X(name, values, bytes, parts) name,
+enum { FORMATS(X) };
+#undef X
+
+static inline int block_values(int format) {
+  switch (format) {
+#define X(name, values, bytes, parts) \
+  case name: return values;
+    FORMATS(X)
+#undef X
+  }
+  return 1;
+}
+
+static inline int format_parts(int format) {
+  switch (format) {
+#define X(name, values, bytes, parts) \
+  case name: return parts;
+    FORMATS(X)
+#undef X
+  }
+  return 3;
+}
+
+// bytes_of returns the bytes of n values. It is exact if they are whole blocks.
+static inline long bytes_of(int format, long n) {
+  switch (format) {
+#define X(name, values, bytes, parts) \
+  case name: return n * (bytes) / (values);
+    FORMATS(X)
+#undef X
+  }
+  return 0;
+}
+
+#endif

@@ -2,5 +2,6 @@ package kernels
 
 import "golang.org/x/sys/unix"
 
-// yield lets another thread have this thread's CPU, if one waits for it. Go's scheduler is not told: it would take the processor.
+// yield gives this thread's CPU to another thread that waits for one. It is a raw system call, because
+// Go's scheduler would take the processor from a thread in an ordinary one.
 func yield() { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }

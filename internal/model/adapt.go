@@ -182,7 +182,7 @@ func (c *copier) matrix(w kernels.Weight, out int) (kernels.Weight, kernels.Matr
 	}
 	values := view(x.Values)
 	for i := range partRows {
-		kernels.ToFloats(values.Row(i), w.Data[i*w.Stride*w.DType.Size():], w.DType)
+		kernels.ToFloats(values.Row(i), w.Data[w.DType.Bytes(i*w.Stride):], w.DType)
 	}
 	w.Data, w.DType, w.Stride = kernels.FloatBytes(x.Values[from:]), kernels.F32, cols
 	return w, view(x.Grad)

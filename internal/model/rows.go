@@ -42,13 +42,13 @@ func (m *Model) SaveWithTokens(
 	}
 	// table returns a copy of w as a tensor of vocab rows. The new ones are zero.
 	table := func(w kernels.Weight) tensorfile.Tensor {
-		data := make([]byte, vocab*m.Hidden*w.DType.Size())
-		copy(data, w.Data[:w.Out*w.Stride*w.DType.Size()])
+		data := make([]byte, w.DType.Bytes(vocab*m.Hidden))
+		copy(data, w.Data[:w.DType.Bytes(w.Out*w.Stride)])
 		shape := []int{vocab, m.Hidden}
 		return tensorfile.Tensor{Name: w.Name, DType: w.DType.String(), Shape: shape, Data: data}
 	}
 	embedding := table(t)
-	writeAs(embedding.Data[first*m.Hidden*t.DType.Size():], scaled, t.DType)
+	writeAs(embedding.Data[t.DType.Bytes(first*m.Hidden):], scaled, t.DType)
 	change[t.Name] = embedding
 	if h := m.Head.Weight; h.Name != t.Name {
 		change[h.Name] = table(h)
@@ -63,8 +63,8 @@ func (m *Model) SaveWithTokens(
 		for len(bias) < vocab {
 			bias = append(bias, unlikely)
 		}
-		d, _ := arch.DType(b)
-		b.Shape, b.Data = []int{vocab}, make([]byte, vocab*d.Size())
+		d, _ := kernels.ParseDType(b.DType)
+		b.Shape, b.Data = []int{vocab}, make([]byte, d.Bytes(vocab))
 		writeAs(b.Data, bias, d)
 		change[name] = b
 	}

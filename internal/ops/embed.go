@@ -43,7 +43,7 @@ func (e Embedding) train(l *Layout, d Matrix) {
 
 // token writes the scaled embedding of a token to row.
 func (e Embedding) token(row []float32, id int) {
-	kernels.ToFloats(row, e.Tokens.Data[id*e.Tokens.Stride*e.Tokens.DType.Size():], e.Tokens.DType)
+	kernels.ToFloats(row, e.Tokens.Data[e.Tokens.DType.Bytes(id*e.Tokens.Stride):], e.Tokens.DType)
 	if e.Scale != 0 {
 		for i := range row {
 			row[i] *= e.Scale
