@@ -79,6 +79,7 @@ var onlyIn = map[string]string{
 	"golang.org/x/sys/unix":                                          "internal/kernels internal/tensorfile",
 	"golang.org/x/term":                                              "cmd/ptune",
 	"golang.org/x/sys/cpu":                                           "internal/kernels",
+	"google.golang.org/protobuf/encoding/protowire":                  "internal/report",
 }
 
 func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
