@@ -17,8 +17,9 @@ import (
 	"ptune/internal/ops"
 )
 
-// Every operator's way back is compared with finite differences of its way forward, through an embedding below it and a
-// loss above. The loss is f32: with steps of 1e-2 its rounding and the third derivative leave about 1e-3 of the gradient.
+// The backward pass of every operator is compared with finite differences of its forward pass, between an
+// embedding and a loss. The loss is f32: with steps of 1e-2, its rounding and the third derivative leave an
+// error of about 1e-3 of the gradient.
 const (
 	step      = 1e-2
 	tolerance = 4e-3 // of the largest derivative
@@ -27,7 +28,7 @@ const (
 const (
 	width   = 12 // D
 	prompts = 3  // P
-	rows    = 9  // T: the prompts, a stem of 2 they share, leaves of 2 and 2
+	rows    = 9  // T: the prompt, a shared prefix of 2, two leaves of 2
 	vocab   = 17 // V
 )
 
@@ -52,56 +53,77 @@ func vector(r *rand.Rand, n int, mean float64) []float32 {
 	return v
 }
 
-// layout is the forest of the constants above. With all, every row is a target row, else some are, one of them twice.
+// layout returns the forest of the constants above. With all, every row is a target row, else some are,
+// one of them twice.
 func layout(all bool) *ops.Layout {
-	l := &ops.Layout{Prompts: prompts, IDs: []int32{-1, -1, -1, 1, 2, 3, 4, 5, 6}, Pos: []int32{0, 1, 2, 3, 4, 5, 6, 5, 6}, Scale: 0.7}
-	stem, leaf := []int32{0, 3}, []int32{0, 5}
-	l.Groups = []kernels.Group{{N: 3}, {Row: 3, N: 2, Own: 3, Spans: stem}, {Row: 5, N: 2, Own: 5, Spans: leaf}, {Row: 7, N: 2, Own: 7, Spans: leaf}}
-	ask := func(row, start int, above []int32) {
-		l.TargetGroups = append(l.TargetGroups, kernels.Group{Row: len(l.TargetRows), N: 1, Own: row, Spans: append(append([]int32(nil), above...), int32(start), int32(row))})
+	l := &ops.Layout{
+		Prompts: prompts, Scale: 0.7,
+		IDs: []int32{-1, -1, -1, 1, 2, 3, 4, 5, 6},
+		Pos: []int32{0, 1, 2, 3, 4, 5, 6, 5, 6},
+	}
+	prefix, leaf := []int32{0, 3}, []int32{0, 5}
+	l.Groups = []kernels.Group{
+		{N: 3}, {Row: 3, N: 2, Own: 3, Spans: prefix},
+		{Row: 5, N: 2, Own: 5, Spans: leaf}, {Row: 7, N: 2, Own: 7, Spans: leaf},
+	}
+	addTarget := func(row, start int, above []int32) {
+		spans := append(slices.Clone(above), int32(start), int32(row))
+		l.TargetGroups = append(l.TargetGroups,
+			kernels.Group{Row: len(l.TargetRows), N: 1, Own: row, Spans: spans})
 		l.TargetRows = append(l.TargetRows, int32(row))
 		l.TargetIDs = append(l.TargetIDs, int32(row*5%vocab))
 	}
 	if all {
 		for _, g := range l.Groups {
 			for i := range g.N {
-				ask(g.Row+i, g.Own, g.Spans)
+				addTarget(g.Row+i, g.Own, g.Spans)
 			}
 		}
 		return l
 	}
-	ask(2, 0, nil)
-	ask(4, 3, stem)
-	ask(4, 3, stem)
-	ask(6, 5, leaf)
-	ask(8, 7, leaf)
+	addTarget(2, 0, nil)
+	addTarget(4, 3, prefix)
+	addTarget(4, 3, prefix)
+	addTarget(6, 5, leaf)
+	addTarget(8, 7, leaf)
 	return l
 }
 
-// block is a piece of a model over the embedded rows x [T, D]; its result has the head's width.
+// block is a piece of a model over the embedded rows x [T, D].
 type block struct {
-	name  string
-	head  int // columns of the result
-	few   bool
-	embed ops.Embedding // its Scale and All
-	after ops.Head      // its Scale and Cap
-	build func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node
+	name        string
+	head        int  // columns of the result
+	someTargets bool // the result has only the target rows
+	embed       ops.Embedding
+	after       ops.Head
+	build       build
 }
+
+// build adds a block to g and returns its result [T, head].
+type build = func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node
+
+func identity(_ *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return x }
 
 func attention(r *rand.Rand, targets bool, want ops.Rows) *ops.Attention {
 	h := kernels.Heads{Q: 4, KV: 2, Dim: 6, Scale: 0.5}
-	return &ops.Attention{Name: "attn", Heads: h, Rotary: kernels.NewRotary(6, 100), Targets: targets, GradRows: want,
+	return &ops.Attention{
+		Name: "attn", Heads: h, Rotary: kernels.NewRotary(6, 100), Targets: targets, GradRows: want,
 		Q: ops.Linear{Weight: weight(r, "q", h.QCols(), width, false), Bias: vector(r, h.QCols(), 0)},
 		K: ops.Linear{Weight: weight(r, "k", h.KVCols()/2, width, true)},
-		V: ops.Linear{Weight: weight(r, "v", h.KVCols()/2, width, false)}}
+		V: ops.Linear{Weight: weight(r, "v", h.KVCols()/2, width, false)},
+	}
 }
 
-// fused is attention whose queries, keys and values lie head by head in one matrix.
+// fused returns an attention with one matrix for queries, keys and values, head by head.
 func fused(r *rand.Rand, targets bool, want ops.Rows) *ops.Attention {
 	h := kernels.Heads{Q: 4, KV: 2, Dim: 6, Scale: 0.5}
-	return &ops.Attention{Name: "attn", Heads: h, Rotary: kernels.NewRotary(4, 100), Targets: targets, GradRows: want,
-		Fused: &ops.Fused{Linear: ops.Linear{Weight: weight(r, "qkv", 48, width, false), Bias: vector(r, 48, 0)},
-			Q: []int{0, 6, 24, 30}, K: []int{12, 36}, V: []int{18, 42}}}
+	qkv := ops.Linear{Weight: weight(r, "qkv", 48, width, false), Bias: vector(r, 48, 0)}
+	return &ops.Attention{
+		Name: "attn", Heads: h, Rotary: kernels.NewRotary(4, 100), Targets: targets, GradRows: want,
+		Fused: &ops.Fused{
+			Linear: qkv, Q: []int{0, 6, 24, 30}, K: []int{12, 36}, V: []int{18, 42},
+		},
+	}
 }
 
 func blocks() []block {
@@ -111,39 +133,48 @@ func blocks() []block {
 	linear := func(r *rand.Rand, name string, out, in int) ops.Linear {
 		return ops.Linear{Weight: weight(r, name, out, in, false)}
 	}
-	attend := func(change func(r *rand.Rand, a *ops.Attention)) func(*ops.Graph, *rand.Rand, *G.Node) *G.Node {
+	attend := func(change func(r *rand.Rand, a *ops.Attention)) build {
 		return func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
 			a := attention(r, false, ops.AllRows)
 			change(r, a)
 			return g.Attend(x, a)
 		}
 	}
-	// parallel is attention and an MLP side by side.
-	parallel := func(last bool, want ops.Rows) func(*ops.Graph, *rand.Rand, *G.Node) *G.Node {
+	// parallel returns attention and an MLP that both read x.
+	parallel := func(last bool, want ops.Rows) build {
 		return func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
 			h, skip := g.Fork(x, rms(r, "rms", width))
 			y := g.Linear(g.Attend(h, attention(r, last, want)), linear(r, "o", width, 24))
+			rms2 := rms(r, "rms2", width)
 			second := g.SecondPath(skip, last)
-			z := g.Linear(g.Gated(g.Linear(g.Norm(second, rms(r, "rms2", width)), linear(r, "gate", 8, width), linear(r, "up", 8, width)), kernels.SiLU, "act"), linear(r, "down", width, 8))
+			gate, up := linear(r, "gate", 8, width), linear(r, "up", 8, width)
+			z := g.Linear(g.Norm(second, rms2), gate, up)
+			z = g.Linear(g.Gated(z, kernels.SiLU, "act"), linear(r, "down", width, 8))
 			return g.JoinBoth(skip, y, second, z, last)
 		}
 	}
 	list := []block{
-		{name: "Embed", head: width, build: func(_ *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return x }},
-		{name: "EmbedScaled", head: width, embed: ops.Embedding{Scale: 3, All: 0.7, Offset: 2}, build: func(_ *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return x }},
-		{name: "HeadScaledAndCapped", head: width, after: ops.Head{Scale: 0.5, Cap: 4}, build: func(_ *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return x }},
-		{name: "RMSNorm", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node { return g.Norm(x, rms(r, "rms", width)) }},
+		{name: "Embed", head: width, build: identity},
+		{name: "EmbedScaled", head: width, embed: ops.Embedding{Scale: 3, All: 0.7, Offset: 2},
+			build: identity},
+		{name: "HeadScaledAndCapped", head: width, after: ops.Head{Scale: 0.5, Cap: 4}, build: identity},
+		{name: "RMSNorm", head: width,
+			build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node { return g.Norm(x, rms(r, "rms", width)) }},
 		{name: "LayerNorm", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
 			return g.Norm(x, ops.Norm{Name: "ln", Weight: vector(r, width, 1), Bias: vector(r, width, 0), Eps: 1e-5})
 		}},
-		{name: "Scale", head: width, build: func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.Scale(x, 0.4, "scale") }},
+		{name: "Scale", head: width,
+			build: func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.Scale(x, 0.4, "scale") }},
 		{name: "Linear", head: 20, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
 			return g.Linear(x, linear(r, "a", 8, width), ops.Linear{Weight: weight(r, "b", 12, width, true), Bias: vector(r, 12, 0)})
 		}},
 		{name: "Attend", head: 24, build: attend(func(*rand.Rand, *ops.Attention) {})},
-		{name: "AttendInAWindow", head: 24, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Heads.Window = 3 })},
-		{name: "AttendCapped", head: 24, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Heads.Cap = 1.5 })},
-		{name: "AttendWithBiases", head: 24, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Rotary, a.Heads.Bias = nil, kernels.NewALiBi(4) })},
+		{name: "AttendInAWindow", head: 24,
+			build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Heads.Window = 3 })},
+		{name: "AttendCapped", head: 24,
+			build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Heads.Cap = 1.5 })},
+		{name: "AttendWithBiases", head: 24,
+			build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Rotary, a.Heads.Bias = nil, kernels.NewALiBi(4) })},
 		{name: "AttendWithNormedHeads", head: 24, build: attend(func(r *rand.Rand, a *ops.Attention) {
 			q, k := rms(r, "q", 6), rms(r, "k", 6)
 			a.QNorm, a.KNorm = &q, &k
@@ -152,17 +183,20 @@ func blocks() []block {
 			q, k := rms(r, "q", 24), rms(r, "k", 12)
 			a.QNorm, a.KNorm = &q, &k
 		})},
-		{name: "AttendForPromptRows", head: 24, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.GradRows = ops.PromptRows })},
+		{name: "AttendForPromptRows", head: 24,
+			build: attend(func(_ *rand.Rand, a *ops.Attention) { a.GradRows = ops.PromptRows })},
 		{name: "AttendNormedForPromptRows", head: 24, build: attend(func(r *rand.Rand, a *ops.Attention) {
 			q, k := rms(r, "q", 6), rms(r, "k", 6)
 			a.GradRows, a.QNorm, a.KNorm = ops.PromptRows, &q, &k
 		})},
-		{name: "AttendFromTargets", head: 24, few: true, build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Targets = true })},
-		{name: "AttendFused", head: 24, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node { return g.Attend(x, fused(r, false, ops.AllRows)) }},
+		{name: "AttendFromTargets", head: 24, someTargets: true,
+			build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Targets = true })},
+		{name: "AttendFused", head: 24,
+			build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node { return g.Attend(x, fused(r, false, ops.AllRows)) }},
 		{name: "AttendFusedForPromptRows", head: 24, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
 			return g.Attend(x, fused(r, false, ops.PromptRows))
 		}},
-		{name: "AttendFusedFromTargets", head: 24, few: true, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+		{name: "AttendFusedFromTargets", head: 24, someTargets: true, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
 			return g.Attend(x, fused(r, true, ops.AllRows))
 		}},
 		{name: "ForkAndJoin", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
@@ -177,24 +211,33 @@ func blocks() []block {
 			h, skip := g.Fork(x, rms(r, "rms", width))
 			return g.Join(skip, g.Linear(g.Attend(h, attention(r, false, ops.PromptRows)), linear(r, "o", width, 24)), false)
 		}},
-		{name: "ForkAndJoinTargets", head: width, few: true, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+		{name: "ForkAndJoinTargets", head: width, someTargets: true, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
 			h, skip := g.Fork(x, rms(r, "rms", width))
 			return g.Join(skip, g.Linear(g.Attend(h, attention(r, true, ops.AllRows)), linear(r, "o", width, 24)), true)
 		}},
-		{name: "Parallel", head: width, after: ops.Head{Scale: 0.25}, build: parallel(false, ops.AllRows)},
-		{name: "ParallelForPromptRows", head: width, after: ops.Head{Scale: 0.25}, build: parallel(false, ops.PromptRows)},
-		{name: "ParallelTargets", head: width, after: ops.Head{Scale: 0.25}, few: true, build: parallel(true, ops.AllRows)},
+		{name: "Parallel", head: width, after: ops.Head{Scale: 0.25},
+			build: parallel(false, ops.AllRows)},
+		{name: "ParallelForPromptRows", head: width, after: ops.Head{Scale: 0.25},
+			build: parallel(false, ops.PromptRows)},
+		{name: "ParallelTargets", head: width, after: ops.Head{Scale: 0.25}, someTargets: true,
+			build: parallel(true, ops.AllRows)},
 	}
-	for act, name := range map[kernels.Activation]string{kernels.SiLU: "SiLU", kernels.GELU: "GELU", kernels.GELUTanh: "GELUTanh", kernels.ReLU: "ReLU"} {
+	for act, name := range map[kernels.Activation]string{
+		kernels.SiLU: "SiLU", kernels.GELU: "GELU", kernels.GELUTanh: "GELUTanh", kernels.ReLU: "ReLU",
+	} {
+		plain := func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.Act(x, act, "act") }
+		gated := func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.Gated(x, act, "act") }
 		list = append(list,
-			block{name: "Act/" + name, head: width, build: func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.Act(x, act, "act") }},
-			block{name: "Gated/" + name, head: width / 2, build: func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.Gated(x, act, "act") }})
+			block{name: "Act/" + name, head: width, build: plain},
+			block{name: "Gated/" + name, head: width / 2, build: gated})
 	}
 	return list
 }
 
-// machine builds embed → block → loss with its gradient.
-func machine(t *testing.T, p *kernels.Pool, b block) func(values []float32, l *ops.Layout) (loss float64, grad []float32) {
+// lossAndGrad returns a function that runs embedding, block and loss with their gradient.
+func lossAndGrad(
+	t *testing.T, p *kernels.Pool, b block,
+) func(values []float32, l *ops.Layout) (loss float64, grad []float32) {
 	t.Helper()
 	r := random(7)
 	g := ops.NewGraph(p, &ops.Arena{})
@@ -225,7 +268,7 @@ func machine(t *testing.T, p *kernels.Pool, b block) func(values []float32, l *o
 	}
 }
 
-func TestEveryWayBackEqualsFiniteDifferences(t *testing.T) {
+func TestEveryBackwardPassEqualsFiniteDifferences(t *testing.T) {
 	for _, name := range kernels.Names(kernels.F32) {
 		for _, b := range blocks() {
 			t.Run(b.name+"/"+name, func(t *testing.T) {
@@ -234,7 +277,7 @@ func TestEveryWayBackEqualsFiniteDifferences(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer p.Close()
-				run, l := machine(t, p, b), layout(!b.few)
+				run, l := lossAndGrad(t, p, b), layout(!b.someTargets)
 				values := vector(random(8), prompts*width, 0)
 				_, grad := run(values, l)
 				if len(grad) != len(values) {
@@ -255,7 +298,8 @@ func TestEveryWayBackEqualsFiniteDifferences(t *testing.T) {
 					down, _ := run(values, l)
 					values[i] = v
 					if want := (up - down) / (2 * step); !(math.Abs(want-float64(grad[i])) <= tolerance*top) {
-						t.Fatalf("d loss / d value %d is %g, finite differences give %g (largest %g)", i, grad[i], want, top)
+						t.Fatalf("d loss / d value %d is %g, finite differences give %g (largest %g)",
+							i, grad[i], want, top)
 					}
 				}
 			})
@@ -263,9 +307,9 @@ func TestEveryWayBackEqualsFiniteDifferences(t *testing.T) {
 	}
 }
 
-// The vocabulary and the rows come in parts; here both are more than one. Some targets are almost certain, where a sum that takes
-// the target in, 1 − p of it, would have no digits left.
-func TestTheLossInPartsEqualsTheDefinition(t *testing.T) {
+// The vocabulary and the rows need more than one chunk each. Some targets are almost certain: a sum that
+// includes the target would leave no digits of 1 − p.
+func TestTheLossInChunksEqualsTheDefinition(t *testing.T) {
 	const vocab, n = 5000, 300
 	r := random(11)
 	w, bias := weight(r, "head", vocab, width, false), vector(r, vocab, 0)
@@ -276,12 +320,13 @@ func TestTheLossInPartsEqualsTheDefinition(t *testing.T) {
 	for i := range targets {
 		targets[i] = int32(r.IntN(vocab))
 		if i%3 == 0 {
-			targets[i] = int32(slices.Index(bias, slices.Max(bias))) // the most likely, as a rule
+			targets[i] = int32(slices.Index(bias, slices.Max(bias))) // usually the most likely
 		}
 	}
 	for _, head := range []ops.Head{{}, {Scale: 0.5}, {Scale: 2, Cap: 30}} {
 		var want float64
-		wantGrad, wantHead := make([]float64, n*width), make([]float64, vocab*(width+1)) // of each token's weights and its bias
+		wantGrad := make([]float64, n*width)
+		wantHead := make([]float64, vocab*(width+1)) // of each token's weights and its bias
 		for i, target := range targets {
 			l, slope, top := make([]float64, vocab), make([]float64, vocab), math.Inf(-1)
 			for v := range l {
@@ -335,7 +380,9 @@ func TestTheLossInPartsEqualsTheDefinition(t *testing.T) {
 			if err := G.Let(in, tensor.New(tensor.WithShape(n, width), tensor.WithBacking(x))); err != nil {
 				t.Fatal(err)
 			}
-			g.Layout = &ops.Layout{Prompts: n, IDs: make([]int32, n), TargetRows: make([]int32, n), TargetIDs: targets, Scale: 1}
+			g.Layout = &ops.Layout{
+				Prompts: n, IDs: make([]int32, n), TargetRows: make([]int32, n), TargetIDs: targets, Scale: 1,
+			}
 			if err := g.Run(); err != nil {
 				t.Fatal(err)
 			}
@@ -351,7 +398,7 @@ func TestTheLossInPartsEqualsTheDefinition(t *testing.T) {
 				for j, d := range ops.Value(grad).Data[i : i+width] {
 					far, size = max(far, math.Abs(float64(d)-wantGrad[i+j])), max(size, math.Abs(wantGrad[i+j]))
 				}
-				if !(far <= 2e-5*size) { // of this row's, however small
+				if !(far <= 2e-5*size) { // relative to this row, however small it is
 					t.Fatalf("%s: the gradient of row %d is off by %g, its largest is %g", name, i/width, far, size)
 				}
 			}
@@ -367,7 +414,7 @@ func TestTheLossInPartsEqualsTheDefinition(t *testing.T) {
 	}
 }
 
-func TestALogitThatOverflowsIsNoCertainty(t *testing.T) {
+func TestALogitThatOverflowsGivesNaN(t *testing.T) {
 	p, err := kernels.New(kernels.Options{Threads: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -384,12 +431,14 @@ func TestALogitThatOverflowsIsNoCertainty(t *testing.T) {
 		if err := G.Let(in, tensor.New(tensor.WithShape(1, width), tensor.WithBacking(make([]float32, width)))); err != nil {
 			t.Fatal(err)
 		}
-		g.Layout = &ops.Layout{Prompts: 1, IDs: make([]int32, 1), TargetRows: []int32{0}, TargetIDs: []int32{3}}
+		g.Layout = &ops.Layout{
+			Prompts: 1, IDs: make([]int32, 1), TargetRows: []int32{0}, TargetIDs: []int32{3},
+		}
 		if err := g.Run(); err != nil {
 			t.Fatal(err)
 		}
 		if nll := float64(g.NLL[0]); !math.IsNaN(nll) {
-			t.Errorf("logit %d infinite: -log p is %g", at, nll)
+			t.Errorf("with logit %d infinite, -log p is %g, want NaN", at, nll)
 		}
 	}
 }
@@ -405,7 +454,8 @@ func TestAPanicInAnOperatorIsAnErrorThatNamesIt(t *testing.T) {
 	x := g.Embed(in, ops.Embedding{Tokens: weight(random(1), "tokens", 2, width, false)})
 	out := g.Logits(x, ops.Head{Linear: ops.Linear{Weight: weight(random(1), "head", vocab, width, false)}})
 	g.Compile(out)
-	if err := G.Let(in, tensor.New(tensor.WithShape(prompts, width), tensor.WithBacking(make([]float32, prompts*width)))); err != nil {
+	zero := tensor.New(tensor.WithShape(prompts, width), tensor.Of(tensor.Float32))
+	if err := G.Let(in, zero); err != nil {
 		t.Fatal(err)
 	}
 	g.Layout = layout(true) // its ids are beyond the two tokens
@@ -416,7 +466,7 @@ func TestAPanicInAnOperatorIsAnErrorThatNamesIt(t *testing.T) {
 	}
 }
 
-func TestAGraphThatNobodyHoldsIsCollectedWithItsMemory(t *testing.T) {
+func TestAnUnreachableGraphIsCollectedWithItsMemory(t *testing.T) {
 	p, err := kernels.New(kernels.Options{Threads: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -428,7 +478,8 @@ func TestAGraphThatNobodyHoldsIsCollectedWithItsMemory(t *testing.T) {
 		in := g.Input(prompts, width)
 		x := g.Embed(in, ops.Embedding{Tokens: weight(random(1), "tokens", vocab, width, false)})
 		g.Compile(g.Logits(x, ops.Head{Linear: ops.Linear{Weight: weight(random(1), "head", vocab, width, false)}}))
-		if err := G.Let(in, tensor.New(tensor.WithShape(prompts, width), tensor.WithBacking(make([]float32, prompts*width)))); err != nil {
+		zero := tensor.New(tensor.WithShape(prompts, width), tensor.Of(tensor.Float32))
+		if err := G.Let(in, zero); err != nil {
 			t.Fatal(err)
 		}
 		g.Layout = layout(true)
@@ -441,6 +492,6 @@ func TestAGraphThatNobodyHoldsIsCollectedWithItsMemory(t *testing.T) {
 		runtime.GC()
 	}
 	if arena.Value() != nil {
-		t.Error("something still holds the graph's arena")
+		t.Error("the graph's arena is still reachable")
 	}
 }
