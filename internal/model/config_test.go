@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -15,10 +14,10 @@ import (
 	"ptune/internal/model"
 )
 
-// strange are the values that each setting of every golden's config.json is given in turn.
+// strange has the values that the test sets for each key of every golden's config.json.
 var strange = []any{0, -1, 3, 0.5, 1 << 40, true, nil, "x", []any{1}, map[string]any{}}
 
-// A checkpoint whose config.json has one strange setting is refused, or it loads and runs: no setting ends the program.
+// A checkpoint with one strange setting in config.json is refused, or it loads and runs.
 func TestNoSettingOfAConfigPanics(t *testing.T) {
 	pool, err := kernels.New(kernels.Options{Threads: 1})
 	if err != nil {
@@ -26,7 +25,7 @@ func TestNoSettingOfAConfigPanics(t *testing.T) {
 	}
 	defer pool.Close()
 	refused, ran := 0, 0
-	seen := map[string]bool{} // one golden of each model_type and kind of positions
+	seen := map[string]bool{} // one golden of each model_type and rope_type
 	for _, path := range goldenPaths(t) {
 		dir := filepath.Dir(path)
 		weights, err := os.ReadFile(filepath.Join(dir, "model.safetensors"))
@@ -47,14 +46,17 @@ func TestNoSettingOfAConfigPanics(t *testing.T) {
 					t.Errorf("%s: %s: %v", filepath.Base(dir), what, r)
 				}
 			}()
-			m, err := model.LoadFS("m", fstest.MapFS{"config.json": {Data: changed}, "model.safetensors": {Data: weights}}, pool)
+			files := fstest.MapFS{"config.json": {Data: changed}, "model.safetensors": {Data: weights}}
+			m, err := model.LoadFS("m", files, pool)
 			if err != nil {
 				refused++
 				return
 			}
 			defer m.Close()
-			// An operator's panic is an error that names it.
-			if _, err := m.NLL(make([]float32, 2*m.Hidden), batch.Pack([]int{2}, []batch.Example{{IDs: []int32{1, 5, 7}, From: 1}})); err != nil && !strings.Contains(err.Error(), "positions") {
+			// NLL returns an operator's panic as an error.
+			f := batch.Pack([]int{2}, []batch.Example{{IDs: []int32{1, 5, 7}, From: 1}})
+			_, err = m.NLL(make([]float32, 2*m.Hidden), f)
+			if err != nil && !strings.Contains(err.Error(), "positions") {
 				t.Errorf("%s: %s: loaded, but %v", filepath.Base(dir), what, err)
 			}
 			ran++
@@ -82,7 +84,8 @@ func TestNoSettingOfAConfigPanics(t *testing.T) {
 				}
 			}
 			for key, had := range at {
-				if slices.Contains([]string{"architectures", "transformers_version", "dtype", "initializer_range", "model_type"}, key) {
+				switch key {
+				case "architectures", "transformers_version", "dtype", "initializer_range", "model_type":
 					continue
 				}
 				for _, v := range strange {

@@ -17,7 +17,7 @@ import (
 	"ptune/internal/process"
 )
 
-// sameNumbers is how far two ways of computing the same may lie apart: sums in another order.
+// sameNumbers is the tolerance between two ways to compute the same: sums in another order.
 const sameNumbers = 2e-5
 
 func load(t *testing.T, name string, threads int) *model.Model {
@@ -37,7 +37,7 @@ func load(t *testing.T, name string, threads int) *model.Model {
 
 var bases = []string{"llama-gqa-tied-f32", "gpt2-f32", "llama-one-layer-f32"}
 
-// prompt is some virtual tokens.
+// prompt returns a soft prompt of that many rows.
 func prompt(m *model.Model, rows int) []float32 {
 	p := make([]float32, rows*m.Hidden)
 	for i := range p {
@@ -46,13 +46,14 @@ func prompt(m *model.Model, rows int) []float32 {
 	return p
 }
 
-// ragged are rows of different lengths; some begin alike.
+// ragged returns examples of different lengths. Some share a prefix.
 func ragged() []batch.Example {
-	stem := []int32{1, 20, 21, 22, 23, 24}
+	prefix := []int32{1, 20, 21, 22, 23, 24}
 	return []batch.Example{
-		{IDs: append(slices.Clone(stem), 30, 31, 2), From: 7}, {IDs: append(slices.Clone(stem), 40, 2), From: 6},
+		{IDs: append(slices.Clone(prefix), 30, 31, 2), From: 7},
+		{IDs: append(slices.Clone(prefix), 40, 2), From: 6},
 		{IDs: []int32{1, 50, 51, 52, 53, 54, 55, 56, 2}, From: 1}, {IDs: []int32{60, 61}, From: 0},
-		{IDs: append(slices.Clone(stem), 30, 32, 33, 34, 2), From: 8},
+		{IDs: append(slices.Clone(prefix), 30, 32, 33, 34, 2), From: 8},
 	}
 }
 
@@ -70,7 +71,7 @@ func lossGrad(t *testing.T, m *model.Model, p []float32, f *batch.Forest) (float
 	return sum, grad
 }
 
-// meanLossGrad is the loss over the forest's targets, as transformers gives it, and its gradient.
+// meanLossGrad returns the mean loss of the forest's targets, as transformers does, and its gradient.
 func meanLossGrad(t *testing.T, m *model.Model, p []float32, f *batch.Forest) (float64, []float32) {
 	t.Helper()
 	sum, grad := lossGrad(t, m, p, f)
@@ -115,7 +116,7 @@ func TestASharedPromptEqualsARepeatedOne(t *testing.T) {
 		var rows []int
 		var repeated []float32
 		apart := ragged()
-		for i := range apart { // each row behind a copy of the prompt of its own, as PEFT has it
+		for i := range apart { // each row after its own copy of the prompt, as in PEFT
 			apart[i].Prompt, rows, repeated = i, append(rows, 4), append(repeated, p...)
 		}
 		got, grads := lossGrad(t, m, repeated, batch.Pack(rows, apart))
@@ -147,17 +148,23 @@ func TestMicroBatchesEqualOneBatch(t *testing.T) {
 	}
 }
 
-// In parts of any size, with values kept or made twice, with one soft prompt or several, behind shared beginnings that have targets of their
-// own or none.
-func TestABatchInPartsEqualsItWhole(t *testing.T) {
+// Parts of any size, activations stored or recomputed, one soft prompt or several, shared prefixes with and
+// without targets.
+func TestASplitBatchEqualsTheWholeBatch(t *testing.T) {
 	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
 		p := prompt(m, 6)
 		two := ragged()
 		for i := range two {
 			two[i].Prompt = i % 2
 		}
-		for _, f := range []*batch.Forest{batch.Pack([]int{6}, ragged()), batch.Pack([]int{2, 4}, two), batch.Pack([]int{6}, []batch.Example{
-			{IDs: []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, From: 8}, {IDs: []int32{1, 2, 3, 4, 5, 6, 7, 11, 12}, From: 8}})} {
+		for _, f := range []*batch.Forest{
+			batch.Pack([]int{6}, ragged()),
+			batch.Pack([]int{2, 4}, two),
+			batch.Pack([]int{6}, []batch.Example{
+				{IDs: []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, From: 8},
+				{IDs: []int32{1, 2, 3, 4, 5, 6, 7, 11, 12}, From: 8},
+			}),
+		} {
 			for _, m.Recompute = range []model.Recompute{{}, {Layers: 2}, {All: true}} {
 				m.Part = 0
 				want, wantGrad := lossGrad(t, m, p, f)
@@ -181,7 +188,7 @@ func TestABatchInPartsEqualsItWhole(t *testing.T) {
 	})
 }
 
-func TestABatchInPartsComputesNothingTwiceInLessMemory(t *testing.T) {
+func TestASplitBatchTakesLessMemoryForTheSameWork(t *testing.T) {
 	for _, name := range bases {
 		m := load(t, name, 2)
 		f := batch.Pack([]int{4}, append(texts(12, 20, m.Vocab), ragged()...))
@@ -194,11 +201,13 @@ func TestABatchInPartsComputesNothingTwiceInLessMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if math.Abs(parts.FLOPs/whole.FLOPs-1) > 1e-12 || parts.Bytes > whole.Bytes*2/3 || whole.Rows != f.Rows() || parts.Rows > 80 {
+		sameWork := math.Abs(parts.FLOPs/whole.FLOPs-1) <= 1e-12
+		lessMemory := parts.Bytes <= whole.Bytes*2/3 && parts.Rows <= 80
+		if !sameWork || !lessMemory || whole.Rows != f.Rows() {
 			t.Errorf("%s: in parts %+v, whole %+v", name, parts, whole)
 		}
 		if again, err := m.Plan(f); err != nil || again != parts {
-			t.Errorf("%s: planned again %+v, %v, before %+v", name, again, err, parts)
+			t.Errorf("%s: a second plan is %+v, %v, the first %+v", name, again, err, parts)
 		}
 	}
 }
@@ -213,13 +222,13 @@ func TestThreadsDoNotChangeABit(t *testing.T) {
 			if want == nil {
 				want = got
 			} else if !slices.Equal(got, want) {
-				t.Errorf("%s: %d threads give other bits than one", name, threads)
+				t.Errorf("%s: the bits differ between %d threads and one", name, threads)
 			}
 		}
 	}
 }
 
-func TestASecondRunEqualsTheFirstWhateverRanBetween(t *testing.T) {
+func TestRunsInBetweenDoNotChangeARun(t *testing.T) {
 	m := load(t, bases[0], 2)
 	p := prompt(m, 4)
 	small, large := batch.Pack([]int{4}, ragged()[:2]), batch.Pack([]int{4}, ragged())
@@ -349,7 +358,7 @@ func TestTheBaseFileIsUnchanged(t *testing.T) {
 	}
 }
 
-func TestTextsThatTheModelCannotTakeAreErrors(t *testing.T) {
+func TestInvalidTextsAreErrors(t *testing.T) {
 	m := load(t, bases[1], 1)
 	long := make([]int32, 70)
 	for name, c := range map[string]struct {
@@ -367,23 +376,27 @@ func TestTextsThatTheModelCannotTakeAreErrors(t *testing.T) {
 		}
 	}
 	if _, err := m.NLL(prompt(m, 3), batch.Pack([]int{4}, ragged())); err == nil {
-		t.Error("a prompt of three rows was taken for one of four")
+		t.Error("a prompt of three rows was accepted as one of four")
 	}
 }
 
-// Behind its original length LongRoPE's angles would change for the whole batch.
+// Beyond its original length LongRoPE would change the angles of the whole batch.
 func TestATextLongerThanLongRoPEsOriginalLengthIsRefused(t *testing.T) {
 	m := load(t, "phi3-longrope", 1)
-	ids := slices.Repeat([]int32{5}, 58) // the last one has no position: nothing is predicted from it
-	if _, err := m.NLL(prompt(m, 4), batch.Pack([]int{4}, []batch.Example{{IDs: ids[:57], From: 1}})); err != nil {
+	ids := slices.Repeat([]int32{5}, 58) // the last one has no row, and so no position
+	nll := func(ids []int32) error {
+		_, err := m.NLL(prompt(m, 4), batch.Pack([]int{4}, []batch.Example{{IDs: ids, From: 1}}))
+		return err
+	}
+	if err := nll(ids[:57]); err != nil {
 		t.Errorf("60 positions: %v", err)
 	}
-	if _, err := m.NLL(prompt(m, 4), batch.Pack([]int{4}, []batch.Example{{IDs: ids, From: 1}})); err == nil || !strings.Contains(err.Error(), "the model has 60 positions") {
-		t.Errorf("61 positions: %v, want an error that says 60", err)
+	if err := nll(ids); err == nil || !strings.Contains(err.Error(), "the model has 60 positions") {
+		t.Errorf("61 positions: %v, want an error with 60", err)
 	}
 }
 
-func TestValuesComputedTwiceGiveTheSameBitsInLessMemory(t *testing.T) {
+func TestRecomputingGivesTheSameBitsInLessMemory(t *testing.T) {
 	for _, name := range bases {
 		m := load(t, name, 2)
 		p, f := prompt(m, 3), batch.Pack([]int{3}, ragged())
@@ -395,22 +408,23 @@ func TestValuesComputedTwiceGiveTheSameBitsInLessMemory(t *testing.T) {
 		for _, m.Recompute = range []model.Recompute{{Layers: 1}, {Layers: 2}, {All: true}} {
 			nll2, grad2 := lossGrad(t, m, p, f)
 			if nll != nll2 || !slices.Equal(grad, grad2) {
-				t.Errorf("%s: loss %v, with %+v computed twice %v; gradients equal: %v", name, nll, m.Recompute, nll2, slices.Equal(grad, grad2))
+				t.Errorf("%s: loss %v, with %+v %v; gradients equal: %v",
+					name, nll, m.Recompute, nll2, slices.Equal(grad, grad2))
 			}
 			again, err := m.Plan(f)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if name != "llama-one-layer-f32" && (again.Bytes >= kept.Bytes || again.FLOPs <= kept.FLOPs) {
-				t.Errorf("%s: before %+v, with %+v computed twice %+v", name, kept, m.Recompute, again)
+				t.Errorf("%s: the plan before is %+v, with %+v %+v", name, kept, m.Recompute, again)
 			}
 			kept = again
 		}
 	}
 }
 
-// The largest batch makes two layers' values twice; smaller ones fewer, and take no more, larger ones more.
-func TestSmallerBatchesUseTheRoomOfTheLargest(t *testing.T) {
+// The largest batch recomputes two layers, larger ones more, smaller ones fewer within the same memory.
+func TestSmallerBatchesUseTheMemoryOfTheLargest(t *testing.T) {
 	m := load(t, "llama-gqa-tied-f32", 2)
 	const largest = 20
 	batchOf := func(n int) *batch.Forest { return batch.Pack([]int{4}, texts(n, 20, m.Vocab)) }
@@ -429,13 +443,13 @@ func TestSmallerBatchesUseTheRoomOfTheLargest(t *testing.T) {
 		return m.RecomputedLayers(batchOf(n).Rows())
 	}
 	if got := plan(largest, r); got != some {
-		t.Errorf("the largest takes %+v, want %+v", got, some)
+		t.Errorf("the largest batch takes %+v, want %+v", got, some)
 	}
 	before := 0
 	for n := 1; n < 2*largest; n++ {
 		now := layers(n)
 		if now < before {
-			t.Errorf("%d texts make %d layers' values twice, one less %d", n, now, before)
+			t.Errorf("%d texts recompute %d layers, one text less %d", n, now, before)
 		}
 		if got := plan(n, r); n < largest && got.Bytes > some.Bytes*101/100 {
 			t.Errorf("%d texts take %d bytes, the largest batch %d", n, got.Bytes, some.Bytes)
@@ -445,13 +459,16 @@ func TestSmallerBatchesUseTheRoomOfTheLargest(t *testing.T) {
 		}
 		before = now
 	}
-	if few, same, more := layers(largest/2), layers(largest), layers(2*largest); few != 0 || same != 2 || more != 3 {
-		t.Errorf("half of the largest makes %d layers' values twice, the largest %d, twice that %d; want 0, 2 and 3", few, same, more)
+	half, same, twice := layers(largest/2), layers(largest), layers(2*largest)
+	if half != 0 || same != 2 || twice != 3 {
+		t.Errorf("half the largest batch recomputes %d layers, the largest %d, twice the largest %d; "+
+			"want 0, 2 and 3", half, same, twice)
 	}
 }
 
-// By hand, for a Llama: gate and up of the first layers are made twice, or of every layer and queries, keys and values as well.
-func TestWhatIsComputedTwiceIsTheMLPsAndAttentionsInputs(t *testing.T) {
+// Counted by hand for a Llama: gate and up of the first layers are recomputed, or those of every layer and
+// the queries, keys and values too.
+func TestTheInputsOfMLPAndAttentionAreRecomputed(t *testing.T) {
 	m := load(t, "llama-gqa-tied-f32", 1)
 	const d, inner, q, kv, layers = 48, 56, 48, 16, 3 // config.json
 	f := batch.Pack([]int{4}, []batch.Example{{IDs: make([]int32, 9), From: 7}})
@@ -479,12 +496,12 @@ func TestWhatIsComputedTwiceIsTheMLPsAndAttentionsInputs(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := again.FLOPs - kept.FLOPs; got != want {
-			t.Errorf("%+v: %g FLOPs are done again, by hand %g", r, got, want)
+			t.Errorf("%+v: %g FLOPs are recomputed, counted by hand %g", r, got, want)
 		}
 	}
 }
 
-// A plan counts what DESIGN's rules leave of a step: here by hand.
+// The test counts by hand what is left of a step if nothing is computed that the gradient does not need.
 func TestAPlanCountsTheWorkOfAStep(t *testing.T) {
 	m := load(t, "llama-gqa-tied-f32", 1)
 	c := struct{ vocab, d, inner, q, kv, layers float64 }{99, 48, 56, 48, 16, 3} // config.json
@@ -501,23 +518,23 @@ func TestAPlanCountsTheWorkOfAStep(t *testing.T) {
 	kv := 2 * c.d * 2 * c.kv
 	layer := rows*linear*2 + 14*pairs*c.q
 	last := rows*kv*2 + targets*(linear-kv)*2 + 14*seen*c.q
-	first := layer - (rows-prompts)*2*c.d*(c.q+2*c.kv) // its way back ends at the soft prompt's rows
+	first := layer - (rows-prompts)*2*c.d*(c.q+2*c.kv) // its backward pass ends at the soft prompt
 	want := first + layer*(c.layers-2) + last + 2*targets*2*c.vocab*c.d
 	got, err := m.Plan(f)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.FLOPs != want {
-		t.Errorf("plan has %g FLOPs, by hand %g", got.FLOPs, want)
+		t.Errorf("the plan has %g FLOPs, counted by hand %g", got.FLOPs, want)
 	}
 }
 
-func TestASteadyStepTakesNoNewMemory(t *testing.T) {
+func TestAStepAllocatesNoBuffersAfterTheFirst(t *testing.T) {
 	for i, name := range append(bases, bases...) {
 		m := load(t, name, 2)
 		p, f := prompt(m, 3), batch.Pack([]int{3}, ragged())
 		if i >= len(bases) {
-			m.Part, name = 8, name+" in parts"
+			m.Part, name = 8, name+" split"
 		}
 		_, parts, _ := f.Split(m.Part)
 		grad := make([]float32, len(p))
@@ -535,11 +552,12 @@ func TestASteadyStepTakesNoNewMemory(t *testing.T) {
 			step()
 		}
 		runtime.ReadMemStats(&after)
-		operators := uint64(2 * 13 * 3 * (1 + len(parts))) // gorgonia makes a little for each it runs; a buffer of ours would be far more
+		// gorgonia allocates a little for each operator it runs. A buffer would be far more.
+		operators := uint64(2 * 13 * 3 * (1 + len(parts)))
 		if each := (after.TotalAlloc - before.TotalAlloc) / steps; each > 1024*operators {
-			t.Errorf("%s: a steady step takes %d bytes", name, each)
+			t.Errorf("%s: a step allocates %d bytes", name, each)
 		} else {
-			t.Logf("%s: %d bytes in gorgonia's and our book-keeping", name, each)
+			t.Logf("%s: a step allocates %d bytes", name, each)
 		}
 	}
 }
@@ -580,7 +598,7 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
-func TestAPlanCountsTheValuesThatAreKept(t *testing.T) {
+func TestAPlanCountsStoredActivations(t *testing.T) {
 	m := load(t, bases[0], 2)
 	bytes := func(texts []batch.Example) int64 {
 		p, err := m.Plan(batch.Pack([]int{3}, texts))
@@ -592,13 +610,14 @@ func TestAPlanCountsTheValuesThatAreKept(t *testing.T) {
 	one := texts(4, 20, m.Vocab)
 	few, many := bytes(one), bytes(texts(16, 20, m.Vocab))
 	rows := int64(batch.Pack([]int{3}, one).Rows())
-	if least := 4 * rows * int64(m.Hidden) * int64(2*m.Layers()); few < least { // each block keeps its input twice, and more
+	// Each block stores its input, the input of its MLP, and more.
+	if least := 4 * rows * int64(m.Hidden) * int64(2*m.Layers()); few < least {
 		t.Errorf("%d rows take %d bytes, want at least %d", rows, few, least)
 	}
 	if many < 3*few || many > 5*few {
-		t.Errorf("four times the rows take %d bytes, one time %d", many, few)
+		t.Errorf("four times the rows take %d bytes, the rows once %d", many, few)
 	}
 	if again := bytes(one); again != few {
-		t.Errorf("a second plan says %d bytes, the first %d", again, few)
+		t.Errorf("a second plan has %d bytes, the first %d", again, few)
 	}
 }

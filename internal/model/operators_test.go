@@ -13,15 +13,16 @@ import (
 	"ptune/internal/process"
 )
 
-// kinds are what operators are called in figures, by what is in their names.
+// kinds has the kind of operator by a part of its name; the first match counts.
 var kinds = []struct{ in, kind string }{
-	{".attend", "attention"}, {"loss", "head"}, {".weight", "products"}, {".qkv", "products"}, {"act", "activations"},
-	{"rope", "positions"}, {"embed", "positions"}, {"", "norms"},
+	{".attend", "attention"}, {"loss", "head"}, {".weight", "products"}, {".qkv", "products"},
+	{"act", "activations"}, {"rope", "positions"}, {"embed", "positions"}, {"", "norms"},
 }
 
-// BenchmarkOperators says where the time of a step goes, kind by kind: milliseconds, GFLOP of products and attention, MB of values
-// read and written; and the CPU's peak, the median of measurements between the steps, for on a shared machine it changes as they do.
-// PTUNE_BENCH_MODEL names a model directory; 16 texts of 20 tokens behind 16 virtual ones.
+// BenchmarkOperators reports for each kind of operator its part of a step: milliseconds, GFLOP of products
+// and attention, and MB of values read and written. It also reports the CPU's peak: the median of
+// measurements between the steps, because on a shared machine the peak changes. The step has 16 texts of 20
+// tokens after 16 virtual tokens. PTUNE_BENCH_MODEL is the model directory.
 func BenchmarkOperators(b *testing.B) {
 	pool, err := kernels.New(kernels.Options{Kernels: os.Getenv("PTUNE_KERNELS")})
 	if err != nil {
@@ -56,7 +57,7 @@ func BenchmarkOperators(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	step() // makes the graph and its memory
+	step() // builds the graph and takes its memory
 	clear(took)
 	clear(flops)
 	clear(bytes)
@@ -77,7 +78,7 @@ func BenchmarkOperators(b *testing.B) {
 	b.ReportMetric(peaks[len(peaks)/2]/1e9, "peak-GFLOP/s")
 }
 
-// texts are n examples of so many tokens, the last two to predict; no two begin alike.
+// texts returns n examples of that many tokens, of which the last two are targets. No two share a prefix.
 func texts(n, tokens, vocab int) []batch.Example {
 	var list []batch.Example
 	for i := range n {

@@ -11,8 +11,9 @@ import (
 	"ptune/internal/model"
 )
 
-// The base with a prompt in its vocabulary, read from disk again, has the logits that the base has behind the prompt: for spare
-// rows and for new ones, tied and untied heads, shards, and every type of weights, to which the prompt is rounded.
+// A base with a prompt in its vocabulary, read from disk again, has the logits that the base has after the
+// prompt: for spare rows and new ones, tied and separate heads, shards, and every type of weights, to which
+// the prompt is rounded.
 func TestAPromptInTheVocabularyGivesTheLogitsOfThePrompt(t *testing.T) {
 	pool, err := kernels.New(kernels.Options{Threads: 2})
 	if err != nil {
@@ -25,7 +26,8 @@ func TestAPromptInTheVocabularyGivesTheLogitsOfThePrompt(t *testing.T) {
 			m, g := open(t, dir, pool)
 			prompt := g.values(t, "prompt")
 			p, to := len(prompt)/m.Hidden, t.TempDir()
-			if _, err := m.SaveWithTokens(dir, to, first, prompt, map[string][]byte{"more.txt": []byte("x")}); err != nil {
+			extra := map[string][]byte{"more.txt": []byte("x")}
+			if _, err := m.SaveWithTokens(dir, to, first, prompt, extra); err != nil {
 				t.Fatal(err)
 			}
 			served, err := model.Load(to, pool)
@@ -39,13 +41,14 @@ func TestAPromptInTheVocabularyGivesTheLogitsOfThePrompt(t *testing.T) {
 			}
 			for i, v := range rounded {
 				if d := math.Abs(float64(v - prompt[i])); d > math.Abs(float64(prompt[i]))/128 {
-					t.Fatalf("%s: value %d of the prompt is %g, in the vocabulary %g", filepath.Base(dir), i, prompt[i], v)
+					t.Fatalf("%s: value %d of the prompt is %g, in the vocabulary %g",
+						filepath.Base(dir), i, prompt[i], v)
 				}
 			}
 			var rows []batch.Example
 			for _, r := range g.Batches[0] {
 				for i, id := range r.IDs {
-					if int(id) >= first { // is not text any more
+					if int(id) >= first { // this id is a virtual token now
 						r.IDs[i] = 5
 					}
 				}
@@ -65,7 +68,7 @@ func TestAPromptInTheVocabularyGivesTheLogitsOfThePrompt(t *testing.T) {
 				t.Fatal(err)
 			}
 			tolerance := 1e-5
-			if filepath.Base(dir) == "falcon-rw" { // its biases are bfloat16 where there is no prompt (falconALiBi)
+			if filepath.Base(dir) == "falcon-rw" { // without a prompt its biases are bfloat16
 				tolerance = 0.02
 			}
 			for i := range want.Rows {

@@ -25,8 +25,8 @@ const (
 	tableTop = "| checkpoint | model_type, weights | logits | gradient | prompt after 10 steps | 40 greedy tokens |\n|---|---|---|---|---|---|\n"
 )
 
-// The page says how near ptune is to transformers and PEFT for every golden: which rows it has, and what they are of, is compared
-// here; their figures are those of the machine that wrote it with -update, and none may be above the tolerance.
+// The page has a row for every golden with its distance from transformers and PEFT. The test compares the
+// rows' names. The numbers are of the machine that ran -update; here none may be above the tolerance.
 func TestThePageOfModelsHasEveryGoldenWithinTolerance(t *testing.T) {
 	table := tableTop
 	for _, path := range goldenPaths(t) {
@@ -54,11 +54,12 @@ func TestThePageOfModelsHasEveryGoldenWithinTolerance(t *testing.T) {
 	}
 	had := string(rest[:len(rest)-len(after)-len("<!-- end -->\n")])
 	if names(had) != names(table) {
-		t.Errorf("%s does not list the goldens; write it anew with go test ./internal/model -run Page -update. It has:\n%s\nwant:\n%s", page, names(had), names(table))
+		t.Errorf("%s does not list the goldens; go test ./internal/model -run Page -update writes it."+
+			" It has:\n%s\nwant:\n%s", page, names(had), names(table))
 	}
 }
 
-// names are a table's first two columns.
+// names returns a table's first two columns.
 func names(table string) string {
 	var list []string
 	for _, line := range strings.Split(strings.TrimSpace(table), "\n") {
@@ -69,7 +70,7 @@ func names(table string) string {
 	return strings.Join(list, "\n")
 }
 
-// row measures one golden on the fastest kernels.
+// row returns the table's row of a golden, measured with the fastest kernel set.
 func row(t *testing.T, dir string) string {
 	t.Helper()
 	pool, err := kernels.New(kernels.Options{Threads: 2})
@@ -88,7 +89,8 @@ func row(t *testing.T, dir string) string {
 			d = max(d, math.Abs(float64(got[i])-float64(want[i]))/largest(want))
 		}
 		if !(d <= relative) {
-			t.Errorf("%s: %s differs by %.2g of the largest, want at most %g", filepath.Base(dir), what, d, relative)
+			t.Errorf("%s: %s differs by %.2g of the largest value, want at most %g",
+				filepath.Base(dir), what, d, relative)
 		}
 		return fmt.Sprintf("%.1e", d)
 	}
@@ -113,11 +115,11 @@ func row(t *testing.T, dir string) string {
 		}
 	}
 	cells = append(cells, same)
-	return fmt.Sprintf("| %s | %s | %s |\n", filepath.Base(dir), says(t, dir, g), strings.Join(cells, " | "))
+	return fmt.Sprintf("| %s | %s | %s |\n", filepath.Base(dir), checkpoint(t, dir), strings.Join(cells, " | "))
 }
 
-// says is a checkpoint's model_type and the type of its weights.
-func says(t *testing.T, dir string, g *golden) string {
+// checkpoint returns a golden's model_type and the type of its weights.
+func checkpoint(t *testing.T, dir string) string {
 	t.Helper()
 	var c struct {
 		ModelType string `json:"model_type"`
@@ -138,7 +140,7 @@ func says(t *testing.T, dir string, g *golden) string {
 	return fmt.Sprintf("`%s`, %s", c.ModelType, first.DType)
 }
 
-// tenSteps trains a prompt as the golden's were.
+// tenSteps trains a prompt like the golden's and returns the losses.
 func tenSteps(t *testing.T, m *model.Model, g *golden, prompt []float32) (losses []float32) {
 	t.Helper()
 	opt, err := train.NewOptimizer(train.OptimizerConfig{Name: "adamw", Betas: [2]float64{0.9, 0.999}}, len(prompt)/m.Hidden, m.Hidden)
