@@ -14,7 +14,7 @@ import (
 // graphKey identifies a graph. All sizes but the soft prompts' rows are those of the run.
 type graphKey struct {
 	kind    graphKind
-	prompts int
+	prompts int // rows of soft prompts; without a gradient 1 for any number above 0
 }
 
 type graphKind int
@@ -37,6 +37,9 @@ type graph struct {
 // graph returns the graph of a kind for soft prompts of that many rows. It is built at first use. The
 // graph library checks its arguments with panics, which become errors here.
 func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
+	if kind == lossOnly || kind == decoding {
+		prompts = min(prompts, 1)
+	}
 	key := graphKey{kind, prompts}
 	if gr := m.graphs[key]; gr != nil {
 		return gr, nil
@@ -69,7 +72,10 @@ func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
 
 // bind makes a graph ready to run with soft prompts of [P, D] values on a layout.
 func (m *Model) bind(gr *graph, prompts []float32, l *ops.Layout) error {
-	if l.Prompts == 0 || gr.Planner != nil {
+	if gr.grad == nil {
+		l.PromptValues = prompts
+	}
+	if gr.grad == nil || l.Prompts == 0 || gr.Planner != nil {
 		prompts = make([]float32, gr.prompt.Shape().TotalSize()) // not read
 	}
 	value := tensor.New(tensor.WithShape(gr.prompt.Shape()...), tensor.WithBacking(prompts))

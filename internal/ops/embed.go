@@ -60,7 +60,9 @@ func (g *Graph) Embed(prompt *G.Node, e Embedding) *G.Node {
 		run: func(out Matrix, in []Matrix) {
 			g.Pool.Each(out.Rows, func(_, i int) {
 				row := out.Row(i)
-				if i < g.Layout.Prompts {
+				if values := g.Layout.PromptValues; i < g.Layout.Prompts && values != nil {
+					copy(row, values[i*len(row):])
+				} else if i < g.Layout.Prompts {
 					copy(row, in[0].Row(i))
 				} else {
 					e.token(row, int(g.Layout.IDs[i]))

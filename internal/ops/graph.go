@@ -35,6 +35,7 @@ type Matrix = kernels.Matrix
 type Layout struct {
 	TrunkRows    int
 	Prompts      int
+	PromptValues []float32       // [Prompts, D] soft prompts; nil: they are the graph's input
 	IDs          []int32         // [T] token ids, negative at the rows of soft prompts
 	Pos          []int32         // [T] positions
 	Groups       []kernels.Group // every row as a query
