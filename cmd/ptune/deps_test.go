@@ -38,12 +38,12 @@ var mayImport = map[string]string{
 	"internal/data":     "chat", // rows, templates, masks
 
 	// Training and measuring.
-	"internal/param":    "",                              // types of what is trained inside a model
-	"internal/prompt":   "files param tensorfile",        // adapters: what is trained, and its files
-	"internal/report":   "",                              // events and their writers; tables, units
-	"internal/train":    "batch param report tensorfile", // optimizer, schedule, stopping, state
-	"internal/eval":     "batch",                         // metrics and calibration
-	"internal/generate": "",                              // sampling and stopping of continuations
+	"internal/param":  "",                              // types of what is trained inside a model
+	"internal/prompt": "files param tensorfile",        // adapters: what is trained, and its files
+	"internal/report": "",                              // events and their writers; tables, units
+	"internal/train":  "batch param report tensorfile", // optimizer, schedule, stopping, state
+	"internal/infer":  "batch chat data prompt",        // continuations and label scores of requests
+	"internal/eval":   "infer",                         // metrics and calibration
 
 	// From a task file to a run.
 	"internal/config": "data prompt train",                                   // the task file
@@ -52,7 +52,7 @@ var mayImport = map[string]string{
 	"internal/run": "base batch chat config data eval failure files model param process prompt report train",
 
 	// Flags, streams, exit codes, the order of events.
-	"cmd/ptune": "base chat config data demo eval failure files generate hub kernels model process prompt report run tokenize train",
+	"cmd/ptune": "base chat config data demo eval failure files hub infer kernels model process prompt report run tokenize train",
 }
 
 // onlyIn says which packages may import an outside library.

@@ -18,6 +18,7 @@ import (
 	"ptune/internal/eval"
 	"ptune/internal/failure"
 	"ptune/internal/files"
+	"ptune/internal/infer"
 	"ptune/internal/prompt"
 	"ptune/internal/run"
 )
@@ -43,34 +44,47 @@ func newEval(s streams) *cobra.Command {
 	var o evalFlags
 	cmd := &cobra.Command{
 		Use:   "eval --prompt x.st",
-		Short: "Measure a soft prompt on rows, beside the base without it",
-		Long: `Measure loss and perplexity of the rows' targets and, where the task has labels, accuracy and macro-F1 by the
-log-likelihood of each label. Templates, labels and base come from the prompt's file, the rows from --data or else from the
-files it was validated on. The same base without the prompt is measured beside it.
+		Short: "Measure a soft prompt on rows, and the base without it",
+		Long: `Measure loss and perplexity of the targets of rows. If the task has labels, also measure accuracy and
+macro-F1: the predicted label is the one with the highest likelihood. Templates, labels and the base model come
+from the prompt's file. The rows come from --data or, without it, from the validation files used in training.
+The base without the prompt is measured as well.
 
-Prompts that a comma joins are an ensemble: each gives a row the label it finds likeliest, in one pass over the base, and most votes win
-(Lester et al. 2021, section 6). The loss is then the mean of theirs.
+Prompts joined by commas are an ensemble: in one pass over the base, each prompt votes for the label it finds
+likeliest, and the label with most votes is predicted (Lester et al. 2021, section 6). The loss is the mean of
+the prompts' losses.
 
-With --model and no --prompt the base alone is measured; --input and --target then say how rows become text.`,
-		Example: "  ptune eval --prompt runs/sentiment.st --data internal/demo/data/test.jsonl\n  ptune eval --prompt runs/sentiment.st --json --fail-under accuracy=0.9",
-		Args:    cobra.NoArgs,
-		RunE:    runE(func(ctx context.Context, _ []string) error { return evalPrompts(ctx, o, s) }),
+With --model and without --prompt, the base alone is measured. --input and --target then give the templates.`,
+		Example: `  ptune eval --prompt runs/sentiment.st --data internal/demo/data/test.jsonl
+  ptune eval --prompt runs/sentiment.st --json --fail-under accuracy=0.9`,
+		Args: cobra.NoArgs,
+		RunE: runE(func(ctx context.Context, _ []string) error { return evalPrompts(ctx, o, s) }),
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.prompts, "prompt", nil, "a soft prompt's file, or an ensemble's as a.st,b.st,c.st (repeatable: all are measured on one loaded base)")
-	f.StringVar(&o.model, "model", "", "the base's directory, if not where the prompt's file says")
-	f.StringVar(&o.data, "data", "", "the rows (.jsonl, .csv, .tsv, or .parquet where it was built in, written as the training rows were)")
-	f.StringVar(&o.input, "input", "", "without --prompt: the input template")
-	f.StringVar(&o.target, "target", "", "without --prompt: the target template")
-	f.StringSliceVar(&o.labels, "labels", nil, "without --prompt: the labels, as name,name or value=name,value=name")
+	f.StringArrayVar(&o.prompts, "prompt", nil,
+		"prompt file, or an ensemble as a.st,b.st,c.st (repeatable: all are measured on "+
+			"one loaded base)")
+	f.StringVar(&o.model, "model", "",
+		"directory of the base model, if it is not where the prompt's file says")
+	f.StringVar(&o.data, "data", "",
+		"file of rows, in the format of the training rows (.jsonl, .csv, .tsv; .parquet "+
+			"if ptune was built with it)")
+	f.StringVar(&o.input, "input", "", "input template, only without --prompt")
+	f.StringVar(&o.target, "target", "", "target template, only without --prompt")
+	f.StringSliceVar(&o.labels, "labels", nil,
+		"labels, as name,name or value=name,value=name, only without --prompt")
 	o.gateFlags.flags(f)
-	f.StringVar(&o.samples, "samples", "", "write each row's prediction to this file, one JSON object a line")
+	f.StringVar(&o.samples, "samples", "",
+		"write the prediction for each row to this file, one JSON object a line")
 	f.StringVar(&o.junit, "junit", "", "write the gates as a JUnit report to this file")
-	f.BoolVar(&o.exact, "exact-match", false, "also write each row's answer token by token, and count those that are its target (a gate on exact_match does so, too)")
+	f.BoolVar(&o.exact, "exact-match", false,
+		"also generate text for each row, and count the rows where it is the target "+
+			"(implied by a gate on exact_match)")
 	f.BoolVar(&o.noBaseline, "no-baseline", false, "do not measure the base without the prompt")
-	f.IntVar(&o.maxTokens, "max-tokens", 4096, "tokens of text computed at a time")
+	f.IntVar(&o.maxTokens, "max-tokens", 4096,
+		"tokens of text computed at a time; fewer need less memory")
 	o.computeOptions.flags(cmd)
-	f.BoolVar(&o.json, "json", false, "print the result as JSON, one object a prompt")
+	f.BoolVar(&o.json, "json", false, "print the results as JSON, one object for each prompt")
 	return cmd
 }
 
@@ -79,9 +93,9 @@ type evalResult struct {
 	Prompt string `json:"prompt,omitempty"`
 	Data   string `json:"data"`
 	*eval.Result
-	ExactMatch *float64     `json:"exact_match,omitempty"` // share of rows whose target is what the model writes
+	ExactMatch *float64     `json:"exact_match,omitempty"` // share of rows whose target is generated
 	Baseline   *eval.Result `json:"baseline,omitempty"`    // the base alone
-	AsWords    *eval.Result `json:"as_words,omitempty"`    // the base behind the text that the prompt began from
+	AsWords    *eval.Result `json:"as_words,omitempty"`    // the base after evalJob.words
 }
 
 func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
@@ -115,29 +129,10 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		if note := j.set.Shortened(); note != "" {
 			s.warn("%s", note)
 		}
-		res := evalResult{Prompt: j.path, Data: j.set.Path}
-		options := run.EvalOptions(j.choices, j.eos, j.rows, o.maxTokens)
-		for _, c := range j.choices {
-			options.Names = append(options.Names, c.Name)
-		}
-		if res.Result, err = eval.Run(ctx, b, j.values, run.EvalRows(j.set), options); err != nil {
+		exact := o.exact || slices.ContainsFunc(gates, func(g gate) bool { return g.metric == "exact_match" })
+		res, err := j.measure(ctx, b, o, exact)
+		if err != nil {
 			return err
-		}
-		if o.exact || slices.ContainsFunc(gates, func(g gate) bool { return g.metric == "exact_match" }) {
-			if len(j.rows) > 1 {
-				return failure.Usage(fmt.Errorf("%s is an ensemble, which votes on labels and writes nothing: there is no exact match to measure", j.path))
-			}
-			if res.ExactMatch, err = exactMatch(ctx, b, j, o.maxTokens); err != nil {
-				return err
-			}
-		}
-		if len(j.rows) > 0 && !o.noBaseline {
-			if res.Baseline, err = baseline(ctx, b, j, o.maxTokens); err != nil {
-				return err
-			}
-			if res.AsWords, err = asWords(ctx, b, j, o.maxTokens); err != nil {
-				return err
-			}
 		}
 		if err := printEval(s, o.json, res); err != nil {
 			return err
@@ -163,26 +158,21 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	return err
 }
 
-// evalJob is rows to measure behind a prompt, or behind none.
+// evalJob is rows to measure after a prompt, after each prompt of an ensemble, or after none.
 type evalJob struct {
 	path    string
-	text    string // what the prompt began from
-	values  []float32
-	rows    []int // of the prompt, or of each of an ensemble
+	words   string    // the text that the prompt was initialised from
+	values  []float32 // of all prompts
+	rows    []int     // of each prompt
 	set     *data.Set
 	choices []data.Choice
 	eos     int32
-	chat    bool
-
-	maxTokens int // of a row, as in training
-	onTooLong string
-	reading   data.Reading
 }
 
-// noLimit is for the base alone: its positions are the limit.
+// noLimit is the longest row of the base alone: only its positions limit it.
 const noLimit = 1 << 30
 
-// split is the files of an ensemble that a comma joins; a file whose name has a comma is one.
+// split returns the files of an ensemble, joined by commas. The name of one file may contain commas.
 func split(paths string) []string {
 	if _, err := os.Stat(paths); err == nil {
 		return []string{paths}
@@ -199,8 +189,11 @@ func evalJobs(o evalFlags, b *base.Base, ensembles [][]base.Prompt) ([]evalJob, 
 		if err != nil {
 			return nil, err
 		}
-		j := evalJob{eos: eos, maxTokens: noLimit, onTooLong: data.TooLongIsError}
-		err = j.load(b, o.data, o.input, o.target, parseLabels(o.labels), nil)
+		var j evalJob
+		err = j.load(b, o.data, &prompt.Meta{
+			Input: o.input, Target: o.target, Labels: parseLabels(o.labels), EOS: eos,
+			MaxTokens: noLimit, OnTooLong: data.TooLongIsError,
+		})
 		return []evalJob{j}, err
 	}
 	if o.input != "" || o.target != "" || len(o.labels) > 0 {
@@ -208,107 +201,127 @@ func evalJobs(o evalFlags, b *base.Base, ensembles [][]base.Prompt) ([]evalJob, 
 	}
 	var jobs []evalJob
 	for _, members := range ensembles {
-		p := members[0]
-		j := evalJob{eos: p.Meta.EOS, maxTokens: p.Meta.MaxTokens, onTooLong: p.Meta.OnTooLong, reading: data.Reading(p.Meta.Reading)}
-		var names []string
-		for _, m := range members {
-			if m.Meta.Input != p.Meta.Input || m.Meta.Target != p.Meta.Target || !slices.Equal(m.Meta.Labels, p.Meta.Labels) || m.Meta.Chat != p.Meta.Chat || m.Meta.Messages != p.Meta.Messages || m.Meta.EOS != p.Meta.EOS {
-				return nil, fmt.Errorf("%s and %s have other templates or labels, so they are no ensemble", p.Path, m.Path)
-			}
-			names, j.values, j.rows = append(names, m.Path), append(j.values, m.Values...), append(j.rows, m.Rows)
+		of, err := promptJobs(o, b, members)
+		if err != nil {
+			return nil, err
 		}
-		j.path = strings.Join(names, ",")
-		if len(members) == 1 {
-			j.text = p.Meta.Init.Text
-		}
-		if len(members) > 1 && len(p.Meta.Labels) == 0 {
-			return nil, fmt.Errorf("%s have no labels to vote on", j.path)
-		}
-		if p.Meta.Target == "" && p.Meta.Messages == "" {
-			return nil, fmt.Errorf("%s has no templates to make rows with; is it a PEFT adapter?", p.Path)
-		}
-		var labels []data.Label
-		for _, l := range p.Meta.Labels {
-			labels = append(labels, data.Label(l))
-		}
-		files := []string{o.data}
-		if o.data == "" {
-			files = nil
-			for _, v := range p.Meta.Valid {
-				files = append(files, base.PathAt(p.Path, v.Path))
-			}
-			if files == nil {
-				return nil, fmt.Errorf("%s was not validated on any file; give the rows with --data", p.Path)
-			}
-		}
-		for _, file := range files {
-			j := j
-			if err := j.load(b, file, p.Meta.Input, p.Meta.Target, labels, &p.Meta); err != nil {
-				return nil, err
-			}
-			jobs = append(jobs, j)
-		}
+		jobs = append(jobs, of...)
 	}
 	return jobs, nil
 }
 
-// load reads the job's rows, in the form that a prompt's m asks for; nil: the base's alone.
-func (j *evalJob) load(b *base.Base, file, input, target string, labels []data.Label, m *prompt.Meta) error {
-	f, err := data.NewFormat(input, target, labels)
-	if m != nil && m.Messages != "" {
-		f, err = data.NewConversations(m.Messages), nil
+// promptJobs returns a job for each file of rows to measure a prompt or an ensemble on.
+func promptJobs(o evalFlags, b *base.Base, members []base.Prompt) ([]evalJob, error) {
+	p := members[0]
+	var one evalJob
+	var names []string
+	for _, m := range members {
+		if !sameTask(&m.Meta, &p.Meta) {
+			return nil, fmt.Errorf("%s and %s have different templates or labels, so they are no ensemble",
+				p.Path, m.Path)
+		}
+		names = append(names, m.Path)
+		one.values, one.rows = append(one.values, m.Values...), append(one.rows, m.Rows)
 	}
+	one.path = strings.Join(names, ",")
+	if len(members) == 1 && p.Meta.Chat == "" {
+		one.words = p.Meta.Init.Text
+	}
+	if len(members) > 1 && len(p.Meta.Labels) == 0 {
+		return nil, fmt.Errorf("%s have no labels to vote on", one.path)
+	}
+	if p.Meta.Target == "" && p.Meta.Messages == "" {
+		return nil, fmt.Errorf("%s has no templates to make rows with; is it a PEFT adapter?", p.Path)
+	}
+	files := []string{o.data}
+	if o.data == "" {
+		files = nil
+		for _, v := range p.Meta.Valid {
+			files = append(files, base.PathAt(p.Path, v.Path))
+		}
+		if files == nil {
+			return nil, fmt.Errorf("%s was trained without validation files; give the rows with --data", p.Path)
+		}
+	}
+	var jobs []evalJob
+	for _, file := range files {
+		j := one
+		if err := j.load(b, file, &p.Meta); err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs, nil
+}
+
+// sameTask reports whether prompts read and answer rows alike.
+func sameTask(a, b *prompt.Meta) bool {
+	return a.Input == b.Input && a.Target == b.Target && slices.Equal(a.Labels, b.Labels) &&
+		a.Chat == b.Chat && a.Messages == b.Messages && a.EOS == b.EOS
+}
+
+// load reads the job's rows in the form that m describes.
+func (j *evalJob) load(b *base.Base, file string, m *prompt.Meta) error {
+	task, err := infer.NewTask(m, b, b.Tokenizer)
 	if err != nil {
 		return err
 	}
-	if m != nil && m.Chat != "" {
-		j.chat = true
-		t, err := b.ChatOf(m.Chat)
-		if err != nil {
-			return err
-		}
-		if _, err := f.UseChat(t, b.Tokenizer, []int32{m.EOS}); err != nil {
-			return err
-		}
-	}
-	if j.choices, err = f.Choices(b.Tokenizer); err != nil {
-		return err
-	}
-	limits, err := run.RowLimits(b, slices.Max(append(j.rows, 0)), j.maxTokens, j.onTooLong, j.eos)
+	f, choices, err := task.Format()
 	if err != nil {
 		return err
 	}
-	j.set, err = data.Load("data", data.Source{Path: file, Reading: j.reading}, f, b.Tokenizer, limits)
+	j.choices, j.eos = choices, m.EOS
+	limits, err := run.RowLimits(b, slices.Max(append(j.rows, 0)), m.MaxTokens, m.OnTooLong, m.EOS)
+	if err != nil {
+		return err
+	}
+	from := data.Source{Path: file, Reading: data.Reading(m.Reading)}
+	j.set, err = data.Load("data", from, f, b.Tokenizer, limits)
 	return err
 }
 
-// baseline measures the base without the prompt. A base cannot begin from nothing: rows without any input token have none.
-func baseline(ctx context.Context, b *base.Base, j evalJob, maxTokens int) (*eval.Result, error) {
-	for _, r := range j.set.Rows {
-		if len(r.Input) == 0 {
-			return nil, nil
+// measure evaluates the job and what it is compared with.
+func (j *evalJob) measure(ctx context.Context, b *base.Base, o evalFlags, exact bool) (res evalResult,
+	err error) {
+	res = evalResult{Prompt: j.path, Data: j.set.Path}
+	options, rows := run.EvalOptions(j.choices, j.eos, j.rows, o.maxTokens), run.EvalRows(j.set)
+	for _, c := range j.choices {
+		options.Names = append(options.Names, c.Name)
+	}
+	if res.Result, err = eval.Run(ctx, b, j.values, rows, options); err != nil {
+		return res, err
+	}
+	if exact {
+		if res.ExactMatch, err = j.exactMatch(ctx, b, rows, o.maxTokens); err != nil {
+			return res, err
 		}
 	}
-	return eval.Run(ctx, b, nil, run.EvalRows(j.set), run.EvalOptions(j.choices, j.eos, nil, maxTokens))
+	if len(j.rows) == 0 || o.noBaseline {
+		return res, nil
+	}
+	if res.Baseline, err = eval.Alone(ctx, b, rows, options); err == nil && j.words != "" {
+		res.AsWords, err = eval.AsWords(ctx, b, b.Tokenizer.EncodeInput, j.words, rows, options, b.MaxPositions)
+	}
+	return res, err
 }
 
-// asWords measures the base behind the words that the soft prompt began from, an ordinary prompt; nil where there are none, or where
-// they leave a row too long for the model or stand before a chat.
-func asWords(ctx context.Context, b *base.Base, j evalJob, maxTokens int) (*eval.Result, error) {
-	if j.text == "" || j.chat {
-		return nil, nil
+// exactMatch returns the share of rows whose target is what the model generates.
+func (j *evalJob) exactMatch(ctx context.Context, b *base.Base, rows []eval.Row,
+	maxTokens int) (*float64, error) {
+	if len(j.rows) > 1 {
+		return nil, failure.Usage(fmt.Errorf(
+			"%s is an ensemble, which votes on labels and generates no text: it has no exact match", j.path))
 	}
-	rows := run.EvalRows(j.set)
-	for i, r := range j.set.Rows {
-		ids, err := b.Tokenizer.EncodeInput(j.text + "\n" + r.Text)
-		if err != nil {
+	engine := infer.New(b.NewDecoder(cacheBytes), infer.Options{})
+	var p *infer.Prompt
+	if len(j.rows) == 1 {
+		var err error
+		if p, err = engine.AddPrompt(j.values, j.rows[0]); err != nil {
 			return nil, err
 		}
-		if rows[i].Input = ids; b.MaxPositions > 0 && len(ids)+len(r.Target) > b.MaxPositions {
-			return nil, nil
-		}
 	}
-	return eval.Run(ctx, b, nil, rows, run.EvalOptions(j.choices, j.eos, nil, maxTokens))
+	share, err := eval.ExactMatch(ctx, engine, p, rows, j.eos, maxTokens)
+	return &share, err
 }
 
 func printEval(s streams, asJSON bool, r evalResult) error {
@@ -362,15 +375,15 @@ func printEval(s streams, asJSON bool, r evalResult) error {
 	return err
 }
 
-// parseLabels reads name or value=name.
-func parseLabels(list []string) []data.Label {
-	var labels []data.Label
+// parseLabels reads labels, each a name or value=name.
+func parseLabels(list []string) []prompt.Label {
+	var labels []prompt.Label
 	for _, s := range list {
 		value, name, ok := strings.Cut(s, "=")
 		if !ok {
 			name = value
 		}
-		labels = append(labels, data.Label{Value: value, Name: name})
+		labels = append(labels, prompt.Label{Value: value, Name: name})
 	}
 	return labels
 }

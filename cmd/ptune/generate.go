@@ -15,15 +15,16 @@ import (
 	"ptune/internal/base"
 	"ptune/internal/data"
 	"ptune/internal/failure"
-	"ptune/internal/generate"
+	"ptune/internal/infer"
 	"ptune/internal/model"
+	"ptune/internal/prompt"
 )
 
 type generateFlags struct {
 	prompts   []string
 	model     string
 	jsonl     string
-	sampling  generate.Sampling
+	sampling  infer.Sampling
 	maxTokens int
 	stop      []string
 	batch     int
@@ -36,37 +37,45 @@ func newGenerate(s streams) *cobra.Command {
 	var o generateFlags
 	cmd := &cobra.Command{
 		Use:   "generate --prompt x.st [text...]",
-		Short: "Continue texts behind a soft prompt",
-		Long: `Continue texts behind a soft prompt. The template, the base and its tokenizer come from the prompt's file: a text fills the
-template's one field. Texts are the arguments, or the lines of standard input, or with --jsonl rows whose fields fill the
-template. Output is in the order of input. The likeliest token is taken unless --temperature is given.
+		Short: "Continue texts after a soft prompt",
+		Long: `Continue texts after a soft prompt. The input template, the base model and its tokenizer come from the
+prompt's file. A text fills the one field of the template. Texts are the arguments or the lines of standard
+input; with --jsonl, the fields of each row fill the template. Output is in the order of the input. The
+likeliest token is taken unless --temperature is given.
 
-Of one or two texts at a time several tokens are computed at once where what they have said before lets the next ones be guessed.
-Guesses that are wrong are dropped: the text is the same.
+For one or two texts at a time, the next tokens are guessed from what the text has said before, and several
+are computed at once. Wrong guesses are dropped; the result is the same.
 
-With several prompts each text is continued behind each of them, on one loaded base. With --model and no --prompt the base
-alone continues the texts as they are.
+With several prompts, each text is continued after each of them, on one loaded base. With --model and without
+--prompt, the base alone continues the texts as they are.
 
-As text, a continuation is shown without the white space it begins with; --json has it as it is.`,
+Without --json, white space at the beginning of a continuation is not printed.`,
 		Example: `  ptune generate --prompt runs/sentiment.st "The soup was cold and the waiters were rude."
   ptune generate --prompt runs/sentiment.st --prompt runs/topic.st --json --jsonl internal/demo/data/valid.jsonl
   ptune generate --model ptune:demo --max-tokens 20 "We tried this cafe"`,
 		RunE: runE(func(ctx context.Context, args []string) error { return generateTexts(ctx, o, args, s) }),
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.prompts, "prompt", nil, "a soft prompt's file (repeatable)")
-	f.StringVar(&o.model, "model", "", "the base's directory, if not where the prompt's file says")
-	f.StringVar(&o.jsonl, "jsonl", "", "rows whose fields fill the template, one JSON object a line (- is standard input)")
-	f.IntVar(&o.maxTokens, "max-tokens", 128, "the most tokens to generate for a text")
-	f.Float64Var(&o.sampling.Temperature, "temperature", 0, "0 takes the likeliest token; higher is more varied")
-	f.Float64Var(&o.sampling.TopP, "top-p", 1, "sample among the likeliest tokens that together have this probability")
-	f.IntVar(&o.sampling.TopK, "top-k", 0, "sample among this many tokens (0: all)")
-	f.Uint64Var(&o.sampling.Seed, "seed", 0, "seed of the sampling")
+	f.StringArrayVar(&o.prompts, "prompt", nil, "prompt file (repeatable)")
+	f.StringVar(&o.model, "model", "",
+		"directory of the base model, if it is not where the prompt's file says")
+	f.StringVar(&o.jsonl, "jsonl", "",
+		"file of rows whose fields fill the template, one JSON object a line (-: standard input)")
+	f.IntVar(&o.maxTokens, "max-tokens", 128, "most tokens to generate for a text")
+	f.Float64Var(&o.sampling.Temperature, "temperature", 0,
+		"0: take the likeliest token; higher: more varied text")
+	f.Float64Var(&o.sampling.TopP, "top-p", 1,
+		"sample only among the likeliest tokens that reach this probability together (1: all)")
+	f.IntVar(&o.sampling.TopK, "top-k", 0,
+		"sample only among this many of the likeliest tokens (0: all)")
+	f.Uint64Var(&o.sampling.Seed, "seed", 0, "seed of sampling")
 	f.StringArrayVar(&o.stop, "stop", nil, "end a text before this string (repeatable)")
-	f.IntVar(&o.batch, "batch", 16, "texts computed at a time")
-	f.BoolVar(&o.guess, "guess", true, "for one or two texts at a time, guess that they repeat what they have said: faster where they do")
+	f.IntVar(&o.batch, "batch", 16, "texts continued at a time")
+	f.BoolVar(&o.guess, "guess", true,
+		"for one or two texts at a time, guess the next tokens from earlier text; "+
+			"faster if it repeats itself")
 	o.computeOptions.flags(cmd)
-	f.BoolVar(&o.json, "json", false, "print one JSON object a text")
+	f.BoolVar(&o.json, "json", false, "print one JSON object for each text")
 	return cmd
 }
 
@@ -85,7 +94,7 @@ func (o *generateFlags) check() error {
 	}
 	for _, s := range o.stop {
 		if s == "" {
-			return errors.New("--stop is empty, want the text that ends a text")
+			return errors.New("--stop is empty, want a text")
 		}
 	}
 	return nil
@@ -96,7 +105,7 @@ func generateTexts(ctx context.Context, o generateFlags, args []string, s stream
 		return failure.Usage(err)
 	}
 	if o.jsonl != "" && len(args) > 0 {
-		return failure.Usage(errors.New("texts are given both as arguments and with --jsonl"))
+		return failure.Usage(errors.New("texts are given both as arguments and with --jsonl; give one of them"))
 	}
 	prompts, b, err := openPrompts(o.prompts, o.model, o.computeOptions)
 	if err != nil {
@@ -117,7 +126,17 @@ type input struct {
 	where  string
 }
 
-// eachInput hands on the inputs, some at a time.
+// ids are the token ids of the input.
+func (x *input) ids(t *infer.Task) ([]int32, error) {
+	if x.fields == nil {
+		return t.Text(x.text)
+	}
+	return t.Fields(x.fields)
+}
+
+const textsHint = "give texts as arguments, or lines on standard input"
+
+// eachInput calls run with the inputs, o.batch at a time.
 func eachInput(o generateFlags, args []string, s streams, run func([]input) error) error {
 	if len(args) > 0 {
 		var all []input
@@ -135,8 +154,8 @@ func eachInput(o generateFlags, args []string, s streams, run func([]input) erro
 	}
 	in, name := s.in, "standard input"
 	if f, ok := in.(*os.File); ok && o.jsonl == "" {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 { // a terminal: nothing is asked for there
-			return failure.Usage(failure.Hint(errors.New("there is no text to continue"), "give texts as arguments, or lines on standard input"))
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 { // never wait for a terminal
+			return failure.Usage(failure.Hint(errors.New("there is no text to continue"), textsHint))
 		}
 	}
 	if o.jsonl != "" && o.jsonl != "-" {
@@ -150,10 +169,10 @@ func eachInput(o generateFlags, args []string, s streams, run func([]input) erro
 	return lines(in, name, o, run)
 }
 
-// lines hands on the lines of a text, or the rows they are.
+// lines calls run with the lines of in, or with the rows that they contain.
 func lines(in io.Reader, name string, o generateFlags, run func([]input) error) error {
 	var batch []input
-	var ran error // of run; what Lines itself says is about the text
+	var ran error // of run; other errors are about the text
 	found := false
 	err := data.Lines(in, name, func(n int, line string) error {
 		found = true
@@ -178,59 +197,49 @@ func lines(in io.Reader, name string, o generateFlags, run func([]input) error) 
 	case err != nil:
 		return failure.Usage(err)
 	case !found:
-		return failure.Usage(failure.Hint(fmt.Errorf("there is no text in %s", name), "give texts as arguments, or lines on standard input"))
+		return failure.Usage(failure.Hint(fmt.Errorf("there is no text in %s", name), textsHint))
 	case len(batch) == 0:
 		return nil
 	}
 	return run(batch)
 }
 
-// generator continues inputs behind each prompt.
+// generator continues inputs after each prompt.
 type generator struct {
 	o       generateFlags
-	b       *base.Base
 	s       streams
 	prompts []base.Prompt // none: the base alone
-	inputs  []data.Template
-	chats   []data.Renderer // of the prompts; nil: texts as they are
-	values  []float32       // of all prompts, one behind the other
-	rows    []int
+	tasks   []*infer.Task // of each prompt, or of the base alone
+	eos     []int32
+	engine  *infer.Engine
 }
 
+// cacheBytes bounds the keys and values of all texts in work. Memory is used only as they come.
+const cacheBytes = 1e12
+
 func newGenerator(o generateFlags, b *base.Base, prompts []base.Prompt, s streams) (*generator, error) {
-	g := &generator{o: o, b: b, s: s, prompts: prompts}
-	templates := []string{"{text}"}
-	if len(prompts) > 0 {
-		templates = nil
+	options := infer.Options{Decode: b.Tokenizer.Decode}
+	if o.guess {
+		options.GuessRows = model.RowsAtOnce
 	}
-	for _, p := range prompts {
-		g.values, g.rows = append(g.values, p.Values...), append(g.rows, p.Rows)
-		if p.Meta.Input == "" { // a PEFT adapter has no template, a prompt for conversations none of its own
-			p.Meta.Input = "{text}"
-		}
-		templates = append(templates, p.Meta.Input)
-		var by data.Renderer
-		if p.Meta.Chat != "" {
-			t, err := b.ChatOf(p.Meta.Chat)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", p.Path, err)
+	g := &generator{o: o, s: s, prompts: prompts, eos: b.EOS, engine: infer.New(b.NewDecoder(cacheBytes), options)}
+	add := func(m *prompt.Meta) error {
+		t, err := infer.NewTask(m, b, b.Tokenizer)
+		if err == nil && o.jsonl == "" {
+			if err = t.CheckText(); err != nil {
+				err = fmt.Errorf("%w; give rows with --jsonl", err)
 			}
-			by = t
 		}
-		g.chats = append(g.chats, by)
+		g.tasks = append(g.tasks, t)
+		return err
 	}
 	if len(prompts) == 0 {
-		g.chats = []data.Renderer{nil}
+		return g, add(&prompt.Meta{})
 	}
-	for _, text := range templates {
-		t, err := data.ParseTemplate(text)
-		if err != nil {
-			return nil, err
+	for _, p := range prompts {
+		if err := add(&p.Meta); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Path, err)
 		}
-		if n := len(t.Fields()); n != 1 && o.jsonl == "" {
-			return nil, fmt.Errorf("the template %q has %d fields, so a text alone does not fill it; give rows with --jsonl", text, n)
-		}
-		g.inputs = append(g.inputs, t)
 	}
 	return g, nil
 }
@@ -244,42 +253,43 @@ type generated struct {
 	FinishReason string  `json:"finish_reason"`
 }
 
-// run continues a batch of inputs behind every prompt, in one packed forest.
+// run continues a batch of inputs after every prompt. The prompts are computed with each batch, so its
+// results do not depend on the batches before it.
 func (g *generator) run(ctx context.Context, batch []input) error {
-	var texts []model.Text
+	prompts := make([]*infer.Prompt, len(g.tasks))
+	for k, p := range g.prompts {
+		var err error
+		if prompts[k], err = g.engine.AddPrompt(p.Values, p.Rows); err != nil {
+			return err
+		}
+		defer g.engine.RemovePrompt(prompts[k])
+	}
+	var requests []infer.Request
 	var out []generated
 	for _, x := range batch {
-		for k, t := range g.inputs {
-			fields := x.fields
-			if fields == nil {
-				fields = map[string]string{t.Fields()[0]: x.text}
-			}
-			filled, err := t.Fill(fields)
+		for k, t := range g.tasks {
+			ids, err := x.ids(t)
 			if err != nil {
 				return failure.Usage(fmt.Errorf("%s: %w", x.where, err))
 			}
-			_, ids, err := data.EncodeInput(g.chats[k], filled, g.b.Tokenizer)
-			if err != nil {
-				return failure.Usage(fmt.Errorf("%s: %w", x.where, err))
+			r := infer.Request{
+				Prompt: prompts[k], IDs: ids, Sampling: g.o.sampling, MaxTokens: g.o.maxTokens,
+				EOS: g.eos, Stop: g.o.stop,
 			}
+			r.Stream = len(requests)
+			requests = append(requests, r)
 			name := ""
 			if g.prompts != nil {
 				name = g.prompts[k].Path
 			}
-			texts = append(texts, model.Text{Prompt: k, IDs: ids})
 			out = append(out, generated{Input: x.text, Prompt: name})
 		}
 	}
-	d, logits, err := g.b.NewDecoder(g.values, g.rows, texts, g.o.maxTokens)
-	if err != nil {
-		return err
-	}
-	var show func(int, string)
 	var writeErr error
-	stream := len(texts) == 1 && !g.o.json
+	stream := len(requests) == 1 && !g.o.json
 	if stream {
 		began := false
-		show = func(_ int, piece string) {
+		requests[0].Show = func(piece string) {
 			if !began {
 				piece = strings.TrimLeft(piece, " \n")
 			}
@@ -289,12 +299,7 @@ func (g *generator) run(ctx context.Context, batch []input) error {
 			}
 		}
 	}
-	options := generate.Options{Sampling: g.o.sampling, MaxTokens: g.o.maxTokens, EOS: g.b.EOS, Stop: g.o.stop}
-	if g.o.guess {
-		options.Rows = model.RowsAtOnce
-	}
-	said := func(i int) []int32 { return texts[i].IDs }
-	results, err := generate.Run(ctx, d, logits, said, func(i int, ids []int32) string { return g.decode(said(i), ids) }, options, show)
+	results, err := g.engine.Generate(ctx, requests)
 	if err != nil || writeErr != nil {
 		return errors.Join(err, writeErr)
 	}
@@ -328,18 +333,4 @@ func (g *generator) print(out []generated) error {
 		}
 	}
 	return w.Flush()
-}
-
-// decodeWith is how many tokens before the generated ones are decoded with them: some tokenizers drop a text's first space.
-const decodeWith = 4
-
-// decode is the text of generated ids as it continues what stands before them.
-func (g *generator) decode(before, ids []int32) string {
-	before = before[max(0, len(before)-decodeWith):]
-	head := g.b.Tokenizer.Decode(before)
-	all := g.b.Tokenizer.Decode(append(append([]int32(nil), before...), ids...))
-	if text, ok := strings.CutPrefix(all, head); ok {
-		return text
-	}
-	return g.b.Tokenizer.Decode(ids)
 }

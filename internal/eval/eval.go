@@ -1,23 +1,22 @@
-// Package eval measures a soft prompt, or a base alone, on rows: loss and perplexity of the targets and, with labels,
-// accuracy and F1 by each label's log-likelihood. It does not know how likelihoods are made.
+// Package eval measures a soft prompt, or a base model alone, on rows: loss and perplexity of the
+// targets and, with labels, accuracy and F1 by each label's likelihood. It does not know how
+// likelihoods and logits are computed.
 package eval
 
 import (
 	"context"
 	"errors"
 	"math"
-	"slices"
 
-	"ptune/internal/batch"
+	"ptune/internal/infer"
 )
 
-// Scorer computes −log p of a forest's targets behind soft prompts.
-type Scorer interface {
-	NLL(prompts []float32, f *batch.Forest) ([]float32, error)
-}
+// Scorer computes −log p of a forest's targets after soft prompts.
+type Scorer = infer.Scorer
 
 // Row is an example to measure.
 type Row struct {
+	Text          string  // the input as text, for AsWords
 	Input, Target []int32 // the target with its end token
 	Label         int     // the true one of Options.Labels
 }
@@ -39,38 +38,43 @@ type Result struct {
 	Accuracy   *float64 `json:"accuracy,omitempty"`
 	MacroF1    *float64 `json:"macro_f1,omitempty"`
 	Details
-	Members       []Member    `json:"members,omitempty"` // of an ensemble; Loss is the mean of theirs
-	Predicted     []int       `json:"-"`                 // the likeliest label of each row, in an ensemble the one with most votes
-	Probabilities [][]float64 `json:"-"`                 // of the labels of each row
-	Losses        []float64   `json:"-"`                 // −log p of each row's target, summed over its tokens; of an ensemble, the mean
+	Members []Member `json:"members,omitempty"` // of an ensemble; Loss is the mean of theirs
+
+	// Predicted is the likeliest label of each row, in an ensemble the one with most votes.
+	Predicted     []int       `json:"-"`
+	Probabilities [][]float64 `json:"-"` // of the labels of each row
+	// Losses is −log p of each row's target, the sum over its tokens; of an ensemble, the mean.
+	Losses []float64 `json:"-"`
 }
 
-// Details is what else labels tell; Run leaves it empty without Options.Names.
+// Details are measured if there are labels with Options.Names.
 type Details struct {
 	MCC              *float64            `json:"mcc,omitempty"`
 	CalibrationError *float64            `json:"calibration_error,omitempty"`
 	Intervals        map[string]Interval `json:"intervals,omitempty"` // by metric
 	Classes          []Class             `json:"classes,omitempty"`
-	Confusion        [][]int             `json:"confusion,omitempty"` // rows by true label, then by the one predicted
+	Confusion        [][]int             `json:"confusion,omitempty"` // [true label, predicted label]
 }
 
-// Member is what one prompt of an ensemble gets by itself.
+// Member is what one prompt of an ensemble achieves by itself.
 type Member struct {
 	Loss     float64  `json:"loss"`
 	Accuracy *float64 `json:"accuracy,omitempty"`
 }
 
-// Run measures rows behind a prompt of [PromptRows, D] values. Several prompts, one behind the other, are an ensemble: each gives
-// every row, in the same pass, the label it finds likeliest, and most votes win (Lester et al. 2021, section 6); where they
-// are equal, the label that is likelier to all members together.
+// Run measures rows after a soft prompt of [PromptRows, D] values. The values of several prompts follow
+// each other and make an ensemble (Lester et al. 2021, section 6): in one pass each prompt votes for the
+// label it finds likeliest. The label with most votes is predicted, of equals the one that is likelier
+// to all members together.
 //
-// A label's score is the log-likelihood of its tokens; the end token counts as well where one label begins like another,
-// for only it tells them apart.
+// A label's score is the likelihood of its tokens. The end token counts as well if one label begins
+// like another, because then only the end token tells them apart.
 func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options) (*Result, error) {
 	if len(rows) == 0 {
-		return nil, errors.New("there is no row to evaluate")
+		return nil, errors.New("no rows to evaluate")
 	}
-	e := &evaluation{scorer: s, prompt: prompt, options: o, ends: ambiguous(o.Labels), members: make([]member, max(1, len(o.PromptRows)))}
+	e := &evaluation{scorer: s, prompt: prompt, options: o, labels: infer.LabelEnds(o.Labels, o.EOS)}
+	e.members = make([]member, max(1, len(o.PromptRows)))
 	for i, r := range rows {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -82,6 +86,12 @@ func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options)
 			}
 		}
 	}
+	return e.result(rows), nil
+}
+
+// result sums up what was measured on the rows.
+func (e *evaluation) result(rows []Row) *Result {
+	o := e.options
 	truth := make([]int, len(rows))
 	for i, r := range rows {
 		truth[i] = r.Label
@@ -93,7 +103,10 @@ func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options)
 		a := Accuracy(truth, predicted)
 		return &a
 	}
-	res := &Result{Rows: len(rows), Predicted: e.predicted, Probabilities: e.probabilities, Losses: e.losses, Accuracy: accuracy(e.predicted)}
+	res := &Result{
+		Rows: len(rows), Predicted: e.predicted, Probabilities: e.probabilities, Losses: e.losses,
+		Accuracy: accuracy(e.predicted),
+	}
 	for _, m := range e.members {
 		loss := m.nll / float64(e.targets)
 		res.Loss += loss / float64(len(e.members))
@@ -109,18 +122,18 @@ func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options)
 			res.Details = e.details(truth)
 		}
 	}
-	return res, nil
+	return res
 }
 
+// evaluation is a Run in progress.
 type evaluation struct {
 	scorer    Scorer
 	prompt    []float32
 	options   Options
-	ends      bool // labels are scored with their end token
-	examples  []batch.Example
-	pending   []Row
-	tokens    int
-	targets   int
+	labels    [][]int32 // what is scored of each
+	questions []infer.Question
+	tokens    int // of the questions' texts
+	targets   int // target tokens measured
 	predicted []int
 	members   []member
 
@@ -128,29 +141,30 @@ type evaluation struct {
 	losses        []float64
 }
 
-// details is what the predictions tell beside accuracy and F1.
+// details computes what predictions give beside accuracy and F1.
 func (e *evaluation) details(truth []int) Details {
 	var d Details
 	d.Confusion = Confusion(truth, e.predicted, len(e.options.Labels))
 	d.Classes = Classes(d.Confusion, e.options.Names)
 	mcc := MCC(d.Confusion)
-	right, sure := make([]bool, len(truth)), make([]float64, len(truth))
+	correct, confidence := make([]bool, len(truth)), make([]float64, len(truth))
 	for i, t := range truth {
-		right[i], sure[i] = e.predicted[i] == t, e.probabilities[i][e.predicted[i]]
+		correct[i], confidence[i] = e.predicted[i] == t, e.probabilities[i][e.predicted[i]]
 	}
-	ece := CalibrationError(right, sure)
+	ece := CalibrationError(correct, confidence)
 	d.MCC, d.CalibrationError = &mcc, &ece
 	accuracy, f1 := intervals(truth, e.predicted, len(e.options.Labels))
 	d.Intervals = map[string]Interval{"accuracy": accuracy, "macro_f1": f1}
 	return d
 }
 
-// member is what one prompt has been measured to do so far.
+// member is what one prompt has been measured at so far.
 type member struct {
 	nll       float64
 	predicted []int
 }
 
+// cost is the number of tokens a row adds.
 func (e *evaluation) cost(r Row) int {
 	n := len(r.Input) + len(r.Target)
 	for _, l := range e.options.Labels {
@@ -159,69 +173,63 @@ func (e *evaluation) cost(r Row) int {
 	return n * len(e.members)
 }
 
-// add puts a row's target and each label behind its input, once behind every prompt; they share it in the forest.
+// add asks for the likelihoods of a row's target and of each label, after each prompt.
 func (e *evaluation) add(r Row) {
+	ends := append([][]int32{r.Target}, e.labels...)
 	for prompt := range e.members {
-		example := func(end []int32) {
-			e.examples = append(e.examples, batch.Example{Prompt: prompt, IDs: slices.Concat(r.Input, end), From: len(r.Input)})
-		}
-		example(r.Target)
-		for _, l := range e.options.Labels {
-			if e.ends {
-				l = append(slices.Clone(l), e.options.EOS)
-			}
-			example(l)
-		}
+		e.questions = append(e.questions, infer.Question{Prompt: prompt, Input: r.Input, Ends: ends})
 	}
 	e.tokens += e.cost(r)
-	e.pending = append(e.pending, r)
 }
 
-// flush scores what was added.
+// flush computes the likelihoods asked for.
 func (e *evaluation) flush() error {
-	f := batch.Pack(e.options.PromptRows, e.examples)
-	nll, err := e.scorer.NLL(e.prompt, f)
+	scores, err := infer.Score(e.scorer, e.prompt, e.options.PromptRows, e.questions)
 	if err != nil {
 		return err
 	}
-	sums, counts := make([]float64, len(e.examples)), make([]int, len(e.examples))
-	for i, t := range f.Targets {
-		sums[t.Of] += float64(nll[i])
-		counts[t.Of]++
+	for ; len(scores) > 0; scores = scores[len(e.members):] {
+		e.row(scores[:len(e.members)])
 	}
-	labels := len(e.options.Labels)
-	each := 1 + labels
-	for range e.pending {
-		votes, all := make([]int, labels), make([]float64, labels)
-		e.targets += counts[0]
-		loss := 0.0
-		for k := range e.members {
-			m := &e.members[k]
-			m.nll += sums[0]
-			loss += sums[0] / float64(len(e.members))
-			if scores := sums[1:each]; labels > 0 {
-				m.predicted = append(m.predicted, lowest(scores))
-				votes[lowest(scores)]++
-				for l, s := range scores {
-					all[l] += s
-				}
-			}
-			sums, counts = sums[each:], counts[each:]
-		}
-		if labels > 0 {
-			e.predicted = append(e.predicted, elected(votes, all))
-			for l := range all {
-				all[l] /= float64(len(e.members))
-			}
-			e.probabilities = append(e.probabilities, probabilities(all))
-		}
-		e.losses = append(e.losses, loss)
-	}
-	e.examples, e.pending, e.tokens = nil, nil, 0
+	e.questions, e.tokens = nil, 0
 	return nil
 }
 
-// elected is the label with most votes, among equals the one of the lowest score.
+// row counts what each member finds of a row: the target first, then the labels.
+func (e *evaluation) row(scores [][]infer.Likelihood) {
+	labels := len(e.options.Labels)
+	votes, sums := make([]int, labels), make([]float64, labels)
+	e.targets += scores[0][0].Tokens
+	loss := 0.0
+	for k, s := range scores {
+		m := &e.members[k]
+		m.nll += s[0].NLL
+		loss += s[0].NLL / float64(len(e.members))
+		if labels == 0 {
+			continue
+		}
+		best := 0
+		for l := range labels {
+			sums[l] += s[1+l].NLL
+			if s[1+l].NLL < s[1+best].NLL {
+				best = l
+			}
+		}
+		m.predicted = append(m.predicted, best)
+		votes[best]++
+	}
+	e.losses = append(e.losses, loss)
+	if labels == 0 {
+		return
+	}
+	e.predicted = append(e.predicted, elected(votes, sums))
+	for l := range sums {
+		sums[l] /= float64(len(e.members))
+	}
+	e.probabilities = append(e.probabilities, probabilities(sums))
+}
+
+// elected returns the label with most votes, of equals the one with the lowest score.
 func elected(votes []int, scores []float64) int {
 	best := 0
 	for l := range votes {
@@ -232,46 +240,24 @@ func elected(votes []int, scores []float64) int {
 	return best
 }
 
-func lowest(x []float64) int {
-	best := 0
-	for i, v := range x {
-		if v < x[best] {
-			best = i
-		}
-	}
-	return best
-}
-
-// ambiguous tells whether one label's tokens begin another's.
-func ambiguous(labels [][]int32) bool {
-	for i, a := range labels {
-		for j, b := range labels {
-			if i != j && len(a) <= len(b) && slices.Equal(a, b[:len(a)]) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// Accuracy is the share of rows whose label was predicted.
+// Accuracy returns the share of rows whose label was predicted.
 func Accuracy(truth, predicted []int) float64 {
-	right := 0
+	correct := 0
 	for i, t := range truth {
 		if predicted[i] == t {
-			right++
+			correct++
 		}
 	}
-	return float64(right) / float64(len(truth))
+	return float64(correct) / float64(len(truth))
 }
 
-// MacroF1 is the mean over the classes of 2·TP / (2·TP + FP + FN), 0 for a class with none of these, as scikit-learn's
-// f1_score(average="macro", labels=all classes, zero_division=0).
+// MacroF1 returns the mean over the classes of 2·TP / (2·TP + FP + FN), 0 for a class with none of
+// these, as scikit-learn's f1_score(average="macro", labels=all classes, zero_division=0).
 func MacroF1(truth, predicted []int, classes int) float64 {
 	return macroF1(truth, predicted, classes, false)
 }
 
-// macroF1 is MacroF1, with present over the classes alone that are there: a sample of the rows may lack one.
+// macroF1 is MacroF1; present leaves out classes that do not occur, as a sample of the rows may lack one.
 func macroF1(truth, predicted []int, classes int, present bool) float64 {
 	tp, wrong := make([]int, classes), make([]int, classes)
 	for i, t := range truth {

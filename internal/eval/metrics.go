@@ -6,19 +6,20 @@ import (
 	"slices"
 )
 
-// Class is how one label fares: as scikit-learn's precision_recall_fscore_support with zero_division=0.
+// Class is precision, recall and F1 of one label, as scikit-learn's
+// precision_recall_fscore_support(zero_division=0) computes them.
 type Class struct {
 	Label     string  `json:"label"`
 	Precision float64 `json:"precision"`
 	Recall    float64 `json:"recall"`
 	F1        float64 `json:"f1"`
-	Rows      int     `json:"rows"` // that have it
+	Rows      int     `json:"rows"` // with this label
 }
 
 // Interval is a 95 % bootstrap interval.
 type Interval [2]float64
 
-// Confusion counts rows by their true label and the one predicted.
+// Confusion counts rows: [true label, predicted label].
 func Confusion(truth, predicted []int, classes int) [][]int {
 	m := make([][]int, classes)
 	for i := range m {
@@ -30,7 +31,7 @@ func Confusion(truth, predicted []int, classes int) [][]int {
 	return m
 }
 
-// Classes is the table of all labels.
+// Classes returns the table of all labels.
 func Classes(confusion [][]int, names []string) []Class {
 	classes := make([]Class, len(confusion))
 	for c := range classes {
@@ -54,9 +55,10 @@ func Classes(confusion [][]int, names []string) []Class {
 	return classes
 }
 
-// MCC is Matthews' correlation coefficient of any number of classes (Gorodkin 2004), 0 where it is undefined, as scikit-learn has it.
+// MCC returns Matthews' correlation coefficient of any number of classes (Gorodkin 2004). Where it is
+// undefined it is 0, as scikit-learn's.
 func MCC(confusion [][]int) float64 {
-	var n, right, cross, tt, pp float64
+	var n, correct, cross, tt, pp float64
 	for c := range confusion {
 		var truth, predicted float64
 		for k := range confusion {
@@ -64,29 +66,29 @@ func MCC(confusion [][]int) float64 {
 			predicted += float64(confusion[k][c])
 		}
 		n += truth
-		right += float64(confusion[c][c])
+		correct += float64(confusion[c][c])
 		cross += truth * predicted
 		tt += truth * truth
 		pp += predicted * predicted
 	}
 	if d := math.Sqrt((n*n - pp) * (n*n - tt)); d > 0 {
-		return (right*n - cross) / d
+		return (correct*n - cross) / d
 	}
 	return 0
 }
 
-// bins is the usual number for calibration (Guo et al. 2017).
+// bins is the number of bins of Guo et al. 2017.
 const bins = 15
 
-// CalibrationError is the expected difference between how sure a prediction is and how often such predictions are right, over
-// equally wide bins of confidence (Guo et al. 2017, equation 3).
-func CalibrationError(right []bool, confidence []float64) float64 {
+// CalibrationError returns the expected calibration error: the mean difference between confidence and
+// accuracy over equally wide bins of confidence, weighted by their rows (Guo et al. 2017, equation 3).
+func CalibrationError(correct []bool, confidence []float64) float64 {
 	var n, sum, hits [bins]float64
 	for i, c := range confidence {
 		b := min(bins-1, int(c*bins))
 		n[b]++
 		sum[b] += c
-		if right[i] {
+		if correct[i] {
 			hits[b]++
 		}
 	}
@@ -99,10 +101,11 @@ func CalibrationError(right []bool, confidence []float64) float64 {
 	return e
 }
 
-// resamples is how many samples of the rows an interval is made of.
+// resamples is the number of bootstrap samples of an interval.
 const resamples = 1000
 
-// intervals are the 95 % bootstrap intervals of accuracy and macro-F1: always the same for the same rows.
+// intervals returns the 95 % bootstrap intervals of accuracy and macro-F1. They are the same each time
+// for the same rows.
 func intervals(truth, predicted []int, classes int) (accuracy, f1 Interval) {
 	r := rand.New(rand.NewPCG(0, 0x626f6f74)) // "boot"
 	t, p := make([]int, len(truth)), make([]int, len(truth))
@@ -121,7 +124,7 @@ func intervals(truth, predicted []int, classes int) (accuracy, f1 Interval) {
 	return middle(a), middle(f)
 }
 
-// probabilities turns −log likelihoods into probabilities that sum to one.
+// probabilities turns −log likelihoods into probabilities, which sum to one.
 func probabilities(scores []float64) []float64 {
 	least := slices.Min(scores)
 	p, sum := make([]float64, len(scores)), 0.0

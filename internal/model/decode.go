@@ -9,151 +9,492 @@ import (
 	"ptune/internal/ops"
 )
 
-// Text is where a generation begins: token ids behind one of the decoder's soft prompts.
-type Text struct {
-	Prompt int // ignored by a decoder without soft prompts
-	IDs    []int32
-}
-
-// Decoder generates from several texts at once. Keys and values of all rows so far lie in a cache; soft prompts and shared
-// beginnings are in it once.
+// Decoder continues many texts at once, each after its own soft prompt or none. Texts can be added
+// and removed between any two steps. Keys and values are cached: those of a soft prompt once while
+// it is registered, those of a beginning that texts of one Add share once while one of them is left.
 //
-// The cache is a row of blocks: one for what the texts begin with, then one for every few tokens that all texts grow by. A block has
-// the rows of each layer, in that those of each key head. So a text's rows follow each other in memory, and what is not
-// reached is not touched.
+// Logits are the same to the bit for the same calls with the same arguments, whatever the number of
+// threads and wherever the rows lie in the cache. A text's logits do not depend on the content of
+// the other texts of a call, but their last bits depend on the number of rows that the call
+// computes: products of few rows sum in another order than products of many. Calls of Next that
+// compute up to RowsAtOnce rows all give the same bits.
 type Decoder struct {
-	m      *Model
-	gr     *graph
-	cache  []kernels.Matrix // of each layer: its rows of the first block, and what lies behind
-	seqs   []sequence
-	maxNew int
-	step   int // tokens of a block
-	block  int // rows of a block
+	m       *Model
+	cache   []kernels.Matrix // of each layer, as ops.Graph has it
+	pages   pages
+	alone   bool // without a soft prompt the model computes otherwise
+	prompts map[int]*prefix
+	seqs    map[int]*sequence
+	last    int // the latest handle
 }
 
-// sequence is one text's place in the cache.
+// prefix is a registered soft prompt. Its rows are computed by the first Add that needs them.
+type prefix struct {
+	values []float32 // [P, D]
+	rows   int
+	node   *node // nil before that
+}
+
+// node is rows that follow each other in a text: those of a soft prompt, of a beginning that texts
+// share, or of a text's own rest.
+type node struct {
+	pages []int32
+	rows  int
+	refs  int // texts that contain it; a registered prompt counts as one
+}
+
+// sequence is a text being continued.
 type sequence struct {
-	seen []int32 // spans of the text's rows
-	n    int     // tokens generated
-	pos  int     // the next row's position
+	path     []*node // its rows, the own ones last
+	own      *node   // where it grows
+	seen     []int32 // spans of all its rows in the cache
+	pos      int     // the next row's position
+	n        int     // tokens added by Next
+	room     int     // the most of them
+	reserved int     // pages that own may still take
+	prompted bool
 }
 
-// row is where keys and values of a text's n-th new token lie, counted from a layer's and a head's first row.
-func (d *Decoder) row(text, n int) int { return (1+n/d.step)*d.block + text*d.step + n%d.step }
+// NewDecoder returns a decoder whose cache takes at most limit bytes. Memory is used only for what
+// is cached.
+func (m *Model) NewDecoder(limit int64) *Decoder {
+	d := &Decoder{m: m, prompts: map[int]*prefix{}, seqs: map[int]*sequence{}}
+	layers, heads := m.Layers(), m.Heads
+	for _, b := range m.Blocks {
+		d.alone = d.alone || b.Attn.NoPromptBias != nil
+	}
+	d.pages = pages{stride: layers * heads.KV * pageRows, width: 2 * heads.Dim}
+	d.pages.open(d, limit)
+	d.cache = make([]kernels.Matrix, layers)
+	d.view()
+	return d
+}
 
-// NewDecoder runs the texts behind soft prompts of the given numbers of rows (prompts holds all of them, [ΣP, D]) and returns
-// the logits [texts, V] of what follows each. Up to maxNew tokens can be added to each text.
-func (m *Model) NewDecoder(prompts []float32, rows []int, texts []Text, maxNew int) (*Decoder, [][]float32, error) {
+// view points the layers' matrices at the pages.
+func (d *Decoder) view() {
+	rows := d.pages.stride / len(d.cache)
+	for i := range d.cache {
+		d.cache[i] = kernels.Matrix{Rows: rows, Cols: d.pages.width, Stride: d.pages.width,
+			Data: d.pages.values[min(len(d.pages.values), i*rows*d.pages.width):]}
+	}
+}
+
+// AddPrompt registers a soft prompt of [P, D] values, which must not change, and returns its handle.
+// Room for its keys and values is kept until RemovePrompt.
+func (d *Decoder) AddPrompt(values []float32) (int, error) {
+	p := &prefix{values: values, rows: len(values) / d.m.Hidden}
+	if p.rows == 0 || len(values)%d.m.Hidden != 0 {
+		return 0, fmt.Errorf("run %s: a soft prompt has %d values, want rows of %d",
+			d.m.Name, len(values), d.m.Hidden)
+	}
+	if need := pagesFor(p.rows); need > d.pages.free() {
+		return 0, d.full(fmt.Sprintf("a soft prompt of %d rows", p.rows), need)
+	}
+	d.pages.reserved += pagesFor(p.rows)
+	d.last++
+	d.prompts[d.last] = p
+	return d.last, nil
+}
+
+// RemovePrompt forgets a soft prompt. Texts that follow it are not affected.
+func (d *Decoder) RemovePrompt(prompt int) {
+	p := d.prompts[prompt]
+	delete(d.prompts, prompt)
+	if p.node == nil {
+		d.pages.reserved -= pagesFor(p.rows)
+		return
+	}
+	d.release(p.node)
+}
+
+// full is the error of a request for more pages than are free.
+func (d *Decoder) full(what string, need int) error {
+	gb := func(pages int) float64 { return float64(pages) * float64(d.pages.bytes()) / 1e9 }
+	return fmt.Errorf("run %s: %s need %.3g GB of keys and values, but %.3g GB of %.3g GB are free: "+
+		"ask for fewer", d.m.Name, what, gb(need), gb(d.pages.free()), gb(d.pages.most))
+}
+
+// addition is texts packed for Add.
+type addition struct {
+	forest *batch.Forest
+	layout *ops.Layout // in the forest's rows
+	roots  []*prefix   // of the forest's first segments
+	cached []bool      // of each root: its rows are not computed
+	ends   []int       // the segment in which each text ends
+	own    []bool      // of each text: nothing but it is in that segment
+	room   []int       // of each text
+	need   int         // pages, without those that are reserved for the prompts
+}
+
+// pack lays out texts that all follow a soft prompt, or none of which does.
+func (d *Decoder) pack(texts []batch.Text) (*addition, error) {
+	a := &addition{}
 	examples := make([]batch.Example, len(texts))
+	number, again := map[int]int{}, map[int]bool{}
+	var rows []int
 	for i, t := range texts {
-		if len(t.IDs) == 0 && len(rows) == 0 {
-			return nil, nil, fmt.Errorf("run %s: text %d is empty, and there is no soft prompt to begin with", m.Name, i+1)
+		if t.Prompt == batch.NoPrompt && len(t.IDs) == 0 {
+			return nil, fmt.Errorf("run %s: text %d is empty and has no soft prompt", d.m.Name, i+1)
 		}
-		// One target behind the last token: the row that predicts it is where generation begins.
-		examples[i] = batch.Example{Prompt: t.Prompt, IDs: append(append([]int32(nil), t.IDs...), 0), From: len(t.IDs)}
+		if (t.Prompt == batch.NoPrompt) != (texts[0].Prompt == batch.NoPrompt) {
+			return nil, fmt.Errorf("run %s: text %d: texts with and without a soft prompt in one call",
+				d.m.Name, i+1)
+		}
+		if _, ok := number[t.Prompt]; !ok && t.Prompt != batch.NoPrompt {
+			p := d.prompts[t.Prompt]
+			if p == nil {
+				return nil, fmt.Errorf("run %s: text %d: there is no soft prompt %d",
+					d.m.Name, i+1, t.Prompt)
+			}
+			number[t.Prompt] = len(rows)
+			rows, a.roots = append(rows, p.rows), append(a.roots, p)
+			a.cached = append(a.cached, p.node != nil)
+		}
+		if len(t.IDs) == 0 {
+			again[number[t.Prompt]] = true
+		}
+		// One target after the last token: its row is the one whose logits are returned.
+		ids := append(slices.Clone(t.IDs), 0)
+		examples[i] = batch.Example{Prompt: number[t.Prompt], IDs: ids, From: len(t.IDs)}
 	}
-	f := batch.Pack(rows, examples)
-	if len(prompts) != f.Prompts*m.Hidden {
-		return nil, nil, fmt.Errorf("run %s: soft prompts have %d values, want %d rows of %d", m.Name, len(prompts), f.Prompts, m.Hidden)
+	a.forest = batch.Pack(rows, examples)
+	var err error
+	if a.layout, err = d.m.layout(a.forest); err != nil {
+		return nil, fmt.Errorf("run %s: %w", d.m.Name, err)
 	}
-	l, err := m.layout(f)
-	if err != nil {
-		return nil, nil, err
+	for i := range again { // the logits of its last row are wanted: compute it again beside the cached one
+		if a.cached[i] {
+			a.cached[i] = false
+			a.need += pagesFor(rows[i])
+		}
 	}
-	gr, err := m.graph(decoding, f.Prompts)
-	if err != nil {
-		return nil, nil, err
-	}
-	d := &Decoder{m: m, gr: gr, maxNew: maxNew}
-	for i, t := range f.Targets {
-		g := l.TargetGroups[i]
-		d.seqs = append(d.seqs, sequence{
-			seen: addSpan(append([]int32(nil), g.Spans...), t.Row, t.Row+1),
-			pos:  int(l.Pos[t.Row]) + 1,
-		})
-	}
-	d.step = min(32, max(1, maxNew))
-	keys := m.Heads.KV * max(f.Rows(), len(texts)*d.step) // rows of a layer in a block
-	d.block = m.Layers() * keys
-	wide := 2 * m.Heads.Dim
-	blocks := 2 + (maxNew-1)/d.step
-	if gb := float64(blocks) * float64(d.block) * float64(wide) * 4 / 1e9; gb > 1000 {
-		return nil, nil, fmt.Errorf("run %s: %d tokens more for each of %d texts want room for %.0f GB of keys and values, 1,000 at most: ask for fewer", m.Name, maxNew, len(texts), gb)
-	}
-	values := blocks * d.block * wide
-	room, _ := kernels.Reserve(d, values)
-	if room == nil {
-		room = kernels.Floats(values)
-	}
-	for layer := range m.Layers() {
-		d.cache = append(d.cache, kernels.Matrix{Rows: keys, Cols: wide, Stride: wide, Data: room[layer*keys*wide:]})
-	}
-	l.CacheRows = make([]int32, f.Rows())
-	for i := range l.CacheRows {
-		l.CacheRows[i] = int32(i)
-	}
-	logits, err := d.run(prompts, l)
-	return d, logits, err
+	a.count(texts, d.m.MaxPositions)
+	return a, nil
 }
 
-// RowsAtOnce is how many tokens take little longer than one: the weights are read once for all of them.
+// count finds where the texts end, which segments are one text's own, and the pages that all need.
+func (a *addition) count(texts []batch.Text, positions int) {
+	segment := make([]int, a.forest.Rows())
+	users := make([]int, len(a.forest.Segments)) // texts that end in it and segments after it
+	for i, s := range a.forest.Segments {
+		for k := range s.Len {
+			segment[s.Row+k] = i
+		}
+		if s.Parent >= 0 {
+			users[s.Parent]++
+		}
+		if i >= len(a.roots) {
+			a.need += pagesFor(s.Len)
+		}
+	}
+	for _, t := range a.forest.Targets {
+		a.ends = append(a.ends, segment[t.Row])
+		users[segment[t.Row]]++
+	}
+	for i, t := range a.forest.Targets {
+		room, end := min(max(0, texts[i].Room), 1<<50), a.ends[i]
+		if positions > 0 {
+			room = min(room, positions-int(a.layout.Pos[t.Row])-1)
+		}
+		own := end >= len(a.roots) && users[end] == 1
+		a.room, a.own = append(a.room, room), append(a.own, own)
+		if n := a.forest.Segments[end].Len; own {
+			a.need += pagesFor(n+room) - pagesFor(n)
+		} else {
+			a.need += pagesFor(room)
+		}
+	}
+}
+
+// Fits reports whether there is room to Add the texts now. The error is one that Add would return
+// whatever the room.
+func (d *Decoder) Fits(texts []batch.Text) (bool, error) {
+	a, err := d.pack(texts)
+	return err == nil && a.need <= d.pages.free(), err
+}
+
+// Add begins texts, all of them after a soft prompt or all without. It returns a handle for each and
+// the logits [texts, V] of what follows it, valid until the next call. Room for all tokens that a
+// text will grow by is kept for it, so Next does not run out of it.
+func (d *Decoder) Add(texts []batch.Text) (seqs []int, logits [][]float32, err error) {
+	a, err := d.pack(texts)
+	if err != nil {
+		return nil, nil, err
+	}
+	if a.need > d.pages.free() {
+		return nil, nil, d.full(fmt.Sprintf("%d more texts", len(texts)), a.need)
+	}
+	nodes := d.nodes(a)
+	at := d.places(a, nodes)
+	pass, values := a.pass(at)
+	logits, err = d.run(pass, values, len(a.roots) > 0)
+	for i := range texts {
+		d.last++
+		seqs = append(seqs, d.last)
+		d.seqs[d.last] = d.sequence(a, i, nodes, at)
+	}
+	for _, n := range nodes { // what only this function still holds
+		d.release(n)
+	}
+	if err != nil {
+		for _, s := range seqs {
+			d.Remove(s)
+		}
+		return nil, nil, err
+	}
+	return seqs, logits, nil
+}
+
+// nodes returns the rows of each segment in the cache, each with one reference for the caller.
+func (d *Decoder) nodes(a *addition) []*node {
+	nodes := make([]*node, len(a.forest.Segments))
+	for i, s := range a.forest.Segments {
+		if i < len(a.roots) && a.cached[i] {
+			nodes[i] = a.roots[i].node
+			nodes[i].refs++
+			continue
+		}
+		n := &node{refs: 1}
+		for range s.Len {
+			d.grow(n)
+		}
+		if nodes[i] = n; i < len(a.roots) && a.roots[i].node == nil {
+			d.pages.reserved -= len(n.pages)
+			a.roots[i].node = n
+			n.refs++
+		}
+	}
+	return nodes
+}
+
+// sequence returns text i of an addition. at is the cache row of each of the forest's rows.
+func (d *Decoder) sequence(a *addition, i int, nodes []*node, at []int32) *sequence {
+	q := &sequence{room: a.room[i], prompted: len(a.roots) > 0, own: &node{}}
+	t, end := a.forest.Targets[i], a.ends[i]
+	q.seen = place(at, a.layout.TargetGroups[i].Spans)
+	q.seen = addSpan(q.seen, int(at[t.Row]), int(at[t.Row])+1)
+	q.pos = int(a.layout.Pos[t.Row]) + 1
+	for _, s := range append(a.forest.Ancestors(end), end) {
+		q.path = append(q.path, nodes[s])
+	}
+	if a.own[i] {
+		q.own = nodes[end]
+	} else {
+		q.path = append(q.path, q.own)
+	}
+	for _, n := range q.path {
+		n.refs++
+	}
+	q.reserved = pagesFor(q.own.rows+q.room) - len(q.own.pages)
+	d.pages.reserved += q.reserved
+	return q
+}
+
+// places returns the cache row of each of a forest's rows.
+func (d *Decoder) places(a *addition, nodes []*node) []int32 {
+	at := make([]int32, a.forest.Rows())
+	for i, s := range a.forest.Segments {
+		for k := range s.Len {
+			at[s.Row+k] = int32(d.row(nodes[i], k))
+		}
+	}
+	return at
+}
+
+// pass returns the layout of the rows that are not cached yet and the values of the soft prompts among
+// them. at is the cache row of each of the forest's rows.
+func (a *addition) pass(at []int32) (l *ops.Layout, values []float32) {
+	row := make([]int, a.forest.Rows()) // in the pass; -1 if cached
+	l = &ops.Layout{}
+	for i, s := range a.forest.Segments {
+		cached := i < len(a.roots) && a.cached[i]
+		if i < len(a.roots) && !cached {
+			values = append(values, a.roots[i].values...)
+			l.Prompts += s.Len
+		}
+		for r := s.Row; r < s.Row+s.Len; r++ {
+			if row[r] = -1; !cached {
+				row[r] = len(l.IDs)
+				l.IDs, l.Pos = append(l.IDs, a.forest.IDs[r]), append(l.Pos, a.layout.Pos[r])
+				l.CacheRows = append(l.CacheRows, at[r])
+			}
+		}
+	}
+	for _, g := range a.layout.Groups {
+		if row[g.Row] < 0 {
+			continue
+		}
+		spans := place(at, g.Spans)
+		for k := 0; k < g.N; k += pageRows {
+			n, own := min(pageRows, g.N-k), int(at[g.Own+k])
+			l.Groups = append(l.Groups, kernels.Group{
+				Row: row[g.Row+k], N: n, Own: own, Spans: slices.Clone(spans),
+			})
+			spans = addSpan(spans, own, own+n)
+		}
+	}
+	for i, g := range a.layout.TargetGroups {
+		g.Own, g.Spans = int(at[g.Own]), place(at, g.Spans)
+		l.TargetGroups = append(l.TargetGroups, g)
+		l.TargetRows = append(l.TargetRows, int32(row[a.layout.TargetRows[i]]))
+	}
+	return l, values
+}
+
+// place turns spans of a forest's rows into spans of cache rows.
+func place(at, spans []int32) (placed []int32) {
+	for i := 0; i < len(spans); i += 2 {
+		for _, r := range at[spans[i]:spans[i+1]] {
+			placed = addSpan(placed, int(r), int(r)+1)
+		}
+	}
+	return placed
+}
+
+// RowsAtOnce is the number of rows that take little longer than one, because the weights are read once
+// for all of them.
 const RowsAtOnce = 4
 
-// Next adds tokens to each of the texts named and returns the logits [tokens, V] of what follows each token, text after text. They are
-// valid until the next call, and the same to the bit whether up to RowsAtOnce tokens come at once or one after the other.
-func (d *Decoder) Next(texts []int, ids [][]int32) ([][]float32, error) {
-	l := &ops.Layout{}
-	for i, text := range texts {
-		if n := d.Room(text); n < len(ids[i]) {
-			return nil, fmt.Errorf("run %s: no room for %d tokens more, only for %d", d.m.Name, len(ids[i]), n)
+// Next adds tokens to each of the texts and returns the logits [tokens, V] of what follows each
+// token, text after text. They are valid until the next call. On an error no text has changed.
+func (d *Decoder) Next(seqs []int, ids [][]int32) ([][]float32, error) {
+	tokens := 0
+	for i, s := range seqs {
+		if d.seqs[s] == nil {
+			return nil, fmt.Errorf("run %s: there is no text %d", d.m.Name, s)
 		}
-		q := &d.seqs[text]
+		if n := d.Room(s); n < len(ids[i]) {
+			return nil, fmt.Errorf("run %s: %d more tokens for a text with room for %d",
+				d.m.Name, len(ids[i]), n)
+		}
 		for _, id := range ids[i] {
 			if id < 0 || int(id) >= d.m.Vocab {
-				return nil, fmt.Errorf("run %s: token id %d is not in the vocabulary of %d", d.m.Name, id, d.m.Vocab)
+				return nil, fmt.Errorf("run %s: token id %d is not in the vocabulary of %d",
+					d.m.Name, id, d.m.Vocab)
 			}
-			row, at := d.row(text, q.n), len(l.IDs)
-			l.Groups = append(l.Groups, kernels.Group{Row: at, N: 1, Own: row, Spans: slices.Clone(q.seen)})
-			l.IDs, l.Pos = append(l.IDs, id), append(l.Pos, int32(q.pos))
-			l.TargetRows, l.CacheRows = append(l.TargetRows, int32(at)), append(l.CacheRows, int32(row))
-			q.seen = addSpan(q.seen, row, row+1)
-			q.n++
-			q.pos++
+		}
+		tokens += len(ids[i])
+	}
+	logits := make([][]float32, tokens)
+	for _, prompted := range []bool{true, false} {
+		var l ops.Layout
+		var to []int // where the logits of each row go
+		done := 0
+		for i, s := range seqs {
+			q := d.seqs[s]
+			if d.alone && q.prompted == prompted || !d.alone && prompted {
+				d.extend(q, &l, ids[i])
+				for k := range ids[i] {
+					to = append(to, done+k)
+				}
+			}
+			done += len(ids[i])
+		}
+		if to == nil {
+			continue
+		}
+		l.TargetGroups = l.Groups
+		got, err := d.run(&l, nil, prompted)
+		if err != nil {
+			return nil, err
+		}
+		for i, k := range to {
+			logits[k] = got[i]
 		}
 	}
-	l.TargetGroups = l.Groups
-	return d.run(nil, l)
+	return logits, nil
+}
+
+// extend adds rows for tokens to a text and to the layout.
+func (d *Decoder) extend(q *sequence, l *ops.Layout, ids []int32) {
+	for _, id := range ids {
+		had := len(q.own.pages)
+		row, at := d.grow(q.own), len(l.IDs)
+		taken := len(q.own.pages) - had
+		q.reserved, d.pages.reserved = q.reserved-taken, d.pages.reserved-taken
+		l.Groups = append(l.Groups, kernels.Group{Row: at, N: 1, Own: row, Spans: slices.Clone(q.seen)})
+		l.IDs, l.Pos = append(l.IDs, id), append(l.Pos, int32(q.pos))
+		l.TargetRows, l.CacheRows = append(l.TargetRows, int32(at)), append(l.CacheRows, int32(row))
+		q.seen = addSpan(q.seen, row, row+1)
+		q.n++
+		q.pos++
+	}
 }
 
 // Drop takes back the last n tokens that Next added to a text.
-func (d *Decoder) Drop(text, n int) {
-	q := &d.seqs[text]
+func (d *Decoder) Drop(seq, n int) {
+	q := d.seqs[seq]
 	for range n {
 		last := len(q.seen) - 1
 		if q.seen[last]--; q.seen[last] == q.seen[last-1] {
 			q.seen = q.seen[:last-1]
 		}
+		q.own.rows--
 		q.n--
 		q.pos--
 	}
 }
 
-// Room is how many tokens can be added to a text.
-func (d *Decoder) Room(text int) int {
-	q := &d.seqs[text]
-	n := d.maxNew - q.n
-	if d.m.MaxPositions > 0 {
-		n = min(n, d.m.MaxPositions-q.pos)
+// Room returns how many tokens can be added to a text.
+func (d *Decoder) Room(seq int) int { return d.seqs[seq].room - d.seqs[seq].n }
+
+// Remove ends a text. Its room is free for others.
+func (d *Decoder) Remove(seq int) {
+	q := d.seqs[seq]
+	delete(d.seqs, seq)
+	d.pages.reserved -= q.reserved
+	for _, n := range q.path {
+		d.release(n)
 	}
-	return n
 }
 
-func (d *Decoder) run(prompts []float32, l *ops.Layout) ([][]float32, error) {
-	d.gr.Cache = d.cache
-	if err := d.m.run(d.gr, prompts, l); err != nil {
+// Bytes returns the size of the cache's pages in use or reserved, and of all.
+func (d *Decoder) Bytes() (used, limit int64) {
+	page := int64(d.pages.bytes())
+	return int64(d.pages.most-d.pages.free()) * page, int64(d.pages.most) * page
+}
+
+// row returns the cache row of a node's i-th row, counted from the first row of a layer and a head.
+func (d *Decoder) row(n *node, i int) int {
+	return int(n.pages[i/pageRows])*d.pages.stride + i%pageRows
+}
+
+// grow adds a row to a node and returns its cache row.
+func (d *Decoder) grow(n *node) int {
+	if n.rows == pageRows*len(n.pages) {
+		page, moved := d.pages.take()
+		if moved {
+			d.view()
+		}
+		n.pages = append(n.pages, page)
+	}
+	n.rows++
+	return d.row(n, n.rows-1)
+}
+
+// release drops a reference to a node.
+func (d *Decoder) release(n *node) {
+	if n.refs--; n.refs == 0 {
+		d.pages.give(n.pages)
+	}
+}
+
+// run computes the logits of a layout's target rows with the cache. values are those of the layout's
+// soft prompts; prompted tells whether the texts follow any.
+func (d *Decoder) run(l *ops.Layout, values []float32, prompted bool) ([][]float32, error) {
+	prompts := 0
+	if prompted {
+		prompts = 1
+	}
+	gr, err := d.m.graph(decoding, prompts)
+	if err != nil {
 		return nil, err
 	}
-	logits := ops.Value(d.gr.logits)
+	gr.Cache = d.cache
+	if err := d.m.run(gr, values, l); err != nil {
+		return nil, err
+	}
+	logits := ops.Value(gr.logits)
 	rows := make([][]float32, logits.Rows)
 	for i := range rows {
 		rows[i] = logits.Row(i)

@@ -69,10 +69,10 @@ func (g *golden) forest(b, p int) *batch.Forest {
 }
 
 // texts returns the rows of the golden's first batch without the end token, as generation begins.
-func (g *golden) texts() []model.Text {
-	var texts []model.Text
+func (g *golden) texts() []batch.Text {
+	var texts []batch.Text
 	for _, r := range g.Batches[0] {
-		texts = append(texts, model.Text{IDs: r.IDs[:len(r.IDs)-1]})
+		texts = append(texts, batch.Text{IDs: r.IDs[:len(r.IDs)-1]})
 	}
 	return texts
 }
@@ -211,26 +211,53 @@ func TestGreedyTextEqualsPEFTsForAllRowsAtOnce(t *testing.T) {
 }
 
 // greedy takes the likeliest token n times for each text.
-func greedy(t *testing.T, m *model.Model, prompts []float32, rows []int, texts []model.Text, n int) [][]int32 {
+func greedy(t *testing.T, m *model.Model, prompts []float32, rows []int, texts []batch.Text, n int) [][]int32 {
 	t.Helper()
-	d, logits, err := m.NewDecoder(prompts, rows, texts, n)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d, seqs, logits := begin(t, m, prompts, rows, texts, n)
 	out := make([][]int32, len(texts))
 	for k := range n {
-		var seqs []int
 		var ids [][]int32
 		for i := range texts {
-			id := int32(slices.Index(logits[i], slices.Max(logits[i])))
-			out[i], seqs, ids = append(out[i], id), append(seqs, i), append(ids, []int32{id})
+			id := likeliest(logits[i])
+			out[i], ids = append(out[i], id), append(ids, []int32{id})
 		}
 		if k == n-1 {
 			return out
 		}
+		var err error
 		if logits, err = d.Next(seqs, ids); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return out
+}
+
+func likeliest(logits []float32) int32 { return int32(slices.Index(logits, slices.Max(logits))) }
+
+// begin adds texts after soft prompts of the given numbers of rows, or none, to a new decoder. Each
+// can grow by n tokens; Prompt of a text is the number of its soft prompt.
+func begin(t *testing.T, m *model.Model, prompts []float32, rows []int, texts []batch.Text, n int) (d *model.Decoder, seqs []int, logits [][]float32) {
+	t.Helper()
+	d = m.NewDecoder(1 << 30)
+	var handles []int
+	for _, r := range rows {
+		h, err := d.AddPrompt(prompts[:r*m.Hidden])
+		if err != nil {
+			t.Fatal(err)
+		}
+		handles, prompts = append(handles, h), prompts[r*m.Hidden:]
+	}
+	texts = slices.Clone(texts)
+	for i := range texts {
+		if texts[i].Room = n; rows == nil {
+			texts[i].Prompt = batch.NoPrompt
+		} else {
+			texts[i].Prompt = handles[texts[i].Prompt]
+		}
+	}
+	seqs, logits, err := d.Add(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, seqs, logits
 }

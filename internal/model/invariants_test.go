@@ -235,7 +235,7 @@ func TestRunsInBetweenDoNotChangeARun(t *testing.T) {
 	want, wantGrad := lossGrad(t, m, p, small)
 	for range 3 {
 		lossGrad(t, m, p, large)
-		greedy(t, m, p, []int{4}, []model.Text{{IDs: []int32{1, 2, 3}}}, 5)
+		greedy(t, m, p, []int{4}, []batch.Text{{IDs: []int32{1, 2, 3}}}, 5)
 		got, grad := lossGrad(t, m, p, small)
 		if got != want || !slices.Equal(grad, wantGrad) {
 			t.Fatal("a run's result depends on what ran before it")
@@ -247,7 +247,7 @@ func TestKVCacheEqualsRecomputing(t *testing.T) {
 	for _, name := range bases {
 		m := load(t, name, 2)
 		p := append(prompt(m, 3), prompt(m, 2)...) // two prompts at once
-		texts := []model.Text{{0, []int32{1, 20, 21, 22, 23}}, {1, []int32{1, 20, 21, 22, 24, 25}}, {0, []int32{1, 20, 21, 22, 23, 9}}, {1, nil}}
+		texts := []batch.Text{{Prompt: 0, IDs: []int32{1, 20, 21, 22, 23}}, {Prompt: 1, IDs: []int32{1, 20, 21, 22, 24, 25}}, {Prompt: 0, IDs: []int32{1, 20, 21, 22, 23, 9}}, {Prompt: 1}}
 		const n = 12
 		for i, ids := range greedy(t, m, p, []int{3, 2}, texts, n) {
 			for k := range n { // the likeliest token again, from the whole text
@@ -260,67 +260,6 @@ func TestKVCacheEqualsRecomputing(t *testing.T) {
 					t.Fatalf("%s: text %d: token %d is %d from the cache, %d recomputed", name, i, k, ids[k], want)
 				}
 			}
-		}
-	}
-}
-
-// Guesses are tokens that come at once, and are dropped where they are wrong.
-func TestTokensAtOnceOrDroppedChangeNoBitOfTheLogits(t *testing.T) {
-	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
-		texts := []model.Text{{0, []int32{1, 20, 3}}, {0, []int32{1, 21}}}
-		decoder := func() *model.Decoder {
-			d, _, err := m.NewDecoder(prompt(m, 3), []int{3}, texts, 40)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return d
-		}
-		next := func(d *model.Decoder, texts []int, ids ...[]int32) (rows [][]float32) {
-			got, err := d.Next(texts, ids)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, r := range got {
-				rows = append(rows, slices.Clone(r))
-			}
-			return rows
-		}
-		one, many := decoder(), decoder()
-		for step := range 12 {
-			n := 1 + step%4
-			var ids, wrong []int32
-			for k := range n {
-				ids, wrong = append(ids, int32((7*step+k)%50)), append(wrong, int32(60+k))
-			}
-			var want [][]float32
-			for _, id := range ids {
-				want = append(want, next(one, []int{1}, []int32{id})...)
-			}
-			next(many, []int{1}, append(slices.Clone(ids[:1]), wrong[1:]...))
-			many.Drop(1, n)
-			if got := next(many, []int{1}, ids); !slices.EqualFunc(got, want, slices.Equal) {
-				t.Errorf("logits of %d tokens at once are others than one after the other", n)
-			}
-		}
-		want := [][]float32{next(one, []int{0}, []int32{5})[0], next(one, []int{0}, []int32{6})[0], next(one, []int{1}, []int32{7})[0]}
-		if got := next(many, []int{0, 1}, []int32{5, 6}, []int32{7}); !slices.EqualFunc(got, want, slices.Equal) {
-			t.Error("logits of two texts' tokens are others at once")
-		}
-	})
-}
-
-// Room for a million tokens is taken as they come; room that no machine has is an error, not a crash.
-func TestRoomForTokensIsAskedForAndNotTaken(t *testing.T) {
-	m := load(t, bases[0], 1)
-	texts := []model.Text{{0, []int32{1, 20}}, {0, []int32{1, 21}}}
-	for _, most := range []int{1, 1 << 20} {
-		if _, _, err := m.NewDecoder(prompt(m, 3), []int{3}, texts, most); err != nil {
-			t.Errorf("%d tokens: %v", most, err)
-		}
-	}
-	for _, most := range []int{1 << 40, math.MaxInt} {
-		if _, _, err := m.NewDecoder(prompt(m, 3), []int{3}, texts, most); err == nil || !strings.Contains(err.Error(), "ask for fewer") {
-			t.Errorf("%d tokens: error %v, want one that says to ask for fewer", most, err)
 		}
 	}
 }

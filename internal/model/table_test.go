@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"ptune/internal/batch"
 	"ptune/internal/kernels"
 	"ptune/internal/model"
 	"ptune/internal/tensorfile"
@@ -160,11 +161,8 @@ func tenSteps(t *testing.T, m *model.Model, g *golden, prompt []float32) (losses
 func greedyWithoutCache(t *testing.T, m *model.Model, prompt []float32, ids []int32, n int) (out []int32) {
 	t.Helper()
 	for range n {
-		_, logits, err := m.NewDecoder(prompt, []int{len(prompt) / m.Hidden}, []model.Text{{IDs: slices.Concat(ids, out)}}, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, int32(slices.Index(logits[0], slices.Max(logits[0]))))
+		_, _, logits := begin(t, m, prompt, []int{len(prompt) / m.Hidden}, []batch.Text{{IDs: slices.Concat(ids, out)}}, 1)
+		out = append(out, likeliest(logits[0]))
 	}
 	return out
 }

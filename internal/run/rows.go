@@ -151,7 +151,7 @@ func (r *Rows) measure(ctx context.Context, b *base.Base, values []float32, prom
 func EvalRows(set *data.Set) []eval.Row {
 	rows := make([]eval.Row, len(set.Rows))
 	for i, r := range set.Rows {
-		rows[i] = eval.Row{Input: r.Input, Target: r.Target, Label: r.Label}
+		rows[i] = eval.Row{Text: r.Text, Input: r.Input, Target: r.Target, Label: r.Label}
 	}
 	return rows
 }

@@ -1,4 +1,4 @@
-package generate
+package infer
 
 import (
 	"cmp"
@@ -10,9 +10,10 @@ import (
 // Sampling is how the next token is chosen. The zero value is greedy.
 type Sampling struct {
 	Temperature float64 // 0: the likeliest token
-	TopK        int     // among the k likeliest; 0: all
-	TopP        float64 // among the likeliest that together have this probability; 0 or 1: all
+	TopK        int     // only among the k likeliest; 0: all
+	TopP        float64 // only among the likeliest that reach this probability together; 0 or 1: all
 	Seed        uint64
+	Stream      int // requests with the same seed and another Stream draw other numbers
 }
 
 type sampler struct {
@@ -20,12 +21,12 @@ type sampler struct {
 	r *rand.Rand
 }
 
-// stream keeps these draws apart from all others that use the seed.
-const stream = 0x73616d706c65 // "sample"
+// purpose separates these random numbers from all others made with the same seed.
+const purpose = 0x73616d706c65 // "sample"
 
-// newSampler is the sampler of one text: each text has draws of its own, whatever is generated beside it.
-func newSampler(s Sampling, text int) *sampler {
-	return &sampler{s, rand.New(rand.NewPCG(s.Seed, stream+uint64(text)<<48))}
+// newSampler returns the sampler of one request. What it draws does not depend on other requests.
+func newSampler(s Sampling) *sampler {
+	return &sampler{s, rand.New(rand.NewPCG(s.Seed, purpose+uint64(s.Stream)<<48))}
 }
 
 // next chooses a token: temperature first, then top-k, then top-p, in transformers' order.

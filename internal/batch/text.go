@@ -1,0 +1,11 @@
+package batch
+
+// Text is a text to continue.
+type Text struct {
+	Prompt int     // the handle of its soft prompt, or NoPrompt
+	IDs    []int32 // may be empty after a soft prompt
+	Room   int     // the most tokens that it will grow by
+}
+
+// NoPrompt is the prompt of a text that the base model continues by itself.
+const NoPrompt = -1

@@ -1,0 +1,272 @@
+// Package infer answers requests with one base model: it continues texts and scores labels, each
+// request after its own soft prompt or none. Requests join and leave between any two steps. It knows
+// no flags, streams or protocols, and not how logits are made.
+package infer
+
+import (
+	"context"
+	"slices"
+
+	"ptune/internal/batch"
+)
+
+// Decoder computes logits, as model.Decoder does. Logits are valid until the next call.
+type Decoder interface {
+	// AddPrompt registers a soft prompt of [P, D] values and returns its handle.
+	AddPrompt(values []float32) (int, error)
+	RemovePrompt(prompt int)
+	// Fits reports whether there is room for the texts now. The error is one that Add would return
+	// however much room there is.
+	Fits(texts []batch.Text) (bool, error)
+	// Add begins texts, which all have a soft prompt or all have none, and returns a handle for each
+	// and the logits of what follows it.
+	Add(texts []batch.Text) (seqs []int, logits [][]float32, err error)
+	// Next adds tokens to each text and returns the logits of what follows each token.
+	Next(seqs []int, ids [][]int32) ([][]float32, error)
+	// Drop takes back the last n tokens of a text.
+	Drop(seq, n int)
+	// Room is how many tokens a text can grow by.
+	Room(seq int) int
+	Remove(seq int)
+}
+
+// Options are what all requests have in common. GuessRows is the number of rows of a step that cost
+// little more than one: where texts leave some of them, guesses fill them up.
+type Options struct {
+	Scorer      Scorer                   // of requests with labels; nil: there are none
+	ScoreTokens int                      // tokens of their inputs and labels scored at a time
+	Texts       int                      // the most texts continued at a time; 0: any number
+	GuessRows   int                      // 0: no guesses
+	Decode      func(ids []int32) string // the text of token ids; nil: results have no text
+}
+
+// Engine works on requests. It is not safe for concurrent use.
+type Engine struct {
+	Options
+	d       Decoder
+	waiting []*Handle
+	running []*Handle // continued, in the order in which they joined
+}
+
+// New returns an engine without requests.
+func New(d Decoder, o Options) *Engine { return &Engine{Options: o, d: d} }
+
+// Prompt is a soft prompt that requests can follow.
+type Prompt struct {
+	values  []float32
+	rows    int
+	handle  int // the decoder's
+	users   int // requests that are not over
+	removed bool
+}
+
+// AddPrompt registers a soft prompt of [rows, D] values, which must not change.
+func (e *Engine) AddPrompt(values []float32, rows int) (*Prompt, error) {
+	handle, err := e.d.AddPrompt(values)
+	return &Prompt{values: values, rows: rows, handle: handle}, err
+}
+
+// RemovePrompt forgets a soft prompt. Requests that were added before are still answered.
+func (e *Engine) RemovePrompt(p *Prompt) {
+	p.removed = true
+	e.free(p)
+}
+
+// free gives the room of a removed prompt back after its last request.
+func (e *Engine) free(p *Prompt) {
+	if p.removed && p.users == 0 {
+		e.d.RemovePrompt(p.handle)
+	}
+}
+
+// Request is a text to continue or, with Labels, an input whose labels are scored.
+type Request struct {
+	Prompt *Prompt // nil: the base model alone
+	IDs    []int32 // the input
+	Labels [][]int32
+
+	Sampling
+	MaxTokens int
+	EOS       []int32            // tokens that end the text
+	Stop      []string           // texts that end it; they are left out
+	Show      func(piece string) // gets each piece of text once it can no longer change; nil: none
+}
+
+// Why a text ended.
+const (
+	FinishEOS    = "eos"
+	FinishStop   = "stop"
+	FinishLength = "length"
+)
+
+// Result is the answer to a request.
+type Result struct {
+	Text         string
+	IDs          []int32 // the tokens generated, without the end token
+	FinishReason string
+	Scores       []float64 // −log p of each label
+}
+
+// Handle is a request in work.
+type Handle struct {
+	Request
+	seq     int // the decoder's handle
+	sample  *sampler
+	ids     []int32 // generated
+	guessed []int32 // added after the last of ids
+	failed  int     // times in a row that the first guess was wrong
+	shown   int     // bytes of the text that were shown
+	result  *Result
+	err     error
+}
+
+// Result returns the answer, or why there is none; both are nil while the request is in work.
+func (h *Handle) Result() (*Result, error) { return h.result, h.err }
+
+// text is the request as the decoder takes it.
+func (h *Handle) text() batch.Text {
+	t := batch.Text{Prompt: batch.NoPrompt, IDs: h.IDs, Room: h.MaxTokens}
+	if h.Prompt != nil {
+		t.Prompt = h.Prompt.handle
+	}
+	return t
+}
+
+// Add queues a request for the next steps. It refuses one that could never be answered.
+func (e *Engine) Add(r Request) (*Handle, error) {
+	h := &Handle{Request: r, sample: newSampler(r.Sampling)}
+	if r.Labels == nil {
+		if _, err := e.d.Fits([]batch.Text{h.text()}); err != nil {
+			return nil, err
+		}
+	}
+	if r.Prompt != nil {
+		r.Prompt.users++
+	}
+	e.waiting = append(e.waiting, h)
+	return h, nil
+}
+
+// Cancel ends a request at once. Its result is context.Canceled unless it was over.
+func (e *Engine) Cancel(h *Handle) {
+	if h.result == nil && h.err == nil {
+		h.err = context.Canceled
+		e.leave(h)
+	}
+}
+
+// leave takes a request out that has a result or an error.
+func (e *Engine) leave(h *Handle) {
+	is := func(other *Handle) bool { return other == h }
+	if slices.ContainsFunc(e.running, is) {
+		e.d.Remove(h.seq)
+	}
+	e.waiting, e.running = slices.DeleteFunc(e.waiting, is), slices.DeleteFunc(e.running, is)
+	if h.Prompt != nil {
+		h.Prompt.users--
+		e.free(h.Prompt)
+	}
+}
+
+// Idle reports whether all requests are over.
+func (e *Engine) Idle() bool { return len(e.waiting)+len(e.running) == 0 }
+
+// Step takes up waiting requests, as many as there is room for, and continues all texts in work by at
+// least one token each. Requests are taken up in the order in which they were added; those with labels
+// are scored at once. After an error of the model every request is over.
+func (e *Engine) Step(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err := e.score()
+	if err == nil {
+		err = e.join()
+	}
+	if err == nil {
+		err = e.advance()
+	}
+	if err != nil {
+		for _, h := range slices.Concat(e.waiting, e.running) {
+			h.err = err
+			e.leave(h)
+		}
+	}
+	return err
+}
+
+// Generate answers requests and returns their results in order. Other requests of the engine are
+// worked on as well. After an error none of the requests is left.
+func (e *Engine) Generate(ctx context.Context, requests []Request) ([]Result, error) {
+	handles := make([]*Handle, 0, len(requests))
+	defer func() {
+		for _, h := range handles {
+			e.Cancel(h)
+		}
+	}()
+	for _, r := range requests {
+		h, err := e.Add(r)
+		if err != nil {
+			return nil, err
+		}
+		handles = append(handles, h)
+	}
+	results := make([]Result, len(handles))
+	for i, h := range handles {
+		for h.result == nil && h.err == nil {
+			if err := e.Step(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if h.err != nil {
+			return nil, h.err
+		}
+		results[i] = *h.result
+	}
+	return results, nil
+}
+
+// join begins the texts at the head of the queue that can be begun together.
+func (e *Engine) join() error {
+	n := len(e.waiting)
+	if e.Texts > 0 {
+		n = min(n, e.Texts-len(e.running))
+	}
+	var texts []batch.Text
+	for _, h := range e.waiting[:max(0, n)] {
+		if (h.Prompt == nil) != (e.waiting[0].Prompt == nil) {
+			break
+		}
+		texts = append(texts, h.text())
+	}
+	for len(texts) > 0 {
+		fits, err := e.d.Fits(texts)
+		if err != nil {
+			return err
+		}
+		if fits {
+			break
+		}
+		if len(texts) == 1 && len(e.running) == 0 { // it will never fit
+			h := e.waiting[0]
+			_, _, h.err = e.d.Add(texts)
+			e.leave(h)
+			return nil
+		}
+		texts = texts[:len(texts)/2]
+	}
+	if len(texts) == 0 {
+		return nil
+	}
+	seqs, logits, err := e.d.Add(texts)
+	if err != nil {
+		return err
+	}
+	joined := slices.Clone(e.waiting[:len(texts)])
+	e.waiting = slices.Delete(e.waiting, 0, len(texts))
+	e.running = append(e.running, joined...)
+	for i, h := range joined {
+		h.seq = seqs[i]
+		e.take(h, logits[i:i+1])
+	}
+	return nil
+}

@@ -1,0 +1,471 @@
+package infer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"ptune/internal/batch"
+)
+
+// speller continues each text with the bytes of the next of says: token ids are bytes, 0 ends. After
+// any other byte it says something else.
+type speller struct {
+	says    []string // of the texts to come
+	texts   map[int]*spelled
+	most    int // texts at a time
+	last    int
+	passes  int
+	logits  func(says string, fed []int32) []float32
+	prompts map[int]bool
+}
+
+type spelled struct {
+	batch.Text
+	says string
+	fed  []int32
+}
+
+func newSpeller(says ...string) *speller {
+	return &speller{says: says, texts: map[int]*spelled{}, most: 100, logits: spell, prompts: map[int]bool{}}
+}
+
+func spell(says string, fed []int32) []float32 {
+	l := make([]float32, 256)
+	for i, id := range fed {
+		if i >= len(says) || byte(id) != says[i] {
+			l['?'] = 9
+		}
+	}
+	if len(fed) < len(says) {
+		l[says[len(fed)]] = 5
+	} else {
+		l[0] = 5
+	}
+	return l
+}
+
+func (s *speller) AddPrompt([]float32) (int, error) {
+	s.last++
+	s.prompts[s.last] = true
+	return s.last, nil
+}
+
+func (s *speller) RemovePrompt(p int) { delete(s.prompts, p) }
+
+func (s *speller) Fits(texts []batch.Text) (bool, error) {
+	for _, t := range texts {
+		if t.Prompt != batch.NoPrompt && !s.prompts[t.Prompt] {
+			return false, errors.New("no such prompt")
+		}
+		if len(t.IDs) == 1 && t.IDs[0] < 0 {
+			return false, errors.New("bad token")
+		}
+	}
+	return len(s.texts)+len(texts) <= s.most, nil
+}
+
+func (s *speller) Add(texts []batch.Text) (seqs []int, logits [][]float32, err error) {
+	if fits, err := s.Fits(texts); err != nil || !fits {
+		return nil, nil, errors.Join(err, errors.New("too many texts"))
+	}
+	for _, t := range texts {
+		s.last++
+		s.texts[s.last] = &spelled{t, s.says[0], nil}
+		seqs, logits, s.says = append(seqs, s.last), append(logits, s.logits(s.says[0], nil)), s.says[1:]
+	}
+	return seqs, logits, nil
+}
+
+func (s *speller) Next(seqs []int, ids [][]int32) (out [][]float32, err error) {
+	s.passes++
+	for k, seq := range seqs {
+		if len(ids[k]) == 0 || len(ids[k]) > s.Room(seq) {
+			return nil, fmt.Errorf("%d more tokens in room for %d", len(ids[k]), s.Room(seq))
+		}
+		t := s.texts[seq]
+		for _, id := range ids[k] {
+			t.fed = append(t.fed, id)
+			out = append(out, s.logits(t.says, t.fed))
+		}
+	}
+	return out, nil
+}
+
+func (s *speller) Drop(seq, n int) {
+	t := s.texts[seq]
+	t.fed = t.fed[:len(t.fed)-n]
+}
+
+// Room is what a text asked for and has not used, at most 1,000 tokens, as if by the model's positions.
+func (s *speller) Room(seq int) int {
+	t := s.texts[seq]
+	return min(t.Text.Room, 1000) - len(t.fed)
+}
+
+func (s *speller) Remove(seq int) { delete(s.texts, seq) }
+
+func decode(ids []int32) string {
+	var b []byte
+	for _, id := range ids {
+		b = append(b, byte(id))
+	}
+	return strings.ToValidUTF8(string(b), "\ufffd")
+}
+
+// run continues texts with what they say. Request r says how; IDs are those of inputs.
+func run(t *testing.T, d *speller, o Options, r Request, inputs ...[]int32) ([]Result, []string) {
+	t.Helper()
+	o.Decode = decode
+	shown := make([]string, len(d.says))
+	requests := make([]Request, len(d.says))
+	for i := range requests {
+		requests[i] = r
+		if requests[i].Stream = i; inputs != nil {
+			requests[i].IDs = inputs[i]
+		}
+		requests[i].EOS = []int32{0}
+		requests[i].Show = func(piece string) {
+			if strings.Contains(piece, "\ufffd") {
+				t.Errorf("half a character was shown: %q", piece)
+			}
+			shown[i] += piece
+		}
+	}
+	e := New(d, o)
+	results, err := e.Generate(context.Background(), requests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !e.Idle() || len(d.texts) > 0 {
+		t.Errorf("%d texts are left", len(d.texts))
+	}
+	return results, shown
+}
+
+func TestTextsEndAtTheEndTokenAStopTextOrTheirLength(t *testing.T) {
+	d := newSpeller("short", "one<end>two", "a much longer text", "half <en", "x#y##z", "")
+	r, shown := run(t, d, Options{}, Request{MaxTokens: 12, Stop: []string{"<end>", "##"}})
+	for i, want := range []Result{
+		{Text: "short", FinishReason: FinishEOS}, {Text: "one", FinishReason: FinishStop},
+		{Text: "a much longe", FinishReason: FinishLength}, {Text: "half <en", FinishReason: FinishEOS},
+		{Text: "x#y", FinishReason: FinishStop}, {Text: "", FinishReason: FinishEOS},
+	} {
+		if r[i].Text != want.Text || r[i].FinishReason != want.FinishReason || shown[i] != want.Text {
+			t.Errorf("text %d: %q (%s), shown %q, want %q (%s)", i, r[i].Text, r[i].FinishReason, shown[i], want.Text, want.FinishReason)
+		}
+	}
+}
+
+func TestCharactersAreShownWhole(t *testing.T) {
+	r, shown := run(t, newSpeller("aé🦙z"), Options{}, Request{MaxTokens: 50})
+	if r[0].Text != "aé🦙z" || shown[0] != r[0].Text {
+		t.Errorf("text is %q, shown %q", r[0].Text, shown[0])
+	}
+}
+
+func TestATextWithNoRoomLeftEnds(t *testing.T) {
+	long := strings.Repeat("abc", 400)
+	for _, rows := range []int{0, 8} {
+		r, shown := run(t, newSpeller(long, "xy"), Options{GuessRows: rows}, Request{MaxTokens: 5000})
+		if r[0].FinishReason != FinishLength || r[0].Text != long[:1001] || shown[0] != r[0].Text || r[1].Text != "xy" {
+			t.Errorf("%d rows: %d bytes (%s), %d shown", rows, len(r[0].Text), r[0].FinishReason, len(shown[0]))
+		}
+	}
+}
+
+func TestGuessesAreWhatATextHasSaidBefore(t *testing.T) {
+	for _, c := range []struct {
+		said string
+		most int
+		want string
+	}{
+		{"the cat and the", 4, " cat"}, {"abcab", 2, "ca"}, {"aaa", 3, "aaa"}, {"ababab", 5, "ababa"}, {"xab1ab2ab", 1, "2"},
+		{"abcd", 3, ""}, {"aba", 3, ""}, {"ab", 3, ""}, {"", 3, ""}, {"aaaa", 0, ""}, {"aaaa", -1, ""},
+	} {
+		var ids []int32
+		for _, b := range []byte(c.said) {
+			ids = append(ids, int32(b))
+		}
+		if got := decode(guess(ids, 2, c.most)); got != c.want {
+			t.Errorf("after %q: guessed %q, want %q", c.said, got, c.want)
+		}
+	}
+}
+
+// Pairs of letters that go on at random are left alone after a while.
+func TestGuessesThatAreWrongTimeAndAgainBecomeRare(t *testing.T) {
+	says := ""
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 600 {
+		says += string(rune('a' + r.IntN(10)))
+	}
+	guesses := 0
+	d := newSpeller(says)
+	d.logits = func(says string, fed []int32) []float32 {
+		if n := len(fed); n > 0 && n <= len(says) && byte(fed[n-1]) != says[n-1] {
+			guesses++
+		}
+		return spell(says, fed)
+	}
+	run(t, d, Options{GuessRows: 2}, Request{MaxTokens: 1000})
+	if guesses == 0 || guesses > 120 {
+		t.Errorf("%d wrong guesses in %d letters, want some, and at most 120", guesses, len(says))
+	}
+}
+
+// The results are the same whether guesses are right, wrong, or after the end.
+func TestGuessesChangeNothingButThePasses(t *testing.T) {
+	says := []string{"one two one two one two one two one two three", "no more, no less, no more"}
+	for name, r := range map[string]Request{
+		"to the end":  {MaxTokens: 80},
+		"to a length": {MaxTokens: 21},
+		"to a stop":   {MaxTokens: 80, Stop: []string{"two one two t"}},
+		"sampled":     {MaxTokens: 80, Sampling: Sampling{Temperature: 1.5, TopK: 20, Seed: 7}},
+	} {
+		for n := 1; n <= len(says); n++ {
+			var want []Result
+			var passes []int
+			for _, rows := range []int{0, 4, 9} {
+				d := newSpeller(says[:n]...)
+				if name == "sampled" { // two likely bytes after each, which follow from the last two
+					d.logits = func(_ string, fed []int32) []float32 {
+						l := make([]float32, 256)
+						at := 1
+						for _, id := range fed[max(0, len(fed)-2):] {
+							at = (at*7 + int(id)) % 5
+						}
+						l['a'+at], l['a'+(at+1)%5] = 9, 7
+						return l
+					}
+				}
+				got, shown := run(t, d, Options{GuessRows: rows}, r, []int32{'t', 'w', 'o', ' '}, nil)
+				for i, r := range got {
+					if want != nil && (r.Text != want[i].Text || !slices.Equal(r.IDs, want[i].IDs) || r.FinishReason != want[i].FinishReason) || r.Text != shown[i] {
+						t.Errorf("%s, %d texts, %d rows: %q (%s), shown %q, want %q (%s)", name, n, rows, r.Text, r.FinishReason, shown[i], want[i].Text, want[i].FinishReason)
+					}
+				}
+				if want == nil {
+					want = got
+				}
+				passes = append(passes, d.passes)
+			}
+			if passes[1] > passes[0]*9/10 || passes[2] > passes[1] {
+				t.Errorf("%s, %d texts: %d passes, with guesses %v", name, n, passes[0], passes[1:])
+			}
+		}
+	}
+}
+
+// As requests join, leave and are cancelled at random, each ends as it does alone. Soft prompts that
+// were removed are forgotten after their last request.
+func TestRequestsThatJoinAndLeaveEndAsTheyDoAlone(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	d := newSpeller()
+	d.most = 5
+	e := New(d, Options{Decode: decode, Texts: 7, GuessRows: 4})
+	prompts := make([]*Prompt, 3) // nil: none
+	for i := range 2 {
+		var err error
+		if prompts[i], err = e.AddPrompt(make([]float32, 4), 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type asked struct {
+		*Handle
+		says  string
+		shown string
+		gone  bool
+	}
+	var all []*asked
+	for len(all) < 200 || !e.Idle() {
+		for len(all) < 200 && r.IntN(3) == 0 {
+			x := &asked{says: strings.Repeat("ab<end>c"[:1+r.IntN(8)], 1+r.IntN(4))}
+			d.says = append(d.says, x.says)
+			h, err := e.Add(Request{Prompt: prompts[r.IntN(3)], IDs: []int32{1}, MaxTokens: 1 + r.IntN(25),
+				EOS: []int32{0}, Stop: []string{"<end>"}, Show: func(s string) { x.shown += s }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			x.Handle = h
+			all = append(all, x)
+		}
+		if x := r.IntN(len(all) + 1); x < len(all) && r.IntN(8) == 0 && slices.Contains(e.running, all[x].Handle) {
+			e.Cancel(all[x].Handle)
+			all[x].gone = true
+		}
+		if len(all) >= 150 && prompts[0] != prompts[1] {
+			e.RemovePrompt(prompts[0])
+			prompts[0] = prompts[1]
+		}
+		if err := e.Step(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if len(d.texts) > d.most || len(d.texts) != len(e.running) {
+			t.Fatalf("%d texts are in work, the engine has %d", len(d.texts), len(e.running))
+		}
+	}
+	for i, x := range all {
+		got, err := x.Result()
+		if x.gone {
+			if got != nil || err != context.Canceled {
+				t.Errorf("request %d was cancelled: result %v, error %v", i, got, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("request %d: %v", i, err)
+			continue
+		}
+		alone, _ := run(t, newSpeller(x.says), Options{}, Request{MaxTokens: x.MaxTokens, Stop: x.Stop})
+		if want := alone[0]; got.Text != want.Text || got.FinishReason != want.FinishReason || x.shown != want.Text {
+			t.Errorf("request %d: %q (%s), shown %q, alone %q (%s)", i, got.Text, got.FinishReason, x.shown, want.Text, want.FinishReason)
+		}
+	}
+	if len(d.prompts) != 1 {
+		t.Errorf("%d prompts are registered, want only the one that was not removed", len(d.prompts))
+	}
+}
+
+func TestRequestsThatCannotBeAnsweredAreRefused(t *testing.T) {
+	d := newSpeller("x")
+	e := New(d, Options{Decode: decode})
+	if _, err := e.Add(Request{IDs: []int32{-1}, MaxTokens: 3}); err == nil || err.Error() != "bad token" {
+		t.Errorf("a bad token: error %v", err)
+	}
+	d.most = 0
+	h, err := e.Add(Request{IDs: []int32{1}, MaxTokens: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Step(context.Background()); err != nil || !e.Idle() {
+		t.Errorf("one request that does not fit ended the step: %v", err)
+	}
+	if _, err := h.Result(); err == nil || !strings.Contains(err.Error(), "too many texts") {
+		t.Errorf("a text that never fits: error %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	d.most = 1
+	if _, err := e.Generate(ctx, []Request{{IDs: []int32{1}, MaxTokens: 3}}); err != context.Canceled || !e.Idle() {
+		t.Errorf("a context that has ended: error %v, idle %v", err, e.Idle())
+	}
+}
+
+// unlikely gives token k a −log p of k/10, and the first value of a text's soft prompt on top.
+type unlikely struct{ forests int }
+
+func (u *unlikely) NLL(prompts []float32, f *batch.Forest) (nll []float32, err error) {
+	u.forests++
+	for _, t := range f.Targets {
+		v := float32(t.ID) / 10
+		if row := t.Row; len(prompts) > 0 {
+			for i, s := range f.Segments {
+				if row >= s.Row && row < s.Row+s.Len {
+					for row = i; f.Segments[row].Parent >= 0; {
+						row = f.Segments[row].Parent
+					}
+					v += prompts[f.Segments[row].Row]
+					break
+				}
+			}
+		}
+		nll = append(nll, v)
+	}
+	return nll, nil
+}
+
+func TestLabelsAreScoredAfterEachRequestsOwnPrompt(t *testing.T) {
+	for _, tokens := range []int{1, 9, 1000} {
+		u := &unlikely{}
+		e := New(newSpeller("ok"), Options{Decode: decode, Scorer: u, ScoreTokens: tokens})
+		one, _ := e.AddPrompt([]float32{1}, 1)
+		two, _ := e.AddPrompt([]float32{2, 2}, 2)
+		labels := LabelEnds([][]int32{{5}, {5, 7}}, 9)
+		got, err := e.Generate(context.Background(), []Request{
+			{Prompt: two, IDs: []int32{3}, Labels: labels}, {IDs: []int32{3}, Labels: labels},
+			{IDs: []int32{1}, MaxTokens: 9, EOS: []int32{0}},
+			{Prompt: one, IDs: []int32{3, 4}, Labels: labels}, {Prompt: two, IDs: []int32{4}, Labels: labels[:1]},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range [][]float64{{5.4, 8.1}, {1.4, 2.1}, nil, {3.4, 5.1}, {5.4}} {
+			for k, w := range want {
+				if math.Abs(got[i].Scores[k]-w) > 1e-6 {
+					t.Errorf("request %d, label %d: %g, want %g", i, k, got[i].Scores[k], w)
+				}
+			}
+			if len(got[i].Scores) != len(want) {
+				t.Errorf("request %d has %d scores, want %d", i, len(got[i].Scores), len(want))
+			}
+		}
+		if got[2].Text != "ok" {
+			t.Errorf("the text between is %q", got[2].Text)
+		}
+		if tokens == 1000 && u.forests != 3 || tokens == 1 && u.forests != 4 {
+			t.Errorf("%d tokens at a time: %d passes", tokens, u.forests)
+		}
+	}
+}
+
+func TestGreedyTakesTheLikeliestAndSamplingKeepsToItsLimits(t *testing.T) {
+	logits := []float32{0, 3, 2, 1, -50}
+	if id := newSampler(Sampling{}).next(logits); id != 1 {
+		t.Errorf("greedy took %d", id)
+	}
+	for name, c := range map[string]struct {
+		s     Sampling
+		among []int32
+	}{
+		"top-k 2":     {Sampling{Temperature: 5, TopK: 2}, []int32{1, 2}},
+		"top-p .6":    {Sampling{Temperature: 1, TopP: 0.6}, []int32{1}}, // p(1) is 0.64
+		"top-p .7":    {Sampling{Temperature: 1, TopP: 0.7}, []int32{1, 2}},
+		"temperature": {Sampling{Temperature: 3, TopP: 1}, []int32{0, 1, 2, 3}},
+	} {
+		var seen []int32
+		s := newSampler(c.s)
+		for range 500 {
+			if id := s.next(logits); !slices.Contains(seen, id) {
+				seen = append(seen, id)
+			}
+		}
+		slices.Sort(seen)
+		if !slices.Equal(seen, c.among) {
+			t.Errorf("%s took %v, want %v", name, seen, c.among)
+		}
+	}
+}
+
+func TestSamplingFollowsTheProbabilities(t *testing.T) {
+	logits := []float32{0, 1, 2}
+	s, n := newSampler(Sampling{Temperature: 0.5, TopP: 1}), 20000
+	count := make([]float64, 3)
+	for range n {
+		count[s.next(logits)]++
+	}
+	z := 1 + math.Exp(2) + math.Exp(4)
+	for i, want := range []float64{1 / z, math.Exp(2) / z, math.Exp(4) / z} {
+		if got := count[i] / float64(n); math.Abs(got-want) > 0.015 {
+			t.Errorf("token %d was taken with %g, want %g", i, got, want)
+		}
+	}
+}
+
+func TestATextsDrawsDoNotDependOnItsNeighbours(t *testing.T) {
+	draw := func(text int) (ids []int32) {
+		s := newSampler(Sampling{Temperature: 9, Seed: 4, Stream: text})
+		for range 20 {
+			ids = append(ids, s.next(make([]float32, 1000)))
+		}
+		return ids
+	}
+	if !slices.Equal(draw(1), draw(1)) || slices.Equal(draw(0), draw(1)) {
+		t.Error("draws do not follow seed and text")
+	}
+}

@@ -1,0 +1,97 @@
+package infer
+
+import (
+	"cmp"
+	"fmt"
+
+	"ptune/internal/chat"
+	"ptune/internal/data"
+	"ptune/internal/prompt"
+)
+
+// Tokenizer turns text into token ids and back.
+type Tokenizer interface {
+	data.Encoder
+	Decode(ids []int32) string
+}
+
+// Base is what a task needs of the base model beside its tokenizer.
+type Base interface {
+	// ChatOf returns the base's chat template if its hash is sum.
+	ChatOf(sum string) (*chat.Template, error)
+}
+
+// Task turns texts, the fields of rows and labels into token ids, by the metadata of a prompt.
+type Task struct {
+	meta     *prompt.Meta
+	tok      Tokenizer
+	template data.Template
+	chat     data.Renderer // nil: inputs are plain text
+}
+
+// NewTask returns the task of a prompt. With an empty m texts are continued as they are, as they are
+// with a PEFT adapter, which has no templates, and with a prompt trained on conversations.
+func NewTask(m *prompt.Meta, b Base, tok Tokenizer) (*Task, error) {
+	t := &Task{meta: m, tok: tok}
+	var err error
+	if t.template, err = data.ParseTemplate(cmp.Or(m.Input, "{text}")); err != nil {
+		return nil, err
+	}
+	if m.Chat != "" {
+		// A *chat.Template that is nil must not become a Renderer.
+		c, err := b.ChatOf(m.Chat)
+		if err != nil {
+			return nil, err
+		}
+		t.chat = c
+	}
+	return t, nil
+}
+
+// CheckText returns an error if a text alone does not fill the input template.
+func (t *Task) CheckText() error {
+	if n := len(t.template.Fields()); n != 1 {
+		return fmt.Errorf("the template %q has %d fields, so a text alone does not fill it", t.template, n)
+	}
+	return nil
+}
+
+// Text returns the token ids of an input whose one field is text.
+func (t *Task) Text(text string) ([]int32, error) {
+	if err := t.CheckText(); err != nil {
+		return nil, err
+	}
+	return t.Fields(map[string]string{t.template.Fields()[0]: text})
+}
+
+// Fields returns the token ids of an input made of a row's fields.
+func (t *Task) Fields(fields map[string]string) ([]int32, error) {
+	text, err := t.template.Fill(fields)
+	if err != nil {
+		return nil, err
+	}
+	_, ids, err := data.EncodeInput(t.chat, text, t.tok)
+	return ids, err
+}
+
+// Format returns how rows of files become inputs and targets, and the task's labels as the model
+// would write them; none if targets are free text.
+func (t *Task) Format() (*data.Format, []data.Choice, error) {
+	m := t.meta
+	labels := make([]data.Label, len(m.Labels))
+	for i, l := range m.Labels {
+		labels[i] = data.Label(l)
+	}
+	f, err := data.NewFormat(m.Input, m.Target, labels)
+	if m.Messages != "" {
+		f, err = data.NewConversations(m.Messages), nil
+	}
+	if err == nil && t.chat != nil {
+		_, err = f.UseChat(t.chat, t.tok, []int32{m.EOS})
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	choices, err := f.Choices(t.tok)
+	return f, choices, err
+}

@@ -1,0 +1,165 @@
+package infer
+
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// advance continues all texts by a token, and by the guesses that prove right.
+func (e *Engine) advance() error {
+	live := slices.Clone(e.running)
+	if len(live) == 0 {
+		return nil
+	}
+	seqs, ids := make([]int, len(live)), make([][]int32, len(live))
+	for k, h := range live {
+		h.guessed = nil
+		if most := min(e.GuessRows/len(live), e.d.Room(h.seq)) - 1; most > 0 {
+			h.guessed = guess(slices.Concat(h.IDs, h.ids), alike+h.failed/patience, most)
+		}
+		seqs[k], ids[k] = h.seq, append(h.ids[len(h.ids)-1:len(h.ids):len(h.ids)], h.guessed...)
+	}
+	logits, err := e.d.Next(seqs, ids)
+	if err != nil {
+		return err
+	}
+	for _, h := range live {
+		rows := logits[:1+len(h.guessed)]
+		logits = logits[len(rows):]
+		e.take(h, rows)
+	}
+	return nil
+}
+
+// take chooses a token by each row of logits for as long as the row follows what was chosen before it,
+// and drops the guesses that were wrong. A text that ends leaves.
+func (e *Engine) take(h *Handle, rows [][]float32) {
+	wrong := h.take(rows, e.d.Room(h.seq)+len(h.guessed), e.Decode)
+	if h.result != nil {
+		e.leave(h)
+		return
+	}
+	e.d.Drop(h.seq, wrong)
+}
+
+// take returns the number of wrong guesses. room is how many tokens the text can grow by after the
+// first.
+func (h *Handle) take(rows [][]float32, room int, decode func([]int32) string) (wrong int) {
+	for k, row := range rows {
+		id, more := h.choose(row)
+		if more && k == room {
+			h.finish(FinishLength)
+			more = false
+		}
+		if decode != nil && (!more || h.Show != nil || len(h.Stop) > 0) {
+			if piece := h.settle(decode, !more); h.Show != nil && piece != "" {
+				h.Show(piece)
+			}
+		}
+		if h.result != nil || k == len(h.guessed) {
+			return 0
+		}
+		if h.guessed[k] != id {
+			if k == 0 {
+				h.failed++
+			}
+			return len(h.guessed) - k
+		}
+		h.failed = 0
+	}
+	return 0
+}
+
+// A guess needs the text's last alike tokens to occur earlier, and one token more for every patience
+// wrong guesses in a row: without that, a text that counts up takes a fifth longer.
+const (
+	alike    = 2
+	patience = 6
+)
+
+// guess returns at most most tokens: those that followed the last earlier occurrence of the text's last
+// alike tokens. Texts repeat themselves and their input (prompt lookup decoding, Saxena 2023).
+func guess(ids []int32, alike, most int) []int32 {
+	end := len(ids) - alike
+	for at := end - 1; at >= 0; at-- {
+		if slices.Equal(ids[at:at+alike], ids[end:]) {
+			n := len(ids)
+			for k := range most { // a guess may repeat itself
+				ids = append(ids, ids[at+alike+k])
+			}
+			return ids[n:]
+		}
+	}
+	return nil
+}
+
+// choose takes the next token. more is false if it ends the text.
+func (h *Handle) choose(logits []float32) (id int32, more bool) {
+	if h.MaxTokens <= 0 {
+		h.finish(FinishLength)
+		return 0, false
+	}
+	id = h.sample.next(logits)
+	if slices.Contains(h.EOS, id) {
+		h.finish(FinishEOS)
+		return id, false
+	}
+	h.ids = append(h.ids, id)
+	if len(h.ids) == h.MaxTokens {
+		h.finish(FinishLength)
+		return id, false
+	}
+	return id, true
+}
+
+func (h *Handle) finish(reason string) {
+	h.result = &Result{IDs: h.ids, FinishReason: reason}
+}
+
+// settle returns the piece of the text that became certain. Unless this is the end, that excludes the
+// bytes of an unfinished character and what may be the beginning of a stop text.
+func (h *Handle) settle(decode func([]int32) string, end bool) string {
+	s := continuation(decode, h.IDs, h.ids)
+	for _, stop := range h.Stop {
+		if i := strings.Index(s, stop); i >= 0 {
+			s, end = s[:i], true
+			h.finish(FinishStop)
+		}
+	}
+	certain := len(s)
+	if !end {
+		certain = len(strings.TrimRight(s, string(utf8.RuneError)))
+		for _, stop := range h.Stop {
+			for n := min(len(stop)-1, certain); n > 0; n-- {
+				if strings.HasPrefix(stop, s[certain-n:certain]) {
+					certain -= n
+					break
+				}
+			}
+		}
+	}
+	if h.result != nil {
+		h.result.Text = s
+	}
+	if certain <= h.shown {
+		return ""
+	}
+	piece := s[h.shown:certain]
+	h.shown = certain
+	return piece
+}
+
+// decodeWith is the number of tokens before the generated ones that are decoded with them: some
+// tokenizers drop the first space of a text.
+const decodeWith = 4
+
+// continuation is the text of ids that follow others.
+func continuation(decode func([]int32) string, before, ids []int32) string {
+	before = before[max(0, len(before)-decodeWith):]
+	all := decode(slices.Concat(before, ids))
+	if text, ok := strings.CutPrefix(all, decode(before)); ok {
+		return text
+	}
+	return decode(ids)
+}

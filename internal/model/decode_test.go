@@ -1,0 +1,298 @@
+package model_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"ptune/internal/batch"
+	"ptune/internal/model"
+)
+
+// next adds tokens to texts and returns copies of their logits.
+func next(t *testing.T, d *model.Decoder, seqs []int, ids ...[]int32) (rows [][]float32) {
+	t.Helper()
+	got, err := d.Next(seqs, ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return copies(got)
+}
+
+func copies(rows [][]float32) (c [][]float32) {
+	for _, r := range rows {
+		c = append(c, slices.Clone(r))
+	}
+	return c
+}
+
+func sameBits(a, b [][]float32) bool { return slices.EqualFunc(a, b, slices.Equal) }
+
+// used is the bytes of a decoder's cache that are taken or reserved.
+func used(d *model.Decoder) int64 {
+	n, _ := d.Bytes()
+	return n
+}
+
+// Guesses are tokens that are added together, and are dropped where they are wrong.
+func TestDecodingTokensTogetherOrDroppingThemChangesNoBitOfTheLogits(t *testing.T) {
+	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
+		texts := []batch.Text{{IDs: []int32{1, 20, 3}}, {IDs: []int32{1, 21}}}
+		one, of, _ := begin(t, m, prompt(m, 3), []int{3}, texts, 40)
+		many, other, _ := begin(t, m, prompt(m, 3), []int{3}, texts, 40)
+		for step := range 12 {
+			n := 1 + step%4
+			var ids, wrong []int32
+			for k := range n {
+				ids, wrong = append(ids, int32((7*step+k)%50)), append(wrong, int32(60+k))
+			}
+			var want [][]float32
+			for _, id := range ids {
+				want = append(want, next(t, one, of[1:], []int32{id})...)
+			}
+			next(t, many, other[1:], append(slices.Clone(ids[:1]), wrong[1:]...))
+			many.Drop(other[1], n)
+			if got := next(t, many, other[1:], ids); !sameBits(got, want) {
+				t.Errorf("logits of %d tokens together differ from those one after the other", n)
+			}
+		}
+		want := [][]float32{next(t, one, of[:1], []int32{5})[0], next(t, one, of[:1], []int32{6})[0], next(t, one, of[1:], []int32{7})[0]}
+		if got := next(t, many, other, []int32{5, 6}, []int32{7}); !sameBits(got, want) {
+			t.Error("logits of two texts' tokens differ from each text's alone")
+		}
+	})
+}
+
+// Texts of up to two pages and a row, where pages end and where one row is left over.
+func TestDecodingFromThePagesOfTheCacheChangesNoBitOfTheLogits(t *testing.T) {
+	for _, name := range bases {
+		m := load(t, name, 2)
+		for _, n := range []int{20, 44, 45, 46, 47, 48, 49, 56} {
+			ids := make([]int32, n)
+			for i := range ids {
+				ids[i] = int32(i*i%50 + 1)
+			}
+			for _, rows := range []int{0, 4} {
+				var p []float32
+				var prompts []int
+				if rows > 0 {
+					p, prompts = prompt(m, rows), []int{rows}
+				}
+				texts := []batch.Text{{IDs: ids}, {IDs: ids[:n/2]}}
+				want, err := m.Logits(p, batch.Pack(prompts, []batch.Example{
+					{IDs: append(slices.Clone(ids), 0), From: n}, {IDs: append(slices.Clone(ids[:n/2]), 0), From: n / 2}}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				expected := [][]float32{slices.Clone(want.Row(0)), slices.Clone(want.Row(1))}
+				if _, _, got := begin(t, m, p, prompts, texts, 1); !sameBits(got, expected) {
+					t.Errorf("%s: %d tokens after %d rows: logits differ from those without a cache", name, n, rows)
+				}
+			}
+		}
+	}
+}
+
+// Soft prompts that are cached, texts that begin alike, empty texts, texts without a soft prompt: as
+// texts join and leave at random, each has the logits that it has alone, and no room is lost.
+func TestDecodingTextsThatJoinAndLeaveEqualsEachAlone(t *testing.T) {
+	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
+		r := rand.New(rand.NewPCG(1, 2))
+		d := m.NewDecoder(1 << 30)
+		prompts := make([]int, 2)
+		for i := range prompts {
+			var err error
+			if prompts[i], err = d.AddPrompt(prompt(m, 3+i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		registered := used(d)
+		stem := []int32{1, 20, 21, 22, 23, 24}
+		type text struct {
+			batch.Text
+			prompt, seq int
+		}
+		var live []*text
+		check := func(x *text, logits []float32) {
+			t.Helper()
+			var p []float32
+			var rows []int
+			if x.prompt >= 0 {
+				p, rows = prompt(m, 3+x.prompt), []int{3 + x.prompt}
+			}
+			alone := []batch.Example{{IDs: append(slices.Clone(x.IDs), 0), From: len(x.IDs)}}
+			want, err := m.Logits(p, batch.Pack(rows, alone))
+			if err != nil {
+				t.Fatal(err)
+			}
+			near(t, "logits of a text among others", logits, want.Row(0))
+		}
+		for range 60 {
+			switch n := r.IntN(4); {
+			case n == 0 && len(live) < 6: // some join, all with a soft prompt or all without
+				var texts []batch.Text
+				var joined []*text
+				bare := r.IntN(3) == 0
+				for range 1 + r.IntN(3) {
+					x := &text{prompt: r.IntN(2), Text: batch.Text{Room: 20, Prompt: batch.NoPrompt}}
+					x.IDs = append(slices.Clone(stem[:r.IntN(7)]), []int32{30, 31, 32}[:r.IntN(4)]...)
+					if bare {
+						x.prompt, x.IDs = -1, append([]int32{1}, x.IDs...)
+					} else {
+						x.Prompt = prompts[x.prompt]
+					}
+					joined, texts = append(joined, x), append(texts, x.Text)
+				}
+				seqs, logits, err := d.Add(texts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				joinedLogits := copies(logits)
+				for i, x := range joined {
+					x.seq = seqs[i]
+					check(x, joinedLogits[i])
+				}
+				live = append(live, joined...)
+			case n == 1 && len(live) > 0: // one leaves
+				i := r.IntN(len(live))
+				d.Remove(live[i].seq)
+				live = slices.Delete(live, i, i+1)
+			case len(live) > 0: // some grow, some of them by a token that is taken back
+				var seqs []int
+				var ids [][]int32
+				var grown []*text
+				for _, x := range live {
+					if d.Room(x.seq) == 0 || r.IntN(3) == 0 {
+						continue
+					}
+					id := int32(r.IntN(50))
+					x.IDs = append(x.IDs, id)
+					grown, seqs, ids = append(grown, x), append(seqs, x.seq), append(ids, []int32{id})
+				}
+				if len(seqs) == 0 {
+					continue
+				}
+				for i, logits := range next(t, d, seqs, ids...) {
+					check(grown[i], logits)
+				}
+				if i := r.IntN(len(grown)); r.IntN(2) == 0 {
+					d.Drop(seqs[i], 1)
+					grown[i].IDs = grown[i].IDs[:len(grown[i].IDs)-1]
+				}
+			}
+		}
+		for _, x := range live {
+			d.Remove(x.seq)
+		}
+		if got := used(d); got != registered {
+			t.Errorf("without a text %d bytes are in use, before the first one %d", got, registered)
+		}
+		for _, p := range prompts {
+			d.RemovePrompt(p)
+		}
+		if got := used(d); got != 0 {
+			t.Errorf("without texts and prompts %d bytes are in use", got)
+		}
+	})
+}
+
+// Steps of up to RowsAtOnce rows give the same bits whatever is computed beside a text.
+func TestDecodingUpToFourTextsGivesEachTheBitsThatItHasAlone(t *testing.T) {
+	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
+		grow := func(together bool) (logits [][]float32) {
+			d := m.NewDecoder(1 << 30)
+			p, err := d.AddPrompt(prompt(m, 3))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var seqs []int
+			for i := range model.RowsAtOnce {
+				seq, _, err := d.Add([]batch.Text{{Prompt: p, IDs: []int32{1, int32(20 + i), 3}, Room: 10}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				seqs = append(seqs, seq...)
+			}
+			for step := range 8 {
+				if ids := []int32{int32(step)}; together {
+					logits = append(logits, next(t, d, seqs, ids, ids, ids, ids)...)
+				} else {
+					for _, s := range seqs {
+						logits = append(logits, next(t, d, []int{s}, ids)...)
+					}
+				}
+			}
+			return logits
+		}
+		if !sameBits(grow(true), grow(false)) {
+			t.Error("logits of four texts at once differ from those of each alone")
+		}
+	})
+}
+
+func TestDecodingRefusesWhatTheCacheCannotHold(t *testing.T) {
+	m := load(t, bases[0], 1)
+	texts := []batch.Text{{Prompt: batch.NoPrompt, IDs: []int32{1, 20}, Room: 30}, {Prompt: batch.NoPrompt, IDs: []int32{1, 21}, Room: 30}}
+	page := m.NewDecoder(1 << 30)
+	seqs, _, err := page.Add(texts[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := used(page)
+	d := m.NewDecoder(size)
+	if ok, err := d.Fits(texts); ok || err != nil {
+		t.Errorf("two texts fit into the room of one (%v)", err)
+	}
+	if _, _, err := d.Add(texts); err == nil || !strings.Contains(err.Error(), "2 more texts need") || !strings.Contains(err.Error(), "ask for fewer") {
+		t.Errorf("two texts in the room of one: error %v", err)
+	}
+	if _, err := d.AddPrompt(prompt(m, 60)); err == nil || !strings.Contains(err.Error(), "a soft prompt of 60 rows") {
+		t.Errorf("a soft prompt in too little room: error %v", err)
+	}
+	if used(d) != 0 {
+		t.Errorf("what was refused takes %d bytes", used(d))
+	}
+	if seqs, _, err = d.Add(texts[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Next(seqs, [][]int32{make([]int32, 31)}); err == nil || !strings.Contains(err.Error(), "room for 30") {
+		t.Errorf("31 tokens in room for 30: error %v", err)
+	}
+	if n := d.Room(seqs[0]); n != 30 {
+		t.Errorf("what was refused has left room for %d tokens", n)
+	}
+	for name, c := range map[string]struct {
+		text batch.Text
+		want string
+	}{
+		"no such prompt": {batch.Text{Prompt: 77, IDs: []int32{1}}, "there is no soft prompt 77"},
+		"nothing":        {batch.Text{Prompt: batch.NoPrompt}, "text 1 is empty"},
+		"unknown token":  {batch.Text{Prompt: batch.NoPrompt, IDs: []int32{1, 1 << 20}}, "token id 1048576"},
+	} {
+		if _, _, err := d.Add([]batch.Text{c.text}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// Any number of tokens can be asked for where positions bound it; memory is used only for what is cached.
+func TestDecodingReservesRoomWithoutUsingIt(t *testing.T) {
+	m := load(t, bases[0], 1)
+	for _, most := range []int{1, 1 << 20, math.MaxInt} {
+		d := m.NewDecoder(1e12)
+		seqs, _, err := d.Add([]batch.Text{{Prompt: batch.NoPrompt, IDs: []int32{1, 20}, Room: most}, {Prompt: batch.NoPrompt, IDs: []int32{1, 21}, Room: most}})
+		if m.MaxPositions == 0 && most == math.MaxInt {
+			if err == nil || !strings.Contains(err.Error(), "ask for fewer") {
+				t.Errorf("%d tokens: error %v, want one that says to ask for fewer", most, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%d tokens: %v", most, err)
+		} else if n := d.Room(seqs[0]); n > most || m.MaxPositions > 0 && n > m.MaxPositions {
+			t.Errorf("%d tokens: room for %d", most, n)
+		}
+	}
+}
