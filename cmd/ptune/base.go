@@ -28,7 +28,8 @@ func (o *computeOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.noMmap, "no-mmap", false,
 		"read the model's files into memory instead of mapping them, if they may change while in use")
 	f.StringVar(&o.compute, "compute", "f32",
-		"number format of matrix products: f32, or bf16, which is faster on CPUs with bf16 instructions and keeps about two digits")
+		"number format of matrix products: f32, or bf16, which keeps about two digits "+
+			"and is faster on CPUs with bf16 instructions")
 }
 
 // options returns what the flags and PTUNE_KERNELS say about opening a base.

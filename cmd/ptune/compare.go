@@ -46,7 +46,8 @@ All methods use the task's optimizer and schedule; LoRA and full fine-tuning hav
 rates. The LoRA stays in compare/lora in the output folder, in PEFT's format. The fully tuned weights
 are measured and removed.`,
 		Example: "  ptune compare configs/sentiment.yaml --set train.steps=20\n" +
-			"  ptune compare configs/sentiment.yaml --set train.steps=20 --methods prompt,lora --lora-rank 4 --markdown",
+			"  ptune compare configs/sentiment.yaml --set train.steps=20 --methods prompt,lora " +
+			"--lora-rank 4 --markdown",
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.RunE = runE(func(ctx context.Context, args []string) error {
@@ -57,7 +58,7 @@ are measured and removed.`,
 		return compareAll(ctx, args[0], o, s)
 	})
 	f := cmd.Flags()
-	f.StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in train.steps=100 (repeatable)")
+	setFlag(f, &o.set)
 	f.StringSliceVar(&o.Methods, "methods", run.Methods(), "methods to compare")
 	f.StringVar(&o.Data, "data", "", "rows to measure on (default: the validation rows)")
 	f.IntVar(&o.LoRA.Rank, "lora-rank", 8, "rank of the LoRA; higher trains more parameters")
@@ -109,7 +110,8 @@ func compareAll(ctx context.Context, path string, o compareOptions, s streams) e
 		if !o.quiet {
 			s.tell("%s:", name)
 		}
-		m, err := compareInChild(ctx, name, append([]string{"compare", path, "--only=" + name}, o.changed...), s)
+		args := append([]string{"compare", path, "--only=" + name}, o.changed...)
+		m, err := compareInChild(ctx, name, args, s)
 		if err != nil {
 			return err
 		}
@@ -126,8 +128,9 @@ func compareAll(ctx context.Context, path string, o compareOptions, s streams) e
 }
 
 // compareInChild runs this program with args, which train one method, and returns the result.
-func compareInChild(ctx context.Context, name string, args []string, s streams) (run.MethodResult, error) {
-	m := run.MethodResult{Method: name}
+func compareInChild(ctx context.Context, name string, args []string,
+	s streams) (m run.MethodResult, err error) {
+	m.Method = name
 	exe, err := os.Executable()
 	if err != nil {
 		return m, fmt.Errorf("find this program: %w", err)

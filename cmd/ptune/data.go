@@ -57,7 +57,7 @@ Tokens in [brackets] are the target; the loss is computed on them.`,
 	for _, c := range []*cobra.Command{show, stats} {
 		f := c.Flags()
 		f.StringVar(&o.config, "config", "", "the task file")
-		f.StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in data.max_tokens=256 (repeatable)")
+		setFlag(f, &o.set)
 		o.computeOptions.flags(c)
 		f.BoolVar(&o.json, "json", false, "print as JSON")
 		c.MarkFlagRequired("config")

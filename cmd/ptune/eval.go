@@ -20,6 +20,7 @@ import (
 	"ptune/internal/files"
 	"ptune/internal/infer"
 	"ptune/internal/prompt"
+	"ptune/internal/report"
 	"ptune/internal/run"
 )
 
@@ -88,16 +89,6 @@ With --model and without --prompt, the base alone is measured. --input and --tar
 	return cmd
 }
 
-// evalResult is the JSON of an evaluation.
-type evalResult struct {
-	Prompt string `json:"prompt,omitempty"`
-	Data   string `json:"data"`
-	*eval.Result
-	ExactMatch *float64     `json:"exact_match,omitempty"` // share of rows whose target is generated
-	Baseline   *eval.Result `json:"baseline,omitempty"`    // the base alone
-	AsWords    *eval.Result `json:"as_words,omitempty"`    // the base after evalJob.words
-}
-
 func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	gates, err := o.gates()
 	if err != nil {
@@ -123,13 +114,15 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		return failure.Usage(err)
 	}
 	var missed []error
-	var results []evalResult
+	var results []eval.Evaluation
 	var samples bytes.Buffer
 	for n, j := range jobs {
 		if note := j.set.Shortened(); note != "" {
 			s.warn("%s", note)
 		}
-		exact := o.exact || slices.ContainsFunc(gates, func(g gate) bool { return g.metric == "exact_match" })
+		exact := o.exact || slices.ContainsFunc(gates, func(g eval.Gate) bool {
+			return g.Metric == eval.MetricExactMatch
+		})
 		res, err := j.measure(ctx, b, o, exact)
 		if err != nil {
 			return err
@@ -137,11 +130,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		if err := printEval(s, o.json, res); err != nil {
 			return err
 		}
-		for i := range gates {
-			if err := gates[i].check(res, n); err != nil {
-				missed = append(missed, err)
-			}
-		}
+		missed = append(missed, checkGates(gates, res, n))
 		writeSamples(&samples, j, res)
 		results = append(results, res)
 	}
@@ -150,10 +139,10 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		err = errors.Join(err, files.WriteBytes(o.samples, samples.Bytes()))
 	}
 	if o.junit != "" {
-		err = errors.Join(err, files.WriteBytes(o.junit, junit(gates)))
+		err = errors.Join(err, files.WriteBytes(o.junit, report.JUnit(cases(gates))))
 	}
 	if summary := os.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
-		err = errors.Join(err, writeSummary(summary, results, gates))
+		err = errors.Join(err, report.AppendSummary(summary, summaryTable(results), cases(gates)))
 	}
 	return err
 }
@@ -281,9 +270,9 @@ func (j *evalJob) load(b *base.Base, file string, m *prompt.Meta) error {
 }
 
 // measure evaluates the job and what it is compared with.
-func (j *evalJob) measure(ctx context.Context, b *base.Base, o evalFlags, exact bool) (res evalResult,
+func (j *evalJob) measure(ctx context.Context, b *base.Base, o evalFlags, exact bool) (res eval.Evaluation,
 	err error) {
-	res = evalResult{Prompt: j.path, Data: j.set.Path}
+	res = eval.Evaluation{Prompt: j.path, Data: j.set.Path}
 	options, rows := run.EvalOptions(j.choices, j.eos, j.rows, o.maxTokens), run.EvalRows(j.set)
 	for _, c := range j.choices {
 		options.Names = append(options.Names, c.Name)
@@ -324,7 +313,7 @@ func (j *evalJob) exactMatch(ctx context.Context, b *base.Base, rows []eval.Row,
 	return &share, err
 }
 
-func printEval(s streams, asJSON bool, r evalResult) error {
+func printEval(s streams, asJSON bool, r eval.Evaluation) error {
 	if asJSON {
 		return json.NewEncoder(s.out).Encode(r)
 	}

@@ -25,7 +25,9 @@ rows mean the same. The values are copied. The file names the base that --model 
 the adapter names if that is a directory here.`,
 		Example: "  ptune import runs/adapter -o runs/imported.st --model ptune:demo",
 		Args:    cobra.ExactArgs(1),
-		RunE:    runE(func(_ context.Context, args []string) error { return importAdapter(args[0], out, model, s) }),
+		RunE: runE(func(_ context.Context, args []string) error {
+			return importAdapter(args[0], out, model, s)
+		}),
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "the prompt file to write")
 	cmd.Flags().StringVar(&model, "model", "", "the base's directory (default: what the adapter names)")
@@ -97,7 +99,9 @@ suppresses them; configure an engine that does not read this file accordingly.`,
 		Example: "  ptune export runs/sentiment.st --peft runs/adapter\n" +
 			"  ptune export runs/sentiment.st --model internal/demo/base --vocab-rows runs/served",
 		Args: cobra.ExactArgs(1),
-		RunE: runE(func(_ context.Context, args []string) error { return exportPrompt(o, args[0], s) }),
+		RunE: runE(func(_ context.Context, args []string) error {
+			return exportPrompt(o, args[0], s)
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.peft, "peft", "", "the adapter directory to write")
@@ -139,7 +143,8 @@ func exportPrompt(o exportFlags, path string, s streams) error {
 		return err
 	}
 	if served.DType != kernels.F32 {
-		s.warn("the base is %v, so the virtual tokens are rounded to it: logits differ by that rounding", served.DType)
+		s.warn("the base is %v, so the virtual tokens are rounded to it: logits differ by that rounding",
+			served.DType)
 	}
 	s.tell("the text of %s goes before an input (%q); the engine must add no special tokens "+
 		"and never sample the ids %d to %d", filepath.Join(served.Dir, base.PrefixFile), p.Meta.Input,

@@ -47,7 +47,9 @@ into the task file's folder.`,
 			}
 			return cobra.ExactArgs(2)(cmd, args)
 		},
-		RunE: runE(func(_ context.Context, args []string) error { return initTask(o, args, s) }),
+		RunE: runE(func(_ context.Context, args []string) error {
+			return initTask(o, args, s)
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.output, "output", "task.yaml", "the task file to write")
@@ -81,13 +83,15 @@ func initTask(o initOptions, args []string, s streams) error {
 		return failure.Usage(err)
 	}
 	if g.Messages == "" && (g.Text == "" || g.Target == "") {
-		err := fmt.Errorf("%s: cannot tell which field is the input and which the target; the fields are %s",
-			rows, strings.Join(g.Fields, ", "))
+		err := fmt.Errorf("%s: cannot tell which field is the input and which the target; "+
+			"the fields are %s", rows, strings.Join(g.Fields, ", "))
 		return failure.Usage(failure.Hint(err, "write the task file by hand; ptune help train shows all keys"))
 	}
 	if o.demo {
 		g.Target = "sentiment"
-		g.Labels = []data.Label{{Value: "negative", Name: "negative"}, {Value: "positive", Name: "positive"}}
+		g.Labels = []data.Label{
+			{Value: "negative", Name: "negative"}, {Value: "positive", Name: "positive"},
+		}
 	}
 	b, err := openBase(model, o.computeOptions)
 	if err != nil {
@@ -113,7 +117,8 @@ func initTask(o initOptions, args []string, s streams) error {
 		s.tell("%s: %d rows; %q is a conversation, and the assistant's answers are the targets",
 			rows, g.Rows, g.Messages)
 	case len(g.Labels) > 0:
-		s.tell("%s: %d rows; input %q, target %q with %d labels", rows, g.Rows, g.Text, g.Target, len(g.Labels))
+		s.tell("%s: %d rows; input %q, target %q with %d labels",
+			rows, g.Rows, g.Text, g.Target, len(g.Labels))
 	default:
 		s.tell("%s: %d rows; input %q, target %q, free text", rows, g.Rows, g.Text, g.Target)
 	}

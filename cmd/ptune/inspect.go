@@ -30,7 +30,9 @@ the file alone says.`,
 		Example: "  ptune inspect runs/sentiment.st\n" +
 			"  ptune inspect runs/sentiment.st --json --top 3",
 		Args: cobra.ExactArgs(1),
-		RunE: runE(func(_ context.Context, args []string) error { return inspectPrompt(o, args[0], s) }),
+		RunE: runE(func(_ context.Context, args []string) error {
+			return inspectPrompt(o, args[0], s)
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.model, "model", "", "the base's directory (default: what the prompt's file names)")

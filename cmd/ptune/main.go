@@ -17,9 +17,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"ptune/internal/config"
+	"ptune/internal/eval"
 	"ptune/internal/failure"
 	"ptune/internal/process"
 	"ptune/internal/report"
@@ -178,9 +180,6 @@ type workError struct{ error }
 
 func (w workError) Unwrap() error { return w.error }
 
-// errGate is wrapped by the error of a missed gate.
-var errGate = errors.New("the gate")
-
 // interrupt is the signal that ended a run.
 type interrupt struct{ signal syscall.Signal }
 
@@ -199,12 +198,18 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted - int(syscall.SIGINT) + int(i.signal)
 	case failure.IsUsage(err) || !errors.As(err, new(workError)):
 		return exitUsage
-	case errors.Is(err, errGate):
+	case errors.Is(err, eval.ErrGate):
 		return exitGate
 	case errors.Is(err, train.ErrDiverged):
 		return exitDiverged
 	}
 	return exitFailed
+}
+
+// setFlag adds --set, which overrides keys of the task file.
+func setFlag(f *pflag.FlagSet, set *[]string) {
+	f.StringArrayVar(set, "set", nil,
+		"set a key of the task file, as in train.steps=100 (repeatable)")
 }
 
 // runE makes a command's RunE of its work, whose errors are not about the command line.

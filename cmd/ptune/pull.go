@@ -29,7 +29,9 @@ HF_ENDPOINT is the hub, HF_TOKEN a token that is sent to it alone, HF_HUB_CACHE 
 the cache. With HF_HUB_OFFLINE=1 nothing is downloaded.`,
 		Example: "  ptune pull HuggingFaceTB/SmolLM2-135M",
 		Args:    cobra.ExactArgs(1),
-		RunE:    runE(func(ctx context.Context, args []string) error { return pullModel(ctx, args[0], quiet, s) }),
+		RunE: runE(func(ctx context.Context, args []string) error {
+			return pullModel(ctx, args[0], quiet, s)
+		}),
 	}
 	cmd.Flags().BoolVar(&quiet, "quiet", false, "print only warnings and errors on stderr")
 	return cmd

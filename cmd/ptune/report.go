@@ -19,6 +19,7 @@ import (
 	"ptune/internal/eval"
 	"ptune/internal/failure"
 	"ptune/internal/files"
+	"ptune/internal/process"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
 	"ptune/internal/run"
@@ -42,9 +43,12 @@ no scripts. Without the base, it leaves out what needs the base, with a note.`,
 		Example: "  ptune report runs/sentiment\n" +
 			"  ptune report runs/sentiment runs/topic --output runs/both.html",
 		Args: cobra.MinimumNArgs(1),
-		RunE: runE(func(ctx context.Context, args []string) error { return writeReport(ctx, args, o, s) }),
+		RunE: runE(func(ctx context.Context, args []string) error {
+			return writeReport(ctx, args, o, s)
+		}),
 	}
-	cmd.Flags().StringVar(&o.output, "output", "", "the file to write (default: report.html in the first run's folder)")
+	cmd.Flags().StringVar(&o.output, "output", "",
+		"the file to write (default: report.html in the first run's folder)")
 	cmd.Flags().IntVar(&o.worst, "worst", 10, "number of worst rows to show")
 	o.computeOptions.flags(cmd)
 	return cmd
@@ -73,9 +77,10 @@ func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams)
 
 // reportRun returns what the page shows of the run in a folder.
 func reportRun(ctx context.Context, dir string, o reportOptions) (r report.Run, err error) {
-	f, err := os.Open(filepath.Join(dir, "events.jsonl"))
+	f, err := os.Open(run.EventsPath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, failure.Usage(failure.Hint(fmt.Errorf("read the run: %w", err), "a run's folder is its task's output.dir (default: its prompt's folder)"))
+		return r, failure.Usage(failure.Hint(fmt.Errorf("read the run: %w", err),
+			"a run's folder is its task's output.dir (default: its prompt's folder)"))
 	}
 	if err != nil {
 		return r, fmt.Errorf("read the run: %w", err)
@@ -108,7 +113,7 @@ func reportRun(ctx context.Context, dir string, o reportOptions) (r report.Run, 
 
 // promptFacts measures the prompt on its first validation set and finds its nearest tokens.
 func promptFacts(ctx context.Context, r *report.Run, dir string, o reportOptions) error {
-	p, err := base.LoadPrompt(base.PathAt(filepath.Join(dir, "events.jsonl"), r.Log.Start.Prompt))
+	p, err := base.LoadPrompt(base.PathAt(run.EventsPath(dir), r.Log.Start.Prompt))
 	if err != nil {
 		return err
 	}
@@ -173,14 +178,6 @@ func shortText(s string) string {
 
 // machine returns CPU, threads and kernels of a run.
 func machine(b *base.Base) string {
-	cpu := runtime.GOARCH
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(info)) {
-			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-				cpu = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
-	return fmt.Sprintf("%s, %d threads, %s kernels", cpu, b.Pool.Threads(), b.Pool.Kernels())
+	return fmt.Sprintf("%s, %d threads, %s kernels",
+		cmp.Or(process.CPUName(), runtime.GOARCH), b.Pool.Threads(), b.Pool.Kernels())
 }

@@ -36,10 +36,12 @@ The output folder gets table.md, results.json, sweep.svg, best.st and, in runs/,
 		Example: "  ptune sweep configs/sweep.yaml\n" +
 			"  ptune sweep configs/sweep.yaml --set train.steps=10 --json",
 		Args: cobra.ExactArgs(1),
-		RunE: runE(func(ctx context.Context, args []string) error { return sweepTask(ctx, args[0], o, s) }),
+		RunE: runE(func(ctx context.Context, args []string) error {
+			return sweepTask(ctx, args[0], o, s)
+		}),
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.set, "set", nil, "set a key of the task file for all runs, as in train.steps=100 (repeatable)")
+	setFlag(f, &o.set)
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print the results as JSON")
 	f.BoolVar(&o.quiet, "quiet", false, "print only warnings and errors on stderr")

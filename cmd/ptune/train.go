@@ -51,7 +51,7 @@ key of the task file. These are the keys with their defaults; keys marked ● ha
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.config, "config", "", "the task file")
-	f.StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in train.steps=100 (repeatable)")
+	setFlag(f, &o.set)
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.resume, "resume", false,
 		"continue an interrupted run from the state in output.dir, with the same result")

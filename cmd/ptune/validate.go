@@ -31,10 +31,12 @@ is computed.`,
 		Example: "  ptune validate configs/sentiment.yaml\n" +
 			"  ptune validate configs/sentiment.yaml --print-config --set train.steps=20",
 		Args: cobra.ExactArgs(1),
-		RunE: runE(func(_ context.Context, args []string) error { return validateTask(args[0], o, s) }),
+		RunE: runE(func(_ context.Context, args []string) error {
+			return validateTask(args[0], o, s)
+		}),
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.set, "set", nil, "set a key of the task file, as in train.steps=100 (repeatable)")
+	setFlag(f, &o.set)
 	f.BoolVar(&o.printConfig, "print-config", false, "print every key with its value and where it is set")
 	o.computeOptions.flags(cmd)
 	return cmd

@@ -141,8 +141,8 @@ func (b *Base) Chat() (t *chat.Template, err error) {
 func (b *Base) ChatOf(sum string) (*chat.Template, error) {
 	t, err := b.Chat()
 	if err == nil && t.Sum() != sum {
-		return nil, fmt.Errorf("the chat template of %q (%.8s) is not the one the prompt was trained with (%.8s)",
-			b.Name, t.Sum(), sum)
+		return nil, fmt.Errorf("the chat template of %q (%.8s) is not the one "+
+			"the prompt was trained with (%.8s)", b.Name, t.Sum(), sum)
 	}
 	return t, err
 }

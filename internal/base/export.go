@@ -25,7 +25,8 @@ const PrefixFile = "prompt.txt"
 // additional tokens of its vocabulary and a tokenizer that knows them.
 func (b *Base) SaveWithPrompt(p Prompt, from, to string) (Served, error) {
 	if from == demo.Name {
-		return Served{}, failure.Usage(failure.Hint(errors.New("the embedded base is not a directory to copy"),
+		err := errors.New("the embedded base is not a directory to copy")
+		return Served{}, failure.Usage(failure.Hint(err,
 			"its files are internal/demo/base in ptune's source; give that with --model"))
 	}
 	if entries, err := os.ReadDir(to); err == nil && len(entries) > 0 {

@@ -27,6 +27,21 @@ func CPUs() int {
 	return min(runtime.GOMAXPROCS(0), runtime.NumCPU()) // GOMAXPROCS may have been raised by SpareProcessor
 }
 
+// CPUName returns the CPU's name, or "" if the system does not say.
+func CPUName() string {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(info)) {
+		name, value, ok := strings.Cut(line, ":")
+		if ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
 // SpareProcessor gives Go's scheduler one processor more than there are computing threads. Without
 // an idle one the scheduler takes the processor of any thread that is in C for some microseconds
 // and wakes another thread to use it, again and again, on the CPUs that compute.

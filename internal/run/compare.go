@@ -122,7 +122,7 @@ func (r *Run) Method(name string, o MethodOptions) (*Method, error) {
 		}
 		m.measured = []*data.Set{set}
 	}
-	if name != MethodPrompt { // packing more than is computed at once would add passes over the weights' gradients
+	if name != MethodPrompt { // each part of a packed batch would add a pass over the weights' gradients
 		r.Config.PackedTokens = r.Task.Train.MicroBatchTokens
 	}
 	var err error
@@ -190,7 +190,8 @@ func (m *Method) trainPrompt(ctx context.Context, file string) error {
 	return m.trained(result.Steps, len(m.run.Prompt.Values), file)
 }
 
-func (m *Method) tune(ctx context.Context, params []*param.Tensor, file string, save func() error) error {
+func (m *Method) tune(ctx context.Context, params []*param.Tensor, file string,
+	save func() error) error {
 	r := m.run
 	m.plan.apply(r.Base)
 	job := train.Job{

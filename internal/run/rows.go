@@ -88,10 +88,11 @@ func RowLimits(b *base.Base, promptRows, maxTokens int, onTooLong string, eos in
 	}
 	if left := b.MaxPositions - promptRows; b.MaxPositions > 0 && o.MaxTokens > left {
 		o.MaxTokens = left
-		o.Limit = fmt.Sprintf("%s has %d positions and the prompt takes %d", b.Name, b.MaxPositions, promptRows)
+		o.Limit = fmt.Sprintf("%s has %d positions and the prompt takes %d",
+			b.Name, b.MaxPositions, promptRows)
 		if left < 2 {
-			return o, fmt.Errorf("prompt.tokens is %d, but %s has %d positions for prompt and text together",
-				promptRows, b.Name, b.MaxPositions)
+			return o, fmt.Errorf("prompt.tokens is %d, but %s has %d positions "+
+				"for prompt and text together", promptRows, b.Name, b.MaxPositions)
 		}
 	}
 	return o, nil

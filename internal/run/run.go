@@ -209,15 +209,17 @@ func (r *Run) Unusual() []string {
 		if share > 1 {
 			effect = "oscillates"
 		}
-		note("train.learning_rate %.3g is %.2g times the RMS of the embedding, at which a prompt usually %s; "+
-			"auto would be %.3g", r.Config.LearningRate, share, effect, autoRate(t.Optimizer)*rms)
+		note("train.learning_rate %.3g is %.2g times the RMS of the embedding, "+
+			"at which a prompt usually %s; auto would be %.3g",
+			r.Config.LearningRate, share, effect, autoRate(t.Optimizer)*rms)
 	}
 	if n := r.Config.BatchSize; n > 512 || n < 4 {
 		note("train.batch_size is %d; 8 to 512 rows are known to work: "+
 			"fewer make the gradient noisy, more leave few steps", n)
 	}
 	if n := r.Task.Prompt.Tokens; n > 150 {
-		note("prompt.tokens is %d; in measurements, more than 20 helped little and more than 100 harmed", n)
+		note("prompt.tokens is %d; in measurements, more than 20 helped little, "+
+			"and more than 100 harmed", n)
 	}
 	return notes
 }
@@ -233,7 +235,8 @@ func (r *Run) Job() train.Job {
 // Train trains the prompt as planned, from a state or, if from is nil, from the beginning. It saves
 // states to output.dir and reports what happens to tell. The prompt gets the best values, with an error
 // too; the result then is the best so far.
-func (r *Run) Train(ctx context.Context, p Plan, from *train.State, tell report.Func) (*train.Result, error) {
+func (r *Run) Train(ctx context.Context, p Plan, from *train.State,
+	tell report.Func) (*train.Result, error) {
 	p.apply(r.Base)
 	job := r.Job()
 	job.From, job.Tell = from, tell

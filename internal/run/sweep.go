@@ -82,7 +82,8 @@ func LoadSweep(path string, set []string) (*Sweep, error) {
 		s.Runs = append(s.Runs, r)
 	}
 	if len(errs) == 0 && len(s.Runs[0].task.Data.Valid) == 0 && s.Runs[0].task.Data.ValidFraction == 0 {
-		errs = append(errs, fmt.Errorf("%s: data.valid is missing; a sweep ranks its runs by validation loss", file.Task))
+		errs = append(errs, fmt.Errorf(
+			"%s: data.valid is missing; a sweep ranks its runs by validation loss", file.Task))
 	}
 	return s, failure.Usage(errors.Join(errs...))
 }
@@ -185,7 +186,8 @@ func (s *Sweep) jobs(tell report.Func) []train.Job {
 
 // Train trains the pending runs together as planned. tellCut is called with the number of runs that
 // halving cuts after a step. A run that diverges is a warning, for that is a result, too.
-func (s *Sweep) Train(ctx context.Context, p Plan, tell report.Func, tellCut func(step, runs int)) (warnings []string, err error) {
+func (s *Sweep) Train(ctx context.Context, p Plan, tell report.Func,
+	tellCut func(step, runs int)) (warnings []string, err error) {
 	p.apply(s.base)
 	h := train.Halving{Keep: s.Halving, Tell: func(step int, cut []int) error {
 		for _, i := range cut {
