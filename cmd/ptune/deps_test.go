@@ -75,6 +75,7 @@ var onlyIn = map[string]string{
 	"github.com/nikolalohinski/gonja/v2/nodes":                       "internal/chat",
 	"github.com/nikolalohinski/gonja/v2/parser":                      "internal/chat",
 	"github.com/nikolalohinski/gonja/v2/tokens":                      "internal/chat",
+	"google.golang.org/protobuf/encoding/protowire":                  "internal/report",
 	"github.com/parquet-go/parquet-go":                               "internal/data",
 	"golang.org/x/sys/unix":                                          "internal/kernels internal/tensorfile",
 	"golang.org/x/term":                                              "cmd/ptune",
