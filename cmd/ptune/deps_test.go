@@ -80,7 +80,6 @@ var onlyIn = map[string]string{
 	"golang.org/x/sys/unix":                                          "internal/kernels internal/tensorfile",
 	"golang.org/x/term":                                              "cmd/ptune",
 	"golang.org/x/sys/cpu":                                           "internal/kernels",
-	"google.golang.org/protobuf/encoding/protowire":                  "internal/report",
 }
 
 func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
