@@ -181,7 +181,7 @@ func TestASlipInAnyKeyIsRefusedAndTheKeyIsSuggested(t *testing.T) {
 				}
 				_, err := parse("task.yaml", []byte(good), []string{wrong + "=1"})
 				if err == nil || !strings.Contains(err.Error(), "unknown key") {
-					t.Errorf("%s was taken (%v)", wrong, err)
+					t.Errorf("%s was accepted (%v)", wrong, err)
 					continue
 				}
 				all++

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -11,8 +12,8 @@ import (
 // setting is a line of a task file that sets a key.
 var setting = regexp.MustCompile(`^( *)(\w+): +(\S.*?)\s*(#.*)?$`)
 
-// Every line of the task file that has a key is spoilt in many ways, one at a time: each must be an
-// error of its line and column.
+// The test changes each line with a key in many ways, one at a time. Each change must be an error with
+// the line and column of the mistake.
 func TestEveryMistakeOfATaskFileIsFoundAtItsPlace(t *testing.T) {
 	text, err := os.ReadFile("reference.yaml")
 	if err != nil {
@@ -31,42 +32,50 @@ func TestEveryMistakeOfATaskFileIsFoundAtItsPlace(t *testing.T) {
 		}
 		indent, key, value := m[1], m[2], m[3]
 		number := regexp.MustCompile(`^[\d.]+$`).MatchString(value)
-		word := number || value == "true" || value == "false" || value == "auto" || value == "adamw" || value == "linear" || value == "error" || value == "off" && key != "quotes" || value == "utf-8" || value == "text"
+		words := []string{"true", "false", "auto", "adamw", "linear", "error", "utf-8", "text"}
+		word := number || slices.Contains(words, value) || value == "off" && key != "quotes"
 		type mutation struct{ name, line, at string }
 		is := func(v string) string { return indent + key + ": " + v }
 		list := []mutation{
 			{"a key that is longer", indent + key + "x: " + value, atKey},
 			{"a key in capitals", indent + strings.ToUpper(key) + ": " + value, atKey},
-			{"a key with a blank", indent + `"` + key + ` ": ` + value, atKey},
-			{"a key that is there twice", line + "\n" + is(value), "second"},
+			{"a key with a space", indent + `"` + key + ` ": ` + value, atKey},
+			{"a duplicate key", line + "\n" + is(value), "second"},
 			{"a list of lists", is("[[1], [2]]"), inLine},
 			{"a tree", is("{a: {b: {c: 1}}}"), "inside"},
-			{"an alias of nothing", is("*nothing"), inLine},
-			{"a quotation mark without an end", is(`"` + strings.Trim(value, `"`)), inLine},
-			{"a bracket without an end", is("[1, 2"), inLine},
+			{"an unknown alias", is("*nothing"), inLine},
+			{"an open quotation mark", is(`"` + strings.Trim(value, `"`)), inLine},
+			{"an open bracket", is("[1, 2"), inLine},
 			{"no colon", indent + key + " " + value, inLine},
 			{"a tab before the key", indent + "\t" + key + ": " + value, inLine},
 			{"null", is("~"), atValue},
 			{"a tag", is("!!binary aGk="), atValue},
 		}
 		if word {
-			list = append(list, mutation{"another word", is("nosuch"), atValue}, mutation{"an empty text", is(`""`), atValue})
+			list = append(list,
+				mutation{"an unknown word", is("nosuch"), atValue},
+				mutation{"an empty text", is(`""`), atValue})
 		}
 		if number {
-			list = append(list, mutation{"less than nothing", is("-3"), atValue}, mutation{"no number", is(".nan"), atValue}, mutation{"without bound", is(".inf"), atValue}, mutation{"a number in quotation marks", is(`"` + value + `"`), atValue}, mutation{"letters behind it", is(value + "x"), atValue})
+			list = append(list,
+				mutation{"a negative number", is("-3"), atValue},
+				mutation{"not a number", is(".nan"), atValue},
+				mutation{"infinity", is(".inf"), atValue},
+				mutation{"a number in quotation marks", is(`"` + value + `"`), atValue},
+				mutation{"a letter after it", is(value + "x"), atValue})
 			if !strings.Contains("anchor weight_decay clip_norm min_gain", key) {
 				list = append(list, mutation{"too many digits", is("99999999999999999999999"), atValue})
 			}
 		}
 		for _, c := range list {
 			tried++
-			spoilt := strings.Join(lines[:i], "\n") + "\n" + c.line + "\n" + strings.Join(lines[i+1:], "\n")
+			changed := strings.Join(lines[:i], "\n") + "\n" + c.line + "\n" + strings.Join(lines[i+1:], "\n")
 			if i == 0 {
-				spoilt = spoilt[1:]
+				changed = changed[1:]
 			}
-			_, err := parse("task.yaml", []byte(spoilt), nil)
+			_, err := parse("task.yaml", []byte(changed), nil)
 			if err == nil {
-				t.Errorf("line %d, %s: %q is taken", i+1, c.name, c.line)
+				t.Errorf("line %d, %s: %q is accepted", i+1, c.name, c.line)
 				continue
 			}
 			want := fmt.Sprintf("task.yaml:%d:", i+1)
@@ -79,7 +88,8 @@ func TestEveryMistakeOfATaskFileIsFoundAtItsPlace(t *testing.T) {
 				want = fmt.Sprintf("task.yaml:%d:%d: ", i+2, len(indent)+1)
 			}
 			if !strings.Contains(err.Error(), want) {
-				t.Errorf("line %d, %s: %q: the error is %q, want %q in it", i+1, c.name, c.line, err, want)
+				t.Errorf("line %d, %s: %q: the error is %q, want %q in it",
+					i+1, c.name, c.line, err, want)
 			}
 		}
 	}

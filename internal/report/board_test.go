@@ -39,11 +39,13 @@ func TestTheBarIsOneLineThatOtherLinesReplace(t *testing.T) {
 	tell(End{Steps: 4})
 	lines := strings.Split(b.String(), "\n")
 	if len(lines) != 5 {
-		t.Fatalf("%d lines, want the start, the evaluation, the last bar and the end:\n%q", len(lines), lines)
+		t.Fatalf("%d lines, want the start, the evaluation, the last bar and the end:\n%q",
+			len(lines), lines)
 	}
 	for _, want := range []string{"] 2/4  loss 0.5000", "\r\x1b[Kstep 2  valid: loss 0.2500"} {
 		if !strings.Contains(lines[1], want) {
-			t.Errorf("the line of the evaluation is %q, want %q in it: the bar, removed again", lines[1], want)
+			t.Errorf("the line of the evaluation is %q, want %q in it: the bar, removed again",
+				lines[1], want)
 		}
 	}
 	for _, want := range []string{"] 4/4  loss 0.5000  valid accuracy 0.750  ", " 0s left  90 MB"} {

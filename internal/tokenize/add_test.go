@@ -45,7 +45,8 @@ func TestAddedTokensStandBeforeATextThatKeepsItsIds(t *testing.T) {
 			}
 			plain, err := now.EncodeInput(text)
 			if err != nil || !slices.Equal(plain, ids) {
-				t.Errorf("%s: %q alone is %v (%v) with the new tokens, %v without", name, text, plain, err, ids)
+				t.Errorf("%s: %q alone is %v (%v) with the new tokens, %v without",
+					name, text, plain, err, ids)
 			}
 		}
 		if now.Ordinary(x.First) || now.Decode([]int32{x.First}) != "" {
