@@ -332,7 +332,7 @@ func printEval(s streams, asJSON bool, r eval.Evaluation) error {
 			fmt.Fprintf(&t, "   without the prompt %8.4f", *value(r.Baseline))
 		}
 		if r.AsWords != nil {
-			fmt.Fprintf(&t, "   its text instead %8.4f", *value(r.AsWords))
+			fmt.Fprintf(&t, "   as plain words %8.4f", *value(r.AsWords))
 		}
 		if i, ok := r.Intervals[strings.ReplaceAll(strings.ToLower(metric), "-", "_")]; ok {
 			fmt.Fprintf(&t, "   [%.4f–%.4f]", i[0], i[1])

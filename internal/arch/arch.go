@@ -1,7 +1,8 @@
 // Package arch reads causal language models from Hugging Face checkpoints and describes them as
 // data: an embedding, a list of blocks, a final norm and a head. It knows the architectures, their
 // config.json and the names of their weights. It computes nothing: package model interprets the
-// description as a graph. Nothing changes a Model after it has been loaded.
+// description as a graph. After loading, only the tables of rotary positions and ALiBi biases
+// grow, with the positions that are asked for.
 //
 // Shapes are written with T rows, D hidden width, V vocabulary.
 package arch

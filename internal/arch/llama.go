@@ -1,7 +1,5 @@
 package arch
 
-import ()
-
 // loadLlama reads LlamaForCausalLM (Touvron et al. 2023): RMS norms before attention and MLP, rotary
 // positions, grouped-query attention and a SwiGLU MLP. TinyLlama and SmolLM2 are of this architecture.
 func loadLlama(b *builder) {

@@ -14,8 +14,8 @@ func (f *Forest) Kept(limit int) int {
 }
 
 // Split divides a forest into a trunk and parts that are computed one after the other. The trunk has the
-// soft prompts and all segments with children, the parts have the leaves: about equally many rows each,
-// limit or fewer, to the nearest leaf. So a shared prefix is still computed once, while a step keeps
+// soft prompts and all segments with children. The leaves are divided into ⌈rows/limit⌉ parts of about
+// equal size; a leaf is never cut, so a part can exceed limit. So a shared prefix is still computed once, while a step keeps
 // activations of only the trunk and one part at a time. partOf is the index of each target's part, -1 for
 // the trunk; targets keep their order in each. If one part would hold all leaves, Split returns f itself
 // and no parts.

@@ -75,7 +75,7 @@ type Gate struct {
 	Metric string
 	Limit  float64
 	Over   bool         // a metric above the limit misses, not one below
-	Before []Evaluation // if not nil, Limit is how much worse than there the metric may be
+	Before []Evaluation // if not nil, Limit is how much worse the metric may be than in these earlier results
 
 	Passed []string // what Check measured, in words
 	Missed []string
@@ -120,13 +120,13 @@ func (g *Gate) Check(e Evaluation, n int) error {
 			drop = -drop
 		}
 		if !(drop <= g.Limit) {
-			err = fmt.Errorf("below %w: %s, it was %.4f, %s allows %g",
+			err = fmt.Errorf("missed %w: %s, it was %.4f, %s allows %g",
 				ErrGate, measured, *before, g.Option, g.Limit)
 		}
 	case g.Over && !(*value <= g.Limit):
-		err = fmt.Errorf("above %w: %s, %s asks for %g", ErrGate, measured, g.Option, g.Limit)
+		err = fmt.Errorf("missed %w: %s, %s asks for at most %g", ErrGate, measured, g.Option, g.Limit)
 	case !g.Over && !(*value >= g.Limit):
-		err = fmt.Errorf("below %w: %s, %s asks for %g", ErrGate, measured, g.Option, g.Limit)
+		err = fmt.Errorf("missed %w: %s, %s asks for at least %g", ErrGate, measured, g.Option, g.Limit)
 	}
 	if err != nil {
 		g.Missed = append(g.Missed, err.Error())

@@ -30,8 +30,9 @@ type Decoder interface {
 	Remove(seq int)
 }
 
-// Options are what all requests have in common. GuessRows is the number of rows of a step that cost
-// little more than one: where texts leave some of them, guesses fill them up.
+// Options are what all requests have in common. GuessRows is the number of rows that one step computes
+// for little more than the cost of one (model.RowsAtOnce). Rows that the texts do not need are filled
+// with guessed tokens.
 type Options struct {
 	Scorer      Scorer                   // of requests with labels; nil: there are none
 	ScoreTokens int                      // tokens of their inputs and labels scored at a time
@@ -266,7 +267,7 @@ func (e *Engine) join() error {
 	e.running = append(e.running, joined...)
 	for i, h := range joined {
 		h.seq = seqs[i]
-		e.take(h, logits[i:i+1])
+		e.accept(h, logits[i:i+1])
 	}
 	return nil
 }

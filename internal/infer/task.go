@@ -29,8 +29,9 @@ type Task struct {
 	chat     data.Renderer // nil: inputs are plain text
 }
 
-// NewTask returns the task of a prompt. With an empty m texts are continued as they are, as they are
-// with a PEFT adapter, which has no templates, and with a prompt trained on conversations.
+// NewTask returns the task of a prompt. Without an input template the whole text is the input: that
+// is so for an empty m, for a PEFT adapter and for a prompt trained on conversations. If m.Chat is set,
+// the input is rendered as the user's turn.
 func NewTask(m *prompt.Meta, b Base, tok Tokenizer) (*Task, error) {
 	t := &Task{meta: m, tok: tok}
 	var err error

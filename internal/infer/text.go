@@ -16,7 +16,7 @@ func (e *Engine) advance() error {
 	for k, h := range live {
 		h.guessed = nil
 		if most := min(e.GuessRows/len(live), e.d.Room(h.seq)) - 1; most > 0 {
-			h.guessed = guess(slices.Concat(h.IDs, h.ids), alike+h.failed/patience, most)
+			h.guessed = guess(slices.Concat(h.IDs, h.ids), minMatch+h.failed/failuresPerToken, most)
 		}
 		seqs[k], ids[k] = h.seq, append(h.ids[len(h.ids)-1:len(h.ids):len(h.ids)], h.guessed...)
 	}
@@ -27,15 +27,15 @@ func (e *Engine) advance() error {
 	for _, h := range live {
 		rows := logits[:1+len(h.guessed)]
 		logits = logits[len(rows):]
-		e.take(h, rows)
+		e.accept(h, rows)
 	}
 	return nil
 }
 
-// take chooses a token by each row of logits for as long as the row follows what was chosen before it,
-// and drops the guesses that were wrong. A text that ends leaves.
-func (e *Engine) take(h *Handle, rows [][]float32) {
-	wrong := h.take(rows, e.d.Room(h.seq)+len(h.guessed), e.Decode)
+// accept takes tokens from the rows of logits until a guess proves wrong, drops the later guesses, and
+// removes a text that has ended.
+func (e *Engine) accept(h *Handle, rows [][]float32) {
+	wrong := h.accept(rows, e.d.Room(h.seq)+len(h.guessed), e.Decode)
 	if h.result != nil {
 		e.leave(h)
 		return
@@ -43,9 +43,9 @@ func (e *Engine) take(h *Handle, rows [][]float32) {
 	e.d.Drop(h.seq, wrong)
 }
 
-// take returns the number of wrong guesses. room is how many tokens the text can grow by after the
-// first.
-func (h *Handle) take(rows [][]float32, room int, decode func([]int32) string) (wrong int) {
+// accept takes tokens from the rows and returns the number of wrong guesses. room is the number of
+// tokens that the text can grow by after the first.
+func (h *Handle) accept(rows [][]float32, room int, decode func([]int32) string) (wrong int) {
 	for k, row := range rows {
 		id, more := h.choose(row)
 		if more && k == room {
@@ -71,22 +71,22 @@ func (h *Handle) take(rows [][]float32, room int, decode func([]int32) string) (
 	return 0
 }
 
-// A guess needs the text's last alike tokens to occur earlier, and one token more for every patience
-// wrong guesses in a row: without that, a text that counts up takes a fifth longer.
+// A guess is made only if the last minMatch tokens have occurred earlier. Every failuresPerToken failed
+// guesses in a row raise minMatch by one: without this, a text that counts up takes 20 % longer.
 const (
-	alike    = 2
-	patience = 6
+	minMatch         = 2
+	failuresPerToken = 6
 )
 
-// guess returns at most most tokens: those that followed the last earlier occurrence of the text's last
-// alike tokens. Texts repeat themselves and their input (prompt lookup decoding, Saxena 2023).
-func guess(ids []int32, alike, most int) []int32 {
-	end := len(ids) - alike
+// guess returns at most most tokens: those that followed the last earlier occurrence of the last match
+// tokens. Texts repeat themselves and their input (prompt lookup decoding, Saxena 2023).
+func guess(ids []int32, match, most int) []int32 {
+	end := len(ids) - match
 	for at := end - 1; at >= 0; at-- {
-		if slices.Equal(ids[at:at+alike], ids[end:]) {
+		if slices.Equal(ids[at:at+match], ids[end:]) {
 			n := len(ids)
 			for k := range most { // a guess may repeat itself
-				ids = append(ids, ids[at+alike+k])
+				ids = append(ids, ids[at+match+k])
 			}
 			return ids[n:]
 		}

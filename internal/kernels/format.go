@@ -42,7 +42,9 @@ type format struct {
 //  3. Add a case to the functions that read values in C: load_weight and load_weights in product.h,
 //     load_weights in bf16.h. They are given the index of a value; all vectors begin at a multiple
 //     of their length, so they lie within a block.
-//  4. Add the format to the tests' source.weight. The tests of products then compare all kernel sets
+//  4. Add the constant to the check in native.go that Go and C agree.
+//  5. Writing one, as export --vocab-rows does, is writeAs in package model.
+//  6. Add the format to the tests' source.weight. The tests of products then compare all kernel sets
 //     with the plain loop for it.
 //
 // A row of a weight must consist of whole blocks.

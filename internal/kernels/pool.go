@@ -13,7 +13,7 @@ import (
 type Pool struct {
 	set     set
 	workers []*worker
-	running atomic.Bool // a call of each
+	running atomic.Bool // a call of method each is running
 	next    []counter   // calls of each thread's part that have begun
 	ended   sync.WaitGroup
 	packed  []float32   // x of the running product, packed

@@ -94,8 +94,8 @@ func (p *Pool) Packed(rows, cols int) int64 {
 	return 4 * int64(blocks) * int64(p.set.blockFloats(cols))
 }
 
-// share cuts the columns of each output into shares of at most that many panels, as many shares for
-// one thread as for another. With taper the shares get smaller towards the end, down to one panel,
+// share cuts the columns of each output into shares of at most `most` panels, about equally many for
+// each thread. With taper the shares get smaller towards the end, down to one panel,
 // because the other threads wait for the last one.
 func (p *Pool) share(outs []Matrix, most int, taper bool) {
 	p.shares = p.shares[:0]

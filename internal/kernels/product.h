@@ -20,8 +20,9 @@ static inline float load_weight(const uint8_t *w, const int format, long i) {
     memcpy(&f, &u, 4);
     return f;
   }
-  default: return half_float(((const uint16_t *)w)[i]);
+  case F16: return half_float(((const uint16_t *)w)[i]);
   }
+  __builtin_unreachable(); // every format has a case above
 }
 
 // The values i to i+VL-1, which lie in one block if blocks hold more than one value.
@@ -29,8 +30,9 @@ static inline V load_weights(const uint8_t *w, const int format, long i) {
   switch (format) {
   case F32: return load((const float *)w + i);
   case BF16: return (V)(widen((const uint16_t *)w + i) << 16);
-  default: return half_vector((const uint16_t *)w + i);
+  case F16: return half_vector((const uint16_t *)w + i);
   }
+  __builtin_unreachable();
 }
 
 // ---- packing ----

@@ -10,8 +10,9 @@ import (
 )
 
 // Decoder continues many texts at once, each after its own soft prompt or none. Texts can be added
-// and removed between any two steps. Keys and values are cached: those of a soft prompt once while
-// it is registered, those of a beginning that texts of one Add share once while one of them is left.
+// and removed between any two steps. Keys and values are cached. Those of a soft prompt are stored
+// once, until RemovePrompt. Those of a prefix that texts of one Add share are stored once, until the
+// last of these texts is removed.
 //
 // Logits are the same to the bit for the same calls with the same arguments, whatever the number of
 // threads and wherever the rows lie in the cache. A text's logits do not depend on the content of
@@ -19,13 +20,13 @@ import (
 // computes: products of few rows sum in another order than products of many. Calls of Next that
 // compute up to RowsAtOnce rows all give the same bits.
 type Decoder struct {
-	m       *Model
-	cache   []kernels.Matrix // of each layer, as ops.Graph has it
-	pages   pages
-	alone   bool // without a soft prompt the model computes otherwise
-	prompts map[int]*prefix
-	seqs    map[int]*sequence
-	last    int // the latest handle
+	m           *Model
+	cache       []kernels.Matrix // of each layer, as ops.Graph has it
+	pages       pages
+	biasDiffers bool // attention biases differ without a soft prompt (falcon-rw)
+	prompts     map[int]*prefix
+	seqs        map[int]*sequence
+	last        int // the latest handle
 }
 
 // prefix is a registered soft prompt. Its rows are computed by the first Add that needs them.
@@ -61,7 +62,7 @@ func (m *Model) NewDecoder(limit int64) *Decoder {
 	d := &Decoder{m: m, prompts: map[int]*prefix{}, seqs: map[int]*sequence{}}
 	layers, heads := m.Layers(), m.Heads
 	for _, b := range m.Blocks {
-		d.alone = d.alone || b.Attn.NoPromptBias != nil
+		d.biasDiffers = d.biasDiffers || b.Attn.NoPromptBias != nil
 	}
 	d.pages = pages{stride: layers * heads.KV * pageRows, width: 2 * heads.Dim}
 	d.pages.open(d, limit)
@@ -130,7 +131,7 @@ type addition struct {
 func (d *Decoder) pack(texts []batch.Text) (*addition, error) {
 	a := &addition{}
 	examples := make([]batch.Example, len(texts))
-	number, again := map[int]int{}, map[int]bool{}
+	number, needsLastRow := map[int]int{}, map[int]bool{}
 	var rows []int
 	for i, t := range texts {
 		if t.Prompt == batch.NoPrompt && len(t.IDs) == 0 {
@@ -151,7 +152,7 @@ func (d *Decoder) pack(texts []batch.Text) (*addition, error) {
 			a.cached = append(a.cached, p.node != nil)
 		}
 		if len(t.IDs) == 0 {
-			again[number[t.Prompt]] = true
+			needsLastRow[number[t.Prompt]] = true
 		}
 		// One target after the last token: its row is the one whose logits are returned.
 		ids := append(slices.Clone(t.IDs), 0)
@@ -162,7 +163,7 @@ func (d *Decoder) pack(texts []batch.Text) (*addition, error) {
 	if a.layout, err = d.m.layout(a.forest); err != nil {
 		return nil, fmt.Errorf("run %s: %w", d.m.Name, err)
 	}
-	for i := range again { // the logits of its last row are wanted: compute it again beside the cached one
+	for i := range needsLastRow { // the logits of its last row are wanted: compute it again beside the cached one
 		if a.cached[i] {
 			a.cached[i] = false
 			a.need += pagesFor(rows[i])
@@ -382,7 +383,7 @@ func (d *Decoder) Next(seqs []int, ids [][]int32) ([][]float32, error) {
 		done := 0
 		for i, s := range seqs {
 			q := d.seqs[s]
-			if d.alone && q.prompted == prompted || !d.alone && prompted {
+			if d.biasDiffers && q.prompted == prompted || !d.biasDiffers && prompted {
 				d.extend(q, &l, ids[i])
 				for k := range ids[i] {
 					to = append(to, done+k)

@@ -116,6 +116,8 @@ func writeAs(data []byte, values []float32, t kernels.DType) {
 			binary.LittleEndian.PutUint16(data[2*i:], uint16(math.Float32bits(arch.BF16(v))>>16))
 		case kernels.F16:
 			binary.LittleEndian.PutUint16(data[2*i:], half(v))
+		default:
+			panic(fmt.Sprintf("model: cannot write weights as %v", t)) // the embedding was read as one of these
 		}
 	}
 }

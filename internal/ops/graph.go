@@ -207,8 +207,8 @@ func (g *Graph) recycle() {
 	}
 }
 
-// room returns the arena of the run: a planner has one of its own, in which nothing is written.
-func (g *Graph) room() *Arena {
+// runArena returns the arena of the run: a planner has one of its own, in which nothing is written.
+func (g *Graph) runArena() *Arena {
 	if g.Planner != nil {
 		return &g.Planner.arena
 	}
@@ -322,7 +322,7 @@ func (o *operator) compute() {
 		o.room = o.args[p-1].room
 		o.out = kernels.View(o.args[p-1].surrender(), rows, cols)
 	} else {
-		o.room = g.room()
+		o.room = g.runArena()
 		o.out = kernels.View(o.room.take(rows*cols), rows, cols)
 	}
 	flops := 0.0

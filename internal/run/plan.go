@@ -44,9 +44,9 @@ const plannedSteps = 128
 // ownBytes is the memory of the program itself: code and heap.
 const ownBytes = 40 << 20
 
-// memoryBytes returns what a run takes beside the model's files. What the kernels pack counts twice,
-// because Go frees buffers that were outgrown only when as much has been allocated again: so measured
-// on the shapes of testdata/memory.py.
+// memoryBytes returns what a run takes beside the model's files. Packed inputs count twice, because Go
+// may still hold the outgrown buffer beside the new one. testdata/memory.py compared the result with
+// measured peaks.
 func memoryBytes(values, packed int64) int64 { return ownBytes + values + 2*packed }
 
 // keptTokens is the micro-batch up to which train.recompute: auto stores all activations. In a larger

@@ -148,7 +148,7 @@ func autoRate(optimizer string) float64 {
 	return 1.4
 }
 
-// packedTokens is the smallest number of text tokens packed together: so many share their prefixes
+// packedTokens is the lower limit of Config.PackedTokens: rows that are packed together share prefixes
 // even if train.micro_batch_tokens computes them in smaller parts.
 const packedTokens = 4096
 

@@ -216,8 +216,8 @@ func (s *Sweep) Train(ctx context.Context, p Plan, tell report.Func,
 	return warnings, errors.Join(errs...)
 }
 
-// rungs returns the n steps after which runs are cut, in order: the last at 1/keep of all steps, each
-// other at 1/keep of the next, all moved to the next evaluation.
+// rungs returns, ascending, the steps after which runs are cut: steps/keepⁿ … steps/keep, each rounded
+// up to an evaluation.
 func rungs(steps, keep, n, every int) []int {
 	var at []int
 	for range n {

@@ -18,7 +18,7 @@ const (
 )
 
 // parameters are the blocks that the optimizer changes, and the soft prompt computed from them.
-// Without a prompt the blocks are parameters of the model, which has them and their gradients.
+// Without a prompt, the blocks share the arrays of the model's param.Tensors.
 type parameters struct {
 	prompt    []float32 // [P, D]; nil: none
 	grad      []float32 // of the prompt

@@ -70,7 +70,7 @@ func (r *run) start(ctx context.Context) {
 // finish ends the run.
 func (r *run) finish(reason string, err error) {
 	r.done, r.result.StopReason = true, reason
-	if r.Done != nil && reason != StopInterrupted {
+	if r.Done != nil && reason != StopInterrupted && reason != StopFailed {
 		err = errors.Join(err, r.Done(r.result))
 	}
 	r.err = err

@@ -18,8 +18,8 @@ import (
 // Objective is what is minimised.
 type Objective interface {
 	// LossGrad returns −log p of each target of f and adds the gradient of their sum to grad.
-	// values and grad [P, D] are the soft prompts of f, one after the other. They are nil where
-	// parameters of the model are trained: the objective adds to the gradients it has of these.
+	// values and grad [P, D] are the soft prompts of f, one after the other. If parameters
+	// of the model are trained, both are nil and the gradients are added to param.Tensor.Grad.
 	// The result is valid until the next call.
 	LossGrad(values []float32, f *batch.Forest, grad []float32) ([]float32, error)
 }
@@ -81,12 +81,12 @@ type Job struct {
 	Evaluate Evaluate    // nil: the last values are the best
 	Tell     report.Func // told of steps and evaluations
 	From     *State      // where to resume; nil: start at step 0
-	Halved   bool        // Halving stopped the job at From: only its result is made
+	Halved   bool        // Halving ended this job before the restart: only make its result
 
 	// These may be nil.
 	Best func() error        // called when the current values are the best so far
 	Save func(*State) error  // saves a state: at evaluations, every saveEvery and on interruption
-	Done func(*Result) error // called with the result, but not on interruption
+	Done func(*Result) error // called with the result of a run that ended by itself
 }
 
 // promptRows returns the virtual tokens of the job's soft prompt as batch.Pack takes them.
@@ -193,9 +193,9 @@ func stepTogether(ctx context.Context, obj Objective, runs []*run) {
 	}
 }
 
-// Halving shortens a sweep by successive halving: when all live jobs have taken one of the steps
-// At, one in every Keep (rounded up) continues, those with the lowest validation losses, the first
-// among equals.
+// Halving shortens a sweep by successive halving. When all live jobs have reached a step in At, the
+// best 1/Keep of them (rounded up) continue: those with the lowest validation losses, and of equal ones
+// the earlier jobs.
 type Halving struct {
 	Keep int
 	At   []int
