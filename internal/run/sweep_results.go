@@ -35,7 +35,9 @@ func (s *Sweep) Results(took time.Duration) (*SweepResults, error) {
 	axes := slices.DeleteFunc(slices.Clone(s.Grid), func(a config.Axis) bool { return a.Key == seedKey })
 	choices := s.choices(axes)
 	r := &SweepResults{
-		Best:     slices.MinFunc(s.Runs, func(a, b *SweepRun) int { return cmp.Compare(a.Loss, b.Loss) }),
+		Best: slices.MinFunc(s.Runs, func(a, b *SweepRun) int {
+			return compareLoss(float64(a.Loss), float64(b.Loss))
+		}),
 		BestPath: filepath.Join(s.Dir, "best.st"),
 	}
 	for _, a := range axes {
@@ -109,8 +111,17 @@ func (s *Sweep) choices(axes []config.Axis) []*choice {
 	for _, c := range choices {
 		c.sum()
 	}
-	slices.SortStableFunc(choices, func(a, b *choice) int { return cmp.Compare(a.loss, b.loss) })
+	slices.SortStableFunc(choices, func(a, b *choice) int { return compareLoss(a.loss, b.loss) })
 	return choices
+}
+
+// compareLoss orders losses, the lowest first. A NaN is last: it is the loss of a run that diverged
+// before its first evaluation, as result.json keeps it.
+func compareLoss(a, b float64) int {
+	if math.IsNaN(a) || math.IsNaN(b) {
+		return -cmp.Compare(a, b) // cmp puts NaN first
+	}
+	return cmp.Compare(a, b)
 }
 
 // sum takes means and extremes over the runs.
