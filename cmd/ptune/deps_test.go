@@ -49,7 +49,7 @@ var mayImport = map[string]string{
 	"internal/config": "data prompt train",                                   // the task file
 	"internal/base":   "chat demo failure hub kernels model prompt tokenize", // a base model opened whole
 	// A task becomes a run; sweeps and comparisons.
-	"internal/run": "base batch chat config data eval failure files model param process prompt report train",
+	"internal/run": "base batch chat config data eval failure files infer model param process prompt report train",
 
 	// Flags, streams, exit codes, the order of events.
 	"cmd/ptune": "base chat config data demo eval failure files hub infer kernels model process prompt report run tokenize train",

@@ -7,18 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"ptune/internal/base"
-	"ptune/internal/data"
 	"ptune/internal/eval"
 	"ptune/internal/failure"
 	"ptune/internal/files"
-	"ptune/internal/infer"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
 	"ptune/internal/run"
@@ -97,7 +94,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	var paths []string
 	var sizes []int // of each ensemble, in members
 	for _, joined := range o.prompts {
-		members := split(joined)
+		members := base.Members(joined)
 		paths, sizes = append(paths, members...), append(sizes, len(members))
 	}
 	prompts, b, err := openPrompts(paths, o.model, o.computeOptions)
@@ -105,25 +102,22 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		return err
 	}
 	defer b.Close()
-	var ensembles [][]base.Prompt
-	for _, n := range sizes {
-		ensembles, prompts = append(ensembles, prompts[:n]), prompts[n:]
-	}
-	jobs, err := evalJobs(o, b, ensembles)
+	evals, err := evaluations(o, b, prompts, sizes)
 	if err != nil {
 		return failure.Usage(err)
+	}
+	options := run.MeasureOptions{MaxTokens: o.maxTokens, NoBaseline: o.noBaseline, ExactMatch: o.exact}
+	for _, g := range gates {
+		options.ExactMatch = options.ExactMatch || g.Metric == eval.MetricExactMatch
 	}
 	var missed []error
 	var results []eval.Evaluation
 	var samples bytes.Buffer
-	for n, j := range jobs {
-		if note := j.set.Shortened(); note != "" {
+	for n, e := range evals {
+		if note := e.Set.Shortened(); note != "" {
 			s.warn("%s", note)
 		}
-		exact := o.exact || slices.ContainsFunc(gates, func(g eval.Gate) bool {
-			return g.Metric == eval.MetricExactMatch
-		})
-		res, err := j.measure(ctx, b, o, exact)
+		res, err := e.Measure(ctx, options)
 		if err != nil {
 			return err
 		}
@@ -131,7 +125,11 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 			return err
 		}
 		missed = append(missed, checkGates(gates, res, n))
-		writeSamples(&samples, j, res)
+		if o.samples != "" {
+			if err := e.WriteSamples(&samples, res); err != nil {
+				return err
+			}
+		}
 		results = append(results, res)
 	}
 	err = errors.Join(missed...)
@@ -142,175 +140,32 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		err = errors.Join(err, files.WriteBytes(o.junit, report.JUnit(cases(gates))))
 	}
 	if summary := os.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
-		err = errors.Join(err, report.AppendSummary(summary, summaryTable(results), cases(gates)))
+		err = errors.Join(err, report.AppendSummary(summary, run.EvaluationTable(results), cases(gates)))
 	}
 	return err
 }
 
-// evalJob is rows to measure after a prompt, after each prompt of an ensemble, or after none.
-type evalJob struct {
-	path    string
-	words   string    // the text that the prompt was initialised from
-	values  []float32 // of all prompts
-	rows    []int     // of each prompt
-	set     *data.Set
-	choices []data.Choice
-	eos     int32
-}
-
-// noLimit is the longest row of the base alone: only its positions limit it.
-const noLimit = 1 << 30
-
-// split returns the files of an ensemble, joined by commas. The name of one file may contain commas.
-func split(paths string) []string {
-	if _, err := os.Stat(paths); err == nil {
-		return []string{paths}
-	}
-	return strings.Split(paths, ",")
-}
-
-func evalJobs(o evalFlags, b *base.Base, ensembles [][]base.Prompt) ([]evalJob, error) {
-	if len(ensembles) == 0 {
+// evaluations returns what the flags ask to measure.
+func evaluations(o evalFlags, b *base.Base, prompts []base.Prompt, sizes []int) ([]*run.Evaluation, error) {
+	if len(sizes) == 0 {
 		if o.data == "" || o.target == "" {
 			return nil, errors.New("the base alone needs --data, --input and --target to know its rows")
 		}
-		eos, err := b.EndToken()
-		if err != nil {
-			return nil, err
-		}
-		var j evalJob
-		err = j.load(b, o.data, &prompt.Meta{
-			Input: o.input, Target: o.target, Labels: parseLabels(o.labels), EOS: eos,
-			MaxTokens: noLimit, OnTooLong: data.TooLongIsError,
-		})
-		return []evalJob{j}, err
+		e, err := run.EvaluateBase(b, o.data, o.input, o.target, parseLabels(o.labels))
+		return []*run.Evaluation{e}, err
 	}
 	if o.input != "" || o.target != "" || len(o.labels) > 0 {
 		return nil, errors.New("--input, --target and --labels are for the base alone; a prompt's file has its own")
 	}
-	var jobs []evalJob
-	for _, members := range ensembles {
-		of, err := promptJobs(o, b, members)
+	var all []*run.Evaluation
+	for _, n := range sizes {
+		evals, err := run.EvaluatePrompts(b, prompts[:n], o.data)
 		if err != nil {
 			return nil, err
 		}
-		jobs = append(jobs, of...)
+		all, prompts = append(all, evals...), prompts[n:]
 	}
-	return jobs, nil
-}
-
-// promptJobs returns a job for each file of rows to measure a prompt or an ensemble on.
-func promptJobs(o evalFlags, b *base.Base, members []base.Prompt) ([]evalJob, error) {
-	p := members[0]
-	var one evalJob
-	var names []string
-	for _, m := range members {
-		if !sameTask(&m.Meta, &p.Meta) {
-			return nil, fmt.Errorf("%s and %s have different templates or labels, so they are no ensemble",
-				p.Path, m.Path)
-		}
-		names = append(names, m.Path)
-		one.values, one.rows = append(one.values, m.Values...), append(one.rows, m.Rows)
-	}
-	one.path = strings.Join(names, ",")
-	if len(members) == 1 && p.Meta.Chat == "" {
-		one.words = p.Meta.Init.Text
-	}
-	if len(members) > 1 && len(p.Meta.Labels) == 0 {
-		return nil, fmt.Errorf("%s have no labels to vote on", one.path)
-	}
-	if p.Meta.Target == "" && p.Meta.Messages == "" {
-		return nil, fmt.Errorf("%s has no templates to make rows with; is it a PEFT adapter?", p.Path)
-	}
-	files := []string{o.data}
-	if o.data == "" {
-		files = nil
-		for _, v := range p.Meta.Valid {
-			files = append(files, base.PathAt(p.Path, v.Path))
-		}
-		if files == nil {
-			return nil, fmt.Errorf("%s was trained without validation files; give the rows with --data", p.Path)
-		}
-	}
-	var jobs []evalJob
-	for _, file := range files {
-		j := one
-		if err := j.load(b, file, &p.Meta); err != nil {
-			return nil, err
-		}
-		jobs = append(jobs, j)
-	}
-	return jobs, nil
-}
-
-// sameTask reports whether prompts read and answer rows alike.
-func sameTask(a, b *prompt.Meta) bool {
-	return a.Input == b.Input && a.Target == b.Target && slices.Equal(a.Labels, b.Labels) &&
-		a.Chat == b.Chat && a.Messages == b.Messages && a.EOS == b.EOS
-}
-
-// load reads the job's rows in the form that m describes.
-func (j *evalJob) load(b *base.Base, file string, m *prompt.Meta) error {
-	task, err := infer.NewTask(m, b, b.Tokenizer)
-	if err != nil {
-		return err
-	}
-	f, choices, err := task.Format()
-	if err != nil {
-		return err
-	}
-	j.choices, j.eos = choices, m.EOS
-	limits, err := run.RowLimits(b, slices.Max(append(j.rows, 0)), m.MaxTokens, m.OnTooLong, m.EOS)
-	if err != nil {
-		return err
-	}
-	from := data.Source{Path: file, Reading: data.Reading(m.Reading)}
-	j.set, err = data.Load("data", from, f, b.Tokenizer, limits)
-	return err
-}
-
-// measure evaluates the job and what it is compared with.
-func (j *evalJob) measure(ctx context.Context, b *base.Base, o evalFlags, exact bool) (res eval.Evaluation,
-	err error) {
-	res = eval.Evaluation{Prompt: j.path, Data: j.set.Path}
-	options, rows := run.EvalOptions(j.choices, j.eos, j.rows, o.maxTokens), run.EvalRows(j.set)
-	for _, c := range j.choices {
-		options.Names = append(options.Names, c.Name)
-	}
-	if res.Result, err = eval.Run(ctx, b, j.values, rows, options); err != nil {
-		return res, err
-	}
-	if exact {
-		if res.ExactMatch, err = j.exactMatch(ctx, b, rows, o.maxTokens); err != nil {
-			return res, err
-		}
-	}
-	if len(j.rows) == 0 || o.noBaseline {
-		return res, nil
-	}
-	if res.Baseline, err = eval.Alone(ctx, b, rows, options); err == nil && j.words != "" {
-		res.AsWords, err = eval.AsWords(ctx, b, b.Tokenizer.EncodeInput, j.words, rows, options, b.MaxPositions)
-	}
-	return res, err
-}
-
-// exactMatch returns the share of rows whose target is what the model generates.
-func (j *evalJob) exactMatch(ctx context.Context, b *base.Base, rows []eval.Row,
-	maxTokens int) (*float64, error) {
-	if len(j.rows) > 1 {
-		return nil, failure.Usage(fmt.Errorf(
-			"%s is an ensemble, which votes on labels and generates no text: it has no exact match", j.path))
-	}
-	engine := infer.New(b.NewDecoder(cacheBytes), infer.Options{})
-	var p *infer.Prompt
-	if len(j.rows) == 1 {
-		var err error
-		if p, err = engine.AddPrompt(j.values, j.rows[0]); err != nil {
-			return nil, err
-		}
-	}
-	share, err := eval.ExactMatch(ctx, engine, p, rows, j.eos, maxTokens)
-	return &share, err
+	return all, nil
 }
 
 func printEval(s streams, asJSON bool, r eval.Evaluation) error {

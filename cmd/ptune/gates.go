@@ -1,12 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -95,62 +92,4 @@ func cases(gates []eval.Gate) []report.Case {
 		all = append(all, report.Case{Name: g.Name(), Passed: g.Passed, Missed: g.Missed})
 	}
 	return all
-}
-
-// summaryTable returns the table of evaluations for GitHub Actions.
-func summaryTable(results []eval.Evaluation) report.Table {
-	number := func(x *float64) string {
-		if x == nil {
-			return ""
-		}
-		return fmt.Sprintf("%.4f", *x)
-	}
-	t := report.Table{Head: []string{"prompt", "rows", "loss", "accuracy", "macro-F1", "base alone"}}
-	for _, r := range results {
-		alone := ""
-		if r.Baseline != nil {
-			if alone = number(r.Baseline.Accuracy); alone == "" {
-				alone = number(&r.Baseline.Loss)
-			}
-		}
-		t.Rows = append(t.Rows, []string{
-			filepath.Base(r.Prompt), fmt.Sprintf("%s (%d)", filepath.Base(r.Data), r.Rows),
-			fmt.Sprintf("%.4f", r.Loss), number(r.Accuracy), number(r.MacroF1), alone,
-		})
-	}
-	return t
-}
-
-// sample is a row's line in --samples.
-type sample struct {
-	Prompt        string             `json:"prompt,omitempty"`
-	File          string             `json:"file"`
-	Line          int                `json:"line"`
-	Input         string             `json:"input"`
-	Label         string             `json:"label,omitempty"`
-	Predicted     string             `json:"predicted,omitempty"`
-	Right         *bool              `json:"right,omitempty"`
-	Probabilities map[string]float64 `json:"probabilities,omitempty"`
-	Loss          report.Number      `json:"loss"` // −log p of the target, summed over its tokens
-}
-
-// writeSamples writes a line for each row of an evaluation.
-func writeSamples(w io.Writer, j evalJob, r eval.Evaluation) {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	for i, row := range j.set.Rows {
-		x := sample{
-			Prompt: j.path, File: j.set.Path, Line: row.Line, Input: row.Text,
-			Loss: report.Number(r.Losses[i]),
-		}
-		if len(j.choices) > 0 {
-			right := r.Predicted[i] == row.Label
-			x.Label, x.Predicted, x.Right = j.choices[row.Label].Name, j.choices[r.Predicted[i]].Name, &right
-			x.Probabilities = map[string]float64{}
-			for l, p := range r.Probabilities[i] {
-				x.Probabilities[j.choices[l].Name] = p
-			}
-		}
-		enc.Encode(x)
-	}
 }

@@ -214,15 +214,12 @@ type generator struct {
 	engine  *infer.Engine
 }
 
-// cacheBytes bounds the keys and values of all texts in work. Memory is used only as they come.
-const cacheBytes = 1e12
-
 func newGenerator(o generateFlags, b *base.Base, prompts []base.Prompt, s streams) (*generator, error) {
 	options := infer.Options{Decode: b.Tokenizer.Decode}
 	if o.guess {
 		options.GuessRows = model.RowsAtOnce
 	}
-	g := &generator{o: o, s: s, prompts: prompts, eos: b.EOS, engine: infer.New(b.NewDecoder(cacheBytes), options)}
+	g := &generator{o: o, s: s, prompts: prompts, eos: b.EOS, engine: infer.New(b.NewDecoder(model.NoCacheLimit), options)}
 	add := func(m *prompt.Meta) error {
 		t, err := infer.NewTask(m, b, b.Tokenizer)
 		if err == nil && o.jsonl == "" {

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ptune/internal/base"
-	"ptune/internal/prompt"
+	"ptune/internal/run"
 )
 
 type inspectFlags struct {
@@ -42,46 +42,17 @@ the file alone says.`,
 	return cmd
 }
 
-// inspection is the JSON of inspect.
-type inspection struct {
-	Path          string      `json:"path"`
-	VirtualTokens int         `json:"virtual_tokens"`
-	Width         int         `json:"width"`
-	Parameters    int         `json:"parameters"`
-	Meta          prompt.Meta `json:"meta"`
-	Norm          float64     `json:"norm"`
-	EmbeddingNorm *float64    `json:"embedding_norm,omitempty"` // mean over the base's rows
-	Tokens        []virtual   `json:"tokens"`
-}
-
-type virtual struct {
-	Norm    float64 `json:"norm"`
-	Nearest []near  `json:"nearest,omitempty"`
-}
-
-type near struct {
-	ID     int     `json:"id"`
-	Token  string  `json:"token"`
-	Cosine float64 `json:"cosine"`
-}
-
 func inspectPrompt(o inspectFlags, path string, s streams) error {
 	p, err := base.LoadPrompt(path)
 	if err != nil {
 		return err
 	}
-	x := inspection{
-		Path: path, VirtualTokens: p.Rows, Width: p.Dim, Parameters: len(p.Values), Meta: p.Meta,
-		Norm: prompt.Norm(p.Values),
-	}
-	for i := range p.Rows {
-		x.Tokens = append(x.Tokens, virtual{Norm: prompt.Norm(p.Row(i))})
-	}
+	x := run.Inspect(p)
 	b, err := openBaseOf([]base.Prompt{p}, o.model, o.computeOptions)
 	switch {
 	case err == nil:
 		defer b.Close()
-		x.nearest(p.Prompt, b, o.top)
+		x.AddNearest(b, o.top)
 	case o.model != "":
 		return err
 	default:
@@ -90,25 +61,10 @@ func inspectPrompt(o inspectFlags, path string, s streams) error {
 	if o.json {
 		return json.NewEncoder(s.out).Encode(x)
 	}
-	return x.print(s)
+	return printInspection(x, s)
 }
 
-// nearest fills in the tokens nearest to each virtual token and the mean norm of the base's embeddings.
-func (x *inspection) nearest(p *prompt.Prompt, b *base.Base, top int) {
-	found, mean := p.Nearest(prompt.Source{Vocab: b.Vocab, Row: b.EmbeddingRow}, top)
-	x.EmbeddingNorm = &mean
-	for i, neighbors := range found {
-		for _, n := range neighbors {
-			token := b.Tokenizer.Decode([]int32{int32(n.ID)})
-			if strings.Trim(token, "\ufffd") == "" { // part of a character: the token's own name
-				token = b.Tokenizer.Piece(int32(n.ID))
-			}
-			x.Tokens[i].Nearest = append(x.Tokens[i].Nearest, near{n.ID, token, n.Cosine})
-		}
-	}
-}
-
-func (x *inspection) print(s streams) error {
+func printInspection(x *run.Inspection, s streams) error {
 	var t strings.Builder
 	m := x.Meta
 	line := func(name, format string, args ...any) {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ptune/internal/base"
 	"ptune/internal/config"
 	"ptune/internal/failure"
 	"ptune/internal/process"
@@ -138,13 +137,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		notes = append(notes, r.Unusual()...)
 	}
 	s.warnAll(notes)
-	tell(report.Start{
-		Model: b.Name, Rows: len(r.Rows.Train.Rows), Steps: r.Config.Steps, BatchSize: r.Config.BatchSize,
-		VirtualTokens: r.Prompt.Rows, Parameters: len(r.Prompt.Values),
-		LearningRate: r.Config.LearningRate, Optimizer: r.Config.Optimizer.Name, Seed: task.Train.Seed,
-		Prompt:  base.PathFrom(run.EventsPath(task.Output.Dir), task.Output.Prompt),
-		Machine: machine(b), Task: task.Values(),
-	})
+	tell(r.Start())
 
 	result, runErr := r.Train(ctx, plan, from, tell)
 

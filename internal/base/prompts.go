@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"strings"
 
 	"ptune/internal/failure"
 	"ptune/internal/prompt"
@@ -22,6 +24,14 @@ func LoadPrompt(path string) (Prompt, error) {
 		err = failure.Usage(err)
 	}
 	return Prompt{p, path}, err
+}
+
+// Members returns the files of an ensemble, joined by commas. The name of one file may contain commas.
+func Members(joined string) []string {
+	if _, err := os.Stat(joined); err == nil {
+		return []string{joined}
+	}
+	return strings.Split(joined, ",")
 }
 
 // OpenPrompts reads prompts and opens the base that all of them were made for, as OpenFor does.

@@ -56,6 +56,9 @@ type sequence struct {
 	prompted bool
 }
 
+// NoCacheLimit is a limit, in bytes, that no cache reaches.
+const NoCacheLimit = 1e12
+
 // NewDecoder returns a decoder whose cache takes at most limit bytes. Memory is used only for what
 // is cached.
 func (m *Model) NewDecoder(limit int64) *Decoder {

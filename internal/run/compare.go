@@ -243,10 +243,10 @@ func (m *Method) Measure(ctx context.Context) error {
 	if m.Result.Method == MethodPrompt {
 		values, promptRows = r.Prompt.Values, []int{r.Prompt.Rows}
 	}
-	options := EvalOptions(r.Rows.Choices, r.Rows.EOS, promptRows, r.Task.Train.MicroBatchTokens)
+	options := evalOptions(r.Rows.Choices, r.Rows.EOS, promptRows, r.Task.Train.MicroBatchTokens)
 	var loss, accuracy float64
 	for _, set := range m.measured {
-		res, err := eval.Run(ctx, r.Base, values, EvalRows(set), options)
+		res, err := eval.Run(ctx, r.Base, values, evalRows(set), options)
 		if err != nil {
 			return fmt.Errorf("evaluate %s: %w", set.Path, err)
 		}

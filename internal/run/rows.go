@@ -76,12 +76,12 @@ func Source(task *config.Task, path string) data.Source {
 }
 
 func (r *Rows) limits(task *config.Task, b *base.Base) (data.Options, error) {
-	return RowLimits(b, task.Prompt.Tokens, task.Data.MaxTokens, task.Data.OnTooLong, r.EOS)
+	return rowLimits(b, task.Prompt.Tokens, task.Data.MaxTokens, task.Data.OnTooLong, r.EOS)
 }
 
-// RowLimits returns how long rows may be after a prompt of promptRows: maxTokens, or what the model's
+// rowLimits returns how long rows may be after a prompt of promptRows: maxTokens, or what the model's
 // positions leave if that is less.
-func RowLimits(b *base.Base, promptRows, maxTokens int, onTooLong string, eos int32) (data.Options, error) {
+func rowLimits(b *base.Base, promptRows, maxTokens int, onTooLong string, eos int32) (data.Options, error) {
 	o := data.Options{
 		MaxTokens: maxTokens, Limit: fmt.Sprintf("data.max_tokens is %d", maxTokens),
 		OnTooLong: onTooLong, EOS: eos,
@@ -132,11 +132,11 @@ func (r *Rows) evaluate(b *base.Base, task *config.Task) train.Evaluate {
 // measure evaluates the validation sets after a prompt of promptRows, or without one.
 func (r *Rows) measure(ctx context.Context, b *base.Base, values []float32, promptRows []int,
 	maxTokens int) ([]report.Eval, error) {
-	options := EvalOptions(r.Choices, r.EOS, promptRows, maxTokens)
+	options := evalOptions(r.Choices, r.EOS, promptRows, maxTokens)
 	var evals []report.Eval
 	for _, set := range r.Valid {
 		begin := time.Now()
-		res, err := eval.Run(ctx, b, values, EvalRows(set), options)
+		res, err := eval.Run(ctx, b, values, evalRows(set), options)
 		if err != nil {
 			return nil, fmt.Errorf("evaluate %s: %w", set.Path, err)
 		}
@@ -148,8 +148,8 @@ func (r *Rows) measure(ctx context.Context, b *base.Base, values []float32, prom
 	return evals, nil
 }
 
-// EvalRows returns the rows of a set as an evaluation takes them.
-func EvalRows(set *data.Set) []eval.Row {
+// evalRows returns the rows of a set as an evaluation takes them.
+func evalRows(set *data.Set) []eval.Row {
 	rows := make([]eval.Row, len(set.Rows))
 	for i, r := range set.Rows {
 		rows[i] = eval.Row{Text: r.Text, Input: r.Input, Target: r.Target, Label: r.Label}
@@ -157,8 +157,8 @@ func EvalRows(set *data.Set) []eval.Row {
 	return rows
 }
 
-// EvalOptions returns the options of an evaluation with these labels, after prompts of promptRows.
-func EvalOptions(choices []data.Choice, eos int32, promptRows []int, maxTokens int) eval.Options {
+// evalOptions returns the options of an evaluation with these labels, after prompts of promptRows.
+func evalOptions(choices []data.Choice, eos int32, promptRows []int, maxTokens int) eval.Options {
 	o := eval.Options{EOS: eos, MaxTokens: maxTokens, PromptRows: promptRows}
 	for _, c := range choices {
 		o.Labels = append(o.Labels, c.IDs)

@@ -4,10 +4,12 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"ptune/internal/base"
 	"ptune/internal/config"
@@ -229,6 +231,20 @@ func (r *Run) Job() train.Job {
 	return train.Job{
 		Config: r.Config, Values: r.Prompt.Values,
 		Examples: r.Rows.examples(), Evaluate: r.Rows.evaluate(r.Base, r.Task),
+	}
+}
+
+// Start returns the event that begins the run.
+func (r *Run) Start() report.Start {
+	dir := r.Task.Output.Dir
+	return report.Start{
+		Model: r.Base.Name, Rows: len(r.Rows.Train.Rows), Steps: r.Config.Steps, BatchSize: r.Config.BatchSize,
+		VirtualTokens: r.Prompt.Rows, Parameters: len(r.Prompt.Values),
+		LearningRate: r.Config.LearningRate, Optimizer: r.Config.Optimizer.Name, Seed: r.Task.Train.Seed,
+		Prompt: base.PathFrom(EventsPath(dir), r.Task.Output.Prompt),
+		Machine: fmt.Sprintf("%s, %d threads, %s kernels",
+			cmp.Or(process.CPUName(), runtime.GOARCH), r.Base.Pool.Threads(), r.Base.Pool.Kernels()),
+		Task: r.Task.Values(),
 	}
 }
 

@@ -1,0 +1,238 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"ptune/internal/base"
+	"ptune/internal/data"
+	"ptune/internal/eval"
+	"ptune/internal/failure"
+	"ptune/internal/infer"
+	"ptune/internal/model"
+	"ptune/internal/prompt"
+	"ptune/internal/report"
+)
+
+// Evaluation is rows to measure after a prompt, after each prompt of an ensemble, or after none.
+type Evaluation struct {
+	Set *data.Set
+
+	base       *base.Base
+	path       string    // of the prompt's file; an ensemble's are joined by commas
+	text       string    // what the prompt was initialised from
+	values     []float32 // of all prompts
+	promptRows []int     // of each prompt
+	choices    []data.Choice
+	eos        int32
+}
+
+// MeasureOptions are how an evaluation is measured.
+type MeasureOptions struct {
+	MaxTokens  int  // tokens of text computed at a time
+	ExactMatch bool // also generate text for each row and compare it with the target
+	NoBaseline bool // do not measure the base without the prompt
+}
+
+// noLimit is the longest row of the base alone: only its positions limit it.
+const noLimit = 1 << 30
+
+// EvaluateBase returns the evaluation of the base alone on a file of rows, with templates and labels of
+// the task file's form.
+func EvaluateBase(b *base.Base, file, input, target string, labels []prompt.Label) (*Evaluation, error) {
+	eos, err := b.EndToken()
+	if err != nil {
+		return nil, err
+	}
+	e := &Evaluation{base: b}
+	err = e.load(file, &prompt.Meta{
+		Input: input, Target: target, Labels: labels, EOS: eos,
+		MaxTokens: noLimit, OnTooLong: data.TooLongIsError,
+	})
+	return e, err
+}
+
+// EvaluatePrompts returns the evaluations of a prompt, or of an ensemble of several: on a file of rows
+// or, if that is empty, on each validation file that the first prompt names.
+func EvaluatePrompts(b *base.Base, members []base.Prompt, file string) ([]*Evaluation, error) {
+	p := members[0]
+	one := Evaluation{base: b}
+	var names []string
+	for _, m := range members {
+		if !sameTask(&m.Meta, &p.Meta) {
+			return nil, fmt.Errorf("%s and %s have different templates or labels, so they are no ensemble",
+				p.Path, m.Path)
+		}
+		names = append(names, m.Path)
+		one.values, one.promptRows = append(one.values, m.Values...), append(one.promptRows, m.Rows)
+	}
+	one.path = strings.Join(names, ",")
+	if len(members) == 1 && p.Meta.Chat == "" {
+		one.text = p.Meta.Init.Text
+	}
+	if len(members) > 1 && len(p.Meta.Labels) == 0 {
+		return nil, fmt.Errorf("%s have no labels to vote on", one.path)
+	}
+	if p.Meta.Target == "" && p.Meta.Messages == "" {
+		return nil, fmt.Errorf("%s has no templates to make rows with; is it a PEFT adapter?", p.Path)
+	}
+	files := []string{file}
+	if file == "" {
+		files = nil
+		for _, v := range p.Meta.Valid {
+			files = append(files, base.PathAt(p.Path, v.Path))
+		}
+		if files == nil {
+			return nil, fmt.Errorf("%s was trained without validation files; give the rows with --data", p.Path)
+		}
+	}
+	var all []*Evaluation
+	for _, file := range files {
+		e := one
+		if err := e.load(file, &p.Meta); err != nil {
+			return nil, err
+		}
+		all = append(all, &e)
+	}
+	return all, nil
+}
+
+// sameTask reports whether two prompts have the same templates, labels and end token.
+func sameTask(a, b *prompt.Meta) bool {
+	return a.Input == b.Input && a.Target == b.Target && slices.Equal(a.Labels, b.Labels) &&
+		a.Chat == b.Chat && a.Messages == b.Messages && a.EOS == b.EOS
+}
+
+// load reads the rows of a file in the form that m describes.
+func (e *Evaluation) load(file string, m *prompt.Meta) error {
+	task, err := infer.NewTask(m, e.base, e.base.Tokenizer)
+	if err != nil {
+		return err
+	}
+	f, choices, err := task.Format()
+	if err != nil {
+		return err
+	}
+	e.choices, e.eos = choices, m.EOS
+	limits, err := rowLimits(e.base, slices.Max(append(e.promptRows, 0)), m.MaxTokens, m.OnTooLong, m.EOS)
+	if err != nil {
+		return err
+	}
+	from := data.Source{Path: file, Reading: data.Reading(m.Reading)}
+	e.Set, err = data.Load("data", from, f, e.base.Tokenizer, limits)
+	return err
+}
+
+// Measure evaluates the rows, and the base without the prompt for comparison.
+func (e *Evaluation) Measure(ctx context.Context, o MeasureOptions) (eval.Evaluation, error) {
+	b, rows, options := e.base, evalRows(e.Set), evalOptions(e.choices, e.eos, e.promptRows, o.MaxTokens)
+	options.Names = e.labels()
+	res := eval.Evaluation{Prompt: e.path, Data: e.Set.Path}
+	var err error
+	if res.Result, err = eval.Run(ctx, b, e.values, rows, options); err != nil {
+		return res, err
+	}
+	if o.ExactMatch {
+		if res.ExactMatch, err = e.exactMatch(ctx, rows, o.MaxTokens); err != nil {
+			return res, err
+		}
+	}
+	if len(e.promptRows) == 0 || o.NoBaseline {
+		return res, nil
+	}
+	if res.Baseline, err = eval.Alone(ctx, b, rows, options); err == nil && e.text != "" {
+		res.AsWords, err = eval.AsWords(ctx, b, b.Tokenizer.EncodeInput, e.text, rows, options, b.MaxPositions)
+	}
+	return res, err
+}
+
+// labels returns the names of the labels.
+func (e *Evaluation) labels() []string {
+	var names []string
+	for _, c := range e.choices {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// exactMatch returns the share of rows whose target is what the model generates.
+func (e *Evaluation) exactMatch(ctx context.Context, rows []eval.Row, maxTokens int) (*float64, error) {
+	if len(e.promptRows) > 1 {
+		return nil, failure.Usage(fmt.Errorf(
+			"%s is an ensemble, which votes on labels and generates no text: it has no exact match", e.path))
+	}
+	engine := infer.New(e.base.NewDecoder(model.NoCacheLimit), infer.Options{})
+	var p *infer.Prompt
+	if len(e.promptRows) == 1 {
+		var err error
+		if p, err = engine.AddPrompt(e.values, e.promptRows[0]); err != nil {
+			return nil, err
+		}
+	}
+	share, err := eval.ExactMatch(ctx, engine, p, rows, e.eos, maxTokens)
+	return &share, err
+}
+
+// WriteSamples writes the prediction for each row as a line of JSON.
+func (e *Evaluation) WriteSamples(w io.Writer, r eval.Evaluation) error {
+	type sample struct {
+		Prompt        string             `json:"prompt,omitempty"`
+		File          string             `json:"file"`
+		Line          int                `json:"line"`
+		Input         string             `json:"input"`
+		Label         string             `json:"label,omitempty"`
+		Predicted     string             `json:"predicted,omitempty"`
+		Right         *bool              `json:"right,omitempty"`
+		Probabilities map[string]float64 `json:"probabilities,omitempty"`
+		Loss          report.Number      `json:"loss"` // −log p of the target, summed over its tokens
+	}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	for i, row := range e.Set.Rows {
+		x := sample{
+			Prompt: e.path, File: e.Set.Path, Line: row.Line, Input: row.Text,
+			Loss: report.Number(r.Losses[i]),
+		}
+		if len(e.choices) > 0 {
+			right := r.Predicted[i] == row.Label
+			x.Label, x.Predicted, x.Right = e.choices[row.Label].Name, e.choices[r.Predicted[i]].Name, &right
+			x.Probabilities = map[string]float64{}
+			for l, p := range r.Probabilities[i] {
+				x.Probabilities[e.choices[l].Name] = p
+			}
+		}
+		if err := enc.Encode(x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EvaluationTable returns the table of evaluations.
+func EvaluationTable(results []eval.Evaluation) report.Table {
+	number := func(x *float64) string {
+		if x == nil {
+			return ""
+		}
+		return fmt.Sprintf("%.4f", *x)
+	}
+	t := report.Table{Head: []string{"prompt", "rows", "loss", "accuracy", "macro-F1", "base alone"}}
+	for _, r := range results {
+		alone := ""
+		if r.Baseline != nil {
+			if alone = number(r.Baseline.Accuracy); alone == "" {
+				alone = number(&r.Baseline.Loss)
+			}
+		}
+		t.Rows = append(t.Rows, []string{
+			filepath.Base(r.Prompt), fmt.Sprintf("%s (%d)", filepath.Base(r.Data), r.Rows),
+			fmt.Sprintf("%.4f", r.Loss), number(r.Accuracy), number(r.MacroF1), alone,
+		})
+	}
+	return t
+}

@@ -1,0 +1,117 @@
+package run
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"ptune/internal/base"
+	"ptune/internal/eval"
+	"ptune/internal/failure"
+	"ptune/internal/report"
+)
+
+// OpenFunc opens the base that a prompt was made for.
+type OpenFunc func(p base.Prompt) (*base.Base, error)
+
+// Report returns what a page shows of the run in a folder, with its worst rows, at most worst. The base
+// is opened for predictions and tokens; if it cannot be opened, the report has a note instead.
+func Report(ctx context.Context, dir string, worst int, open OpenFunc) (r report.Run, err error) {
+	f, err := os.Open(EventsPath(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, failure.Usage(failure.Hint(fmt.Errorf("read the run: %w", err),
+			"a run's folder is its task's output.dir (default: its prompt's folder)"))
+	}
+	if err != nil {
+		return r, fmt.Errorf("read the run: %w", err)
+	}
+	defer f.Close()
+	r.Name = filepath.ToSlash(filepath.Clean(dir))
+	if r.Log, err = report.Read(f); err != nil {
+		return r, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	if len(r.Log.Steps) == 0 {
+		return r, failure.Usage(fmt.Errorf("%s has no step yet", f.Name()))
+	}
+	r.Facts = r.Log.Facts()
+	for key, value := range r.Log.Start.Task {
+		r.Task = append(r.Task, report.Fact{Name: key, Value: value})
+	}
+	slices.SortFunc(r.Task, func(a, b report.Fact) int { return strings.Compare(a.Name, b.Name) })
+	if r.Log.Start.Prompt == "" {
+		r.Note = "The run does not say where its prompt is, so only curves are shown."
+		return r, nil
+	}
+	if err := addPrompt(ctx, &r, dir, worst, open); err != nil {
+		if ctx.Err() != nil {
+			return r, context.Cause(ctx)
+		}
+		r.Note = "Predictions and tokens are left out: " + err.Error() + "."
+	}
+	return r, nil
+}
+
+// addPrompt measures the run's prompt on its first validation set and finds its nearest tokens.
+func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open OpenFunc) error {
+	p, err := base.LoadPrompt(base.PathAt(EventsPath(dir), r.Log.Start.Prompt))
+	if err != nil {
+		return err
+	}
+	b, err := open(p)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	x := Inspect(p)
+	x.AddNearest(b, 5)
+	for _, v := range x.Tokens {
+		t := report.Token{Norm: v.Norm}
+		for _, n := range v.Nearest {
+			t.Nearest = append(t.Nearest, fmt.Sprintf("%q %.2f", n.Token, n.Cosine))
+		}
+		r.Tokens = append(r.Tokens, t)
+	}
+	if len(p.Meta.Valid) == 0 {
+		return nil
+	}
+	evals, err := EvaluatePrompts(b, []base.Prompt{p}, "")
+	if err != nil {
+		return err
+	}
+	e := evals[0]
+	res, err := eval.Run(ctx, b, e.values, evalRows(e.Set), evalOptions(e.choices, e.eos, e.promptRows, 4096))
+	if err != nil {
+		return err
+	}
+	r.Set, r.Labels = e.Set.Path, e.labels()
+	truth, order := make([]int, len(e.Set.Rows)), make([]int, len(e.Set.Rows))
+	for i, row := range e.Set.Rows {
+		truth[i], order[i] = row.Label, i
+	}
+	if len(e.choices) > 0 {
+		r.Confusion = eval.Confusion(truth, res.Predicted, len(e.choices))
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(res.Losses[b], res.Losses[a]) })
+	for _, i := range order[:min(worst, len(order))] {
+		m := report.Mistake{Text: shortText(e.Set.Rows[i].Text), Loss: res.Losses[i]}
+		if len(e.choices) > 0 {
+			m.Label, m.Predicted = e.choices[truth[i]].Name, e.choices[res.Predicted[i]].Name
+		}
+		r.Worst = append(r.Worst, m)
+	}
+	return nil
+}
+
+// shortText returns the beginning of a text, short enough for a table.
+func shortText(s string) string {
+	if r := []rune(s); len(r) > 400 {
+		return string(r[:400]) + "…"
+	}
+	return s
+}
