@@ -133,17 +133,29 @@ INLINE void prefetch(const uint8_t *from, long bytes) {
   __builtin_prefetch(from + bytes - 1, 0, 3);
 }
 
-// Prefetches share i of `of` shares of a part of the weight. With before it also reads the byte
-// before each row, which was multiplied just now: some CPUs ignore a prefetch from a page whose
-// address they would have to look up.
-static inline void prefetch_area(const product_args *a, area p, int before, int i, int of) {
-  const int rows = a->in_out ? p.kb : p.nb;
-  const long bytes = bytes_of(a->format, a->in_out ? p.nb : p.kb);
-  const long row = bytes_of(a->format, a->ldw);
-  const uint8_t *from = a->w + bytes_of(a->format, first_value(a, p));
-  for (long r = (long)rows * i / of; r < (long)rows * (i + 1) / of; r++) {
-    if (before) (void)*(volatile const uint8_t *)(from + r * row - 1);
-    prefetch(from + r * row, bytes);
+// The rows of a part of the weight, as they lie in memory.
+typedef struct {
+  const uint8_t *from;
+  int rows;
+  long bytes, apart; // of a row, and from one row to the next
+} memory;
+
+static inline memory memory_of(const product_args *a, area p) {
+  return (memory){
+      .from = a->w + bytes_of(a->format, first_value(a, p)),
+      .rows = a->in_out ? p.kb : p.nb,
+      .bytes = bytes_of(a->format, a->in_out ? p.nb : p.kb),
+      .apart = bytes_of(a->format, a->ldw),
+  };
+}
+
+// Prefetches share i of `of` shares. With before it also reads the byte before each row, which was
+// multiplied just now: some CPUs ignore a prefetch from a page whose address they would have to
+// look up.
+static inline void prefetch_share(memory m, int before, int i, int of) {
+  for (long r = (long)m.rows * i / of; r < (long)m.rows * (i + 1) / of; r++) {
+    if (before) (void)*(volatile const uint8_t *)(m.from + r * m.apart - 1);
+    prefetch(m.from + r * m.apart, m.bytes);
   }
 }
 
@@ -155,13 +167,10 @@ typedef struct {
   long apart; // bytes from the end of a row to the next
 } lines;
 
-// the cache lines of a part of the weight, to be prefetched in a number of steps
-static inline lines lines_of(const product_args *a, area p, int steps) {
-  const int rows = a->in_out ? p.kb : p.nb;
-  const int of_row = bytes_of(a->format, a->in_out ? p.nb : p.kb) / 64 + 1;
-  const uint8_t *from = a->w + bytes_of(a->format, first_value(a, p));
-  const long apart = bytes_of(a->format, a->ldw) - 64 * of_row;
-  return (lines){from, of_row, of_row, (rows * of_row + steps - 1) / steps, apart};
+// the cache lines of m, to be prefetched in a number of steps
+static inline lines lines_of(memory m, int steps) {
+  const int of_row = m.bytes / 64 + 1, at_once = (m.rows * of_row + steps - 1) / steps;
+  return (lines){m.from, of_row, of_row, at_once, m.apart - 64 * of_row};
 }
 
 INLINE void prefetch_lines(lines *l) {
@@ -174,14 +183,13 @@ INLINE void prefetch_lines(lines *l) {
 
 // ---- multiplying ----
 
-// c[i][j] (+)= sum over k < kb of ap[k][i] bp[k][j], for i < mb (at most MR) and j < nb
+// What the tiles of a panel have in common. A tile is c[i][j] (+)= sum over k < kb of
+// ap[k][i] bp[k][j], for i < mb (at most MR) and j < nb.
 typedef struct {
   int kb;
-  const float *ap;
   float *bp;
-  float *c;
   long ldc;
-  int mb, nb, add;
+  int nb, add;
 } tile_args;
 
 // One step of a tile: r[i][j] += ap[i] bp[j]. With make it first reads bp from the weight.
@@ -202,67 +210,70 @@ INLINE void tile_step(const int make, const uint8_t *w, const int format, long a
 // A tile. With make, bp becomes the weight (stored [k, n]) on the way, which the multiply-adds
 // hide; the tile then has NR columns. Lines, if there are any, are prefetched on the way.
 INLINE void tile(const int make, lines *l, const uint8_t *w, const int format, long at, long ld,
-                 tile_args t) {
+                 tile_args t, const float *ap, float *c, int mb) {
   if (make) t.nb = NR; // known to the compiler
   V r[MR][2];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; i++) r[i][0] = r[i][1] = (V){};
-  for (int i = 0; i < MR && i < t.mb; i++) {
-    __builtin_prefetch(t.c + i * t.ldc, 1);
-    __builtin_prefetch(t.c + i * t.ldc + t.nb - 1, 1);
+  for (int i = 0; i < MR && i < mb; i++) {
+    __builtin_prefetch(c + i * t.ldc, 1);
+    __builtin_prefetch(c + i * t.ldc + t.nb - 1, 1);
   }
   // Four steps at a time: where another program shares the core, instructions that multiply nothing
   // are expensive.
   const int deep = 4;
   int k = 0;
-  for (; k + deep <= t.kb; k += deep, t.ap += deep * MR, t.bp += deep * NR) {
+  for (; k + deep <= t.kb; k += deep, ap += deep * MR, t.bp += deep * NR) {
     if (l) prefetch_lines(l);
 #pragma GCC unroll 4
     for (int d = 0; d < deep; d++)
-      tile_step(make, w, format, at + (k + d) * ld, ld, t.ap + d * MR, t.bp + d * NR, r);
+      tile_step(make, w, format, at + (k + d) * ld, ld, ap + d * MR, t.bp + d * NR, r);
   }
-  for (; k < t.kb; k++, t.ap += MR, t.bp += NR)
-    tile_step(make, w, format, at + k * ld, ld, t.ap, t.bp, r);
-  if (t.mb >= MR && t.nb == NR) { // a whole tile: from the registers to memory
+  for (; k < t.kb; k++, ap += MR, t.bp += NR)
+    tile_step(make, w, format, at + k * ld, ld, ap, t.bp, r);
+  if (mb >= MR && t.nb == NR) { // a whole tile: from the registers to memory
     if (t.add)
 #pragma GCC unroll 16
       for (int i = 0; i < MR; i++) {
-        r[i][0] += load(t.c + i * t.ldc);
-        r[i][1] += load(t.c + i * t.ldc + VL);
+        r[i][0] += load(c + i * t.ldc);
+        r[i][1] += load(c + i * t.ldc + VL);
       }
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
-      store(t.c + i * t.ldc, r[i][0]);
-      store(t.c + i * t.ldc + VL, r[i][1]);
+      store(c + i * t.ldc, r[i][0]);
+      store(c + i * t.ldc + VL, r[i][1]);
     }
     return;
   }
   float s[MR][NR];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; i++) store(s[i], r[i][0]), store(s[i] + VL, r[i][1]);
-  for (int i = 0; i < MR && i < t.mb; i++, t.c += t.ldc)
+  for (int i = 0; i < MR && i < mb; i++, c += t.ldc)
     if (t.nb == NR) {
-      store(t.c, load(s[i]) + (t.add ? load(t.c) : (V){}));
-      store(t.c + VL, load(s[i] + VL) + (t.add ? load(t.c + VL) : (V){}));
+      store(c, load(s[i]) + (t.add ? load(c) : (V){}));
+      store(c + VL, load(s[i] + VL) + (t.add ? load(c + VL) : (V){}));
     } else
-      for (int j = 0; j < t.nb; j++) t.c[j] = s[i][j] + (t.add ? t.c[j] : 0);
+      for (int j = 0; j < t.nb; j++) c[j] = s[i][j] + (t.add ? c[j] : 0);
 }
 
-static __attribute__((noinline)) void tile_of_panel(const tile_args *t) {
-  tile(0, 0, 0, F32, 0, 0, *t);
+static __attribute__((noinline)) void tile_of_panel(const tile_args *t, const float *ap, float *c,
+                                                    int mb) {
+  tile(0, 0, 0, F32, 0, 0, *t, ap, c, mb);
 }
 
-static __attribute__((noinline)) void tile_and_lines(lines *next, const tile_args *t) {
+static __attribute__((noinline)) void tile_and_lines(lines *next, const tile_args *t,
+                                                     const float *ap, float *c, int mb) {
   lines l = *next;
-  tile(0, &l, 0, F32, 0, 0, *t);
+  tile(0, &l, 0, F32, 0, 0, *t, ap, c, mb);
   *next = l;
 }
 
 static __attribute__((noinline)) void tile_and_panel(const product_args *a, area p,
-                                                     const tile_args *t) {
+                                                     const tile_args *t, float *c) {
+  const float *ap = a->x + (long)p.k * MR;
   switch (a->format) {
 #define X(format, values, bytes, parts) \
-  case format: tile(1, 0, a->w, format, first_value(a, p), a->ldw, *t); break;
+  case format: tile(1, 0, a->w, format, first_value(a, p), a->ldw, *t, ap, c, a->m); break;
     FORMATS(X)
 #undef X
   }
@@ -287,19 +298,20 @@ static void product(const product_args *args) {
       if (a.n1 - next.n < NR) next.nb = a.n1 - next.n;
       if (a.k - next.k < depth) next.kb = a.k - next.k;
       const int before = along ? a.in_out || k0 > 0 : !a.in_out;
+      const memory soon = memory_of(args, next);
       lines l;
-      if (few) l = lines_of(args, next, (blocks - make) * (kb / 4));
-      const int add = a.add || k0 > 0;
-      tile_args t = {kb, a.x + (long)k0 * MR, a.room, a.out + n, a.ldo, a.m, here.nb, add};
+      if (few) l = lines_of(soon, (blocks - make) * (kb / 4));
+      const tile_args t = {kb, a.room, a.ldo, here.nb, a.add || k0 > 0};
       for (int b = 0; b < blocks; b++) {
-        if (more && !few) prefetch_area(args, next, before, b, blocks);
+        if (more && !few) prefetch_share(soon, before, b, blocks);
+        const float *ap = a.x + (long)b * MR * a.k + (long)k0 * MR;
+        float *c = a.out + (long)b * MR * a.ldo + n;
         if (make && b == 0)
-          tile_and_panel(args, here, &t);
+          tile_and_panel(args, here, &t, c);
         else if (more && few)
-          tile_and_lines(&l, &t);
+          tile_and_lines(&l, &t, ap, c, a.m - b * MR);
         else
-          tile_of_panel(&t);
-        t.ap += (long)MR * a.k, t.c += MR * a.ldo, t.mb -= MR;
+          tile_of_panel(&t, ap, c, a.m - b * MR);
       }
     }
   }
