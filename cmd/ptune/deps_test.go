@@ -38,12 +38,12 @@ var mayImport = map[string]string{
 	"internal/data":     "chat", // rows, templates, masks
 
 	// Training and measuring.
-	"internal/param":  "",                              // types of what is trained inside a model
-	"internal/prompt": "files param tensorfile",        // adapters: what is trained, and its files
-	"internal/report": "",                              // events and their writers; tables, units
-	"internal/train":  "batch param report tensorfile", // optimizer, schedule, stopping, state
-	"internal/infer":  "batch chat data prompt",        // continuations and label scores of requests
-	"internal/eval":   "infer",                         // metrics and calibration
+	"internal/param":  "",                               // types of what is trained inside a model
+	"internal/prompt": "files param tensorfile",         // adapters: what is trained, and its files
+	"internal/report": "",                               // events and their writers; tables, units
+	"internal/train":  "batch param report tensorfile",  // optimizer, schedule, stopping, state
+	"internal/infer":  "batch chat data failure prompt", // continuations and label scores of requests
+	"internal/eval":   "infer",                          // metrics and calibration
 
 	// From a task file to a run.
 	"internal/config": "data prompt train",                                   // the task file

@@ -112,36 +112,23 @@ func generateTexts(ctx context.Context, o generateFlags, args []string, s stream
 		return err
 	}
 	defer b.Close()
-	g, err := newGenerator(o, b, prompts, s)
+	g, err := newGenerator(o, b, prompts)
 	if err != nil {
 		return failure.Usage(err)
 	}
-	return eachInput(o, args, s, func(batch []input) error { return g.run(ctx, batch) })
-}
-
-// input is a text to continue, or the fields of a row.
-type input struct {
-	text   string
-	fields map[string]string // nil: a text
-	where  string
-}
-
-// ids are the token ids of the input.
-func (x *input) ids(t *infer.Task) ([]int32, error) {
-	if x.fields == nil {
-		return t.Text(x.text)
-	}
-	return t.Fields(x.fields)
+	return eachInput(o, args, s, func(batch []infer.Input) error {
+		return generateBatch(ctx, o, g, batch, s)
+	})
 }
 
 const textsHint = "give texts as arguments, or lines on standard input"
 
 // eachInput calls run with the inputs, o.batch at a time.
-func eachInput(o generateFlags, args []string, s streams, run func([]input) error) error {
+func eachInput(o generateFlags, args []string, s streams, run func([]infer.Input) error) error {
 	if len(args) > 0 {
-		var all []input
+		var all []infer.Input
 		for i, a := range args {
-			all = append(all, input{text: a, where: fmt.Sprintf("text %d", i+1)})
+			all = append(all, infer.Input{Text: a, Place: fmt.Sprintf("text %d", i+1)})
 		}
 		for len(all) > 0 {
 			n := min(o.batch, len(all))
@@ -170,17 +157,17 @@ func eachInput(o generateFlags, args []string, s streams, run func([]input) erro
 }
 
 // lines calls run with the lines of in, or with the rows that they contain.
-func lines(in io.Reader, name string, o generateFlags, run func([]input) error) error {
-	var batch []input
+func lines(in io.Reader, name string, o generateFlags, run func([]infer.Input) error) error {
+	var batch []infer.Input
 	var ran error // of run; other errors are about the text
 	found := false
 	err := data.Lines(in, name, func(n int, line string) error {
 		found = true
-		x := input{text: line, where: fmt.Sprintf("%s:%d", name, n)}
+		x := infer.Input{Text: line, Place: fmt.Sprintf("%s:%d", name, n)}
 		if o.jsonl != "" {
 			var err error
-			if x.fields, err = data.ParseObject([]byte(line)); err != nil {
-				return fmt.Errorf("%s: %w", x.where, err)
+			if x.Fields, err = data.ParseObject([]byte(line)); err != nil {
+				return fmt.Errorf("%s: %w", x.Place, err)
 			}
 		}
 		if batch = append(batch, x); len(batch) < o.batch {
@@ -204,41 +191,62 @@ func lines(in io.Reader, name string, o generateFlags, run func([]input) error) 
 	return run(batch)
 }
 
-// generator continues inputs after each prompt.
-type generator struct {
-	o       generateFlags
-	s       streams
-	prompts []base.Prompt // none: the base alone
-	tasks   []*infer.Task // of each prompt, or of the base alone
-	eos     []int32
-	engine  *infer.Engine
-}
-
-func newGenerator(o generateFlags, b *base.Base, prompts []base.Prompt, s streams) (*generator, error) {
+// newGenerator returns a generator for the prompts, or for the base alone if there are none.
+func newGenerator(o generateFlags, b *base.Base, prompts []base.Prompt) (*infer.Generator, error) {
 	options := infer.Options{Decode: b.Tokenizer.Decode}
 	if o.guess {
 		options.GuessRows = model.RowsAtOnce
 	}
-	g := &generator{o: o, s: s, prompts: prompts, eos: b.EOS, engine: infer.New(b.NewDecoder(model.NoCacheLimit), options)}
-	add := func(m *prompt.Meta) error {
+	g := infer.NewGenerator(infer.New(b.NewDecoder(model.NoCacheLimit), options), infer.Request{
+		Sampling: o.sampling, MaxTokens: o.maxTokens, EOS: b.EOS, Stop: o.stop,
+	})
+	add := func(p *prompt.Prompt, m *prompt.Meta) error {
 		t, err := infer.NewTask(m, b, b.Tokenizer)
 		if err == nil && o.jsonl == "" {
 			if err = t.CheckText(); err != nil {
 				err = fmt.Errorf("%w; give rows with --jsonl", err)
 			}
 		}
-		g.tasks = append(g.tasks, t)
+		g.Add(p, t)
 		return err
 	}
 	if len(prompts) == 0 {
-		return g, add(&prompt.Meta{})
+		return g, add(nil, &prompt.Meta{})
 	}
 	for _, p := range prompts {
-		if err := add(&p.Meta); err != nil {
+		if err := add(p.Prompt, &p.Meta); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Path, err)
 		}
 	}
 	return g, nil
+}
+
+// generateBatch continues inputs after every prompt and prints the texts.
+func generateBatch(ctx context.Context, o generateFlags, g *infer.Generator, batch []infer.Input,
+	s streams) error {
+	var show func(int, string)
+	var writeErr error
+	if len(batch) == 1 && len(o.prompts) <= 1 && !o.json { // a single text is printed as it is made
+		began := false
+		show = func(_ int, piece string) {
+			if !began {
+				piece = strings.TrimLeft(piece, " \n")
+			}
+			began = began || piece != ""
+			if _, err := io.WriteString(s.out, piece); err != nil && writeErr == nil {
+				writeErr = err
+			}
+		}
+	}
+	results, err := g.Generate(ctx, batch, show)
+	if err != nil || writeErr != nil {
+		return errors.Join(err, writeErr)
+	}
+	if show != nil {
+		_, err := fmt.Fprintln(s.out)
+		return err
+	}
+	return printResults(o, batch, results, s)
 }
 
 // generated is the JSON of a continued text.
@@ -250,81 +258,28 @@ type generated struct {
 	FinishReason string  `json:"finish_reason"`
 }
 
-// run continues a batch of inputs after every prompt. The prompts are computed with each batch, so its
-// results do not depend on the batches before it.
-func (g *generator) run(ctx context.Context, batch []input) error {
-	prompts := make([]*infer.Prompt, len(g.tasks))
-	for k, p := range g.prompts {
-		var err error
-		if prompts[k], err = g.engine.AddPrompt(p.Values, p.Rows); err != nil {
-			return err
-		}
-		defer g.engine.RemovePrompt(prompts[k])
-	}
-	var requests []infer.Request
-	var out []generated
-	for _, x := range batch {
-		for k, t := range g.tasks {
-			ids, err := x.ids(t)
-			if err != nil {
-				return failure.Usage(fmt.Errorf("%s: %w", x.where, err))
-			}
-			r := infer.Request{
-				Prompt: prompts[k], IDs: ids, Sampling: g.o.sampling, MaxTokens: g.o.maxTokens,
-				EOS: g.eos, Stop: g.o.stop,
-			}
-			r.Stream = len(requests)
-			requests = append(requests, r)
-			name := ""
-			if g.prompts != nil {
-				name = g.prompts[k].Path
-			}
-			out = append(out, generated{Input: x.text, Prompt: name})
-		}
-	}
-	var writeErr error
-	stream := len(requests) == 1 && !g.o.json
-	if stream {
-		began := false
-		requests[0].Show = func(piece string) {
-			if !began {
-				piece = strings.TrimLeft(piece, " \n")
-			}
-			began = began || piece != ""
-			if _, err := io.WriteString(g.s.out, piece); err != nil && writeErr == nil {
-				writeErr = err
-			}
-		}
-	}
-	results, err := g.engine.Generate(ctx, requests)
-	if err != nil || writeErr != nil {
-		return errors.Join(err, writeErr)
-	}
-	for i, r := range results {
-		out[i].Text, out[i].IDs, out[i].FinishReason = r.Text, r.IDs, r.FinishReason
-		if out[i].IDs == nil {
-			out[i].IDs = []int32{}
-		}
-	}
-	if stream {
-		_, err := fmt.Fprintln(g.s.out)
-		return err
-	}
-	return g.print(out)
-}
-
-func (g *generator) print(out []generated) error {
-	w := bufio.NewWriter(g.s.out)
+// printResults prints the results of each input after each prompt.
+func printResults(o generateFlags, batch []infer.Input, results []infer.Result, s streams) error {
+	w := bufio.NewWriter(s.out)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	for _, r := range out {
+	n := max(1, len(o.prompts))
+	for i, r := range results {
+		path := ""
+		if len(o.prompts) > 0 {
+			path = o.prompts[i%n]
+		}
 		switch {
-		case g.o.json:
-			if err := enc.Encode(r); err != nil {
+		case o.json:
+			err := enc.Encode(generated{
+				Input: batch[i/n].Text, Prompt: path, Text: r.Text,
+				IDs: append([]int32{}, r.IDs...), FinishReason: r.FinishReason,
+			})
+			if err != nil {
 				return err
 			}
-		case len(g.prompts) > 1:
-			fmt.Fprintf(w, "%s\t%s\n", r.Prompt, strings.TrimLeft(r.Text, " \n"))
+		case n > 1:
+			fmt.Fprintf(w, "%s\t%s\n", path, strings.TrimLeft(r.Text, " \n"))
 		default:
 			fmt.Fprintln(w, strings.TrimLeft(r.Text, " \n"))
 		}
