@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// mayImport is the direction of the project, from the bottom up: what each package may import of ours.
-// A build that breaks it is mended in the code, not here. Tests may import what they like.
-// docs/architecture.md draws it.
+// mayImport lists, from the bottom up, the packages of this project that each package may import. If
+// the test fails, change the code, not the table. Tests may import any package. docs/architecture.md
+// shows the table as a graph.
 var mayImport = map[string]string{
 	// The system and files, without models.
 	"internal/failure":    "",      // errors: usage mistakes and hints
@@ -26,11 +26,12 @@ var mayImport = map[string]string{
 	"internal/demo":       "",      // the embedded base model and its data
 
 	// Arithmetic and models.
-	"internal/kernels": "process",                                       // matrices, weight formats, CPU features, threads
-	"internal/batch":   "",                                              // packed batches
-	"internal/arch":    "kernels tensorfile",                            // architectures as data: config, weights, blocks
-	"internal/ops":     "kernels",                                       // operators of the graph and their gradients
-	"internal/model":   "arch batch files kernels ops param tensorfile", // the graph: objective and decoding
+	"internal/kernels": "process",            // matrices, weight formats, CPU features, threads
+	"internal/batch":   "",                   // packed batches
+	"internal/arch":    "kernels tensorfile", // architectures as data: config, weights, blocks
+	"internal/ops":     "kernels",            // operators of the graph and their gradients
+	// The graph: objective and decoding.
+	"internal/model": "arch batch files kernels ops param tensorfile",
 
 	// Text and rows.
 	"internal/tokenize": "",     // tokenizer.json
@@ -46,16 +47,19 @@ var mayImport = map[string]string{
 	"internal/eval":   "infer",                          // metrics and calibration
 
 	// From a task file to a run.
-	"internal/config": "data prompt train",                                   // the task file
-	"internal/base":   "chat demo failure hub kernels model prompt tokenize", // a base model opened whole
+	"internal/config": "data prompt train", // the task file
+	// An opened base model with its tokenizer and chat template.
+	"internal/base": "chat demo failure hub kernels model prompt tokenize",
 	// A task becomes a run; sweeps and comparisons.
-	"internal/run": "base batch chat config data eval failure files infer model param process prompt report train",
+	"internal/run": "base batch chat config data eval failure files infer model param process " +
+		"prompt report train",
 
 	// Flags, streams, exit codes, the order of events.
-	"cmd/ptune": "base chat config data demo eval failure files hub infer kernels model process prompt report run tokenize train",
+	"cmd/ptune": "base chat config data demo eval failure files hub infer kernels model process " +
+		"prompt report run tokenize train",
 }
 
-// onlyIn says which packages may import an outside library.
+// onlyIn lists the packages that may import an external library.
 var onlyIn = map[string]string{
 	"C":                                           "internal/kernels internal/process",
 	"gorgonia.org/gorgonia":                       "internal/ops internal/model",
@@ -109,7 +113,8 @@ func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if ours, ok := strings.CutPrefix(name, "ptune/internal/"); ok && !slices.Contains(strings.Fields(allowed), ours) {
+			if ours, ok := strings.CutPrefix(name, "ptune/internal/"); ok &&
+				!slices.Contains(strings.Fields(allowed), ours) {
 				t.Errorf("%s: %s must not import %s", path, pkg, ours)
 			}
 			if in, ok := onlyIn[name]; ok {
@@ -132,18 +137,19 @@ func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
 	}
 }
 
-func TestWhatIsLinkedInIsListedWithItsVersion(t *testing.T) {
+func TestLinkedModulesAreListedWithTheirVersions(t *testing.T) {
 	list, err := os.ReadFile("../../docs/linked.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	modules, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}| {{.Path}} | {{.Version}} |{{end}}{{end}}", ".").Output()
+	modules, err := exec.Command("go", "list", "-deps", "-f",
+		"{{with .Module}}{{if not .Main}}| {{.Path}} | {{.Version}} |{{end}}{{end}}", ".").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(modules)) {
 		if line = strings.TrimSpace(line); line != "" && !strings.Contains(string(list), line) {
-			t.Errorf("docs/linked.md does not have %q; make linked writes it", line)
+			t.Errorf("docs/linked.md does not have %q; run make linked to update it", line)
 		}
 	}
 }

@@ -15,11 +15,12 @@ import (
 	"ptune/internal/train"
 )
 
-// limited runs a shell's ptune whose files may grow to a number of blocks of 512 bytes and no further: what a full disk does, at a place
-// of one's choice.
+// limited runs ptune with a limit on the size of each file, in blocks of 512 bytes. A write beyond
+// the limit fails, as it does on a full disk. limited returns stderr and the exit code.
 func limited(t *testing.T, blocks int, dir string, args ...string) (stderr string, code int) {
 	t.Helper()
-	cmd := exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -f %d && exec ptune "$@"`, blocks), "sh"}, args...)...)
+	script := fmt.Sprintf(`ulimit -f %d && exec ptune "$@"`, blocks)
+	cmd := exec.Command("sh", append([]string{"-c", script, "sh"}, args...)...)
 	cmd.Dir = dir
 	var text bytes.Buffer
 	cmd.Stderr = &text
@@ -30,17 +31,23 @@ func limited(t *testing.T, blocks int, dir string, args ...string) (stderr strin
 	return text.String(), cmd.ProcessState.ExitCode()
 }
 
-// fourSteps makes a folder with a task of four steps that has been run once, and the arguments of a run with another seed.
+// fourSteps makes a folder with a task of four steps and runs it once, with seed 1. It also returns
+// the arguments of a run with a given seed.
 func fourSteps(t *testing.T) (dir string, args func(seed int) []string) {
 	t.Helper()
 	dir = t.TempDir()
 	args = func(seed int) []string {
-		return []string{"train", "--config", "task.yaml", "--quiet", "--set", fmt.Sprintf("train.seed=%d", seed)}
+		return []string{"train", "--config", "task.yaml", "--quiet",
+			"--set", fmt.Sprintf("train.seed=%d", seed)}
 	}
 	for name, text := range map[string]string{
-		"rows.jsonl": `{"text": "the room was clean", "label": "good"}` + "\n" + `{"text": "the soup was cold", "label": "bad"}` + "\n",
-		"task.yaml": `{model: "ptune:demo", prompt: {tokens: 16, init: vocab}, data: {train: rows.jsonl, valid: rows.jsonl, input: "{text}", target: " {label}", labels: [good, bad]},
-  train: {steps: 4, batch_size: 2, eval_every: 2}, output: {prompt: x/p.st, dir: x/run, tensorboard: true}}`} {
+		"rows.jsonl": `{"text": "the room was clean", "label": "good"}` + "\n" +
+			`{"text": "the soup was cold", "label": "bad"}` + "\n",
+		"task.yaml": `{model: "ptune:demo", prompt: {tokens: 16, init: vocab},
+  data: {train: rows.jsonl, valid: rows.jsonl,
+    input: "{text}", target: " {label}", labels: [good, bad]},
+  train: {steps: 4, batch_size: 2, eval_every: 2},
+  output: {prompt: x/p.st, dir: x/run, tensorboard: true}}`} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -51,11 +58,12 @@ func fourSteps(t *testing.T) (dir string, args func(seed int) []string) {
 	return dir, args
 }
 
-// nothingLost: the state that fourSteps left, or one after it, is whole, and no temporary file stays.
+// nothingLost fails if the saved state is damaged or a temporary file is left.
 func nothingLost(t *testing.T, what, dir string) {
 	t.Helper()
-	if _, _, err := train.LoadState(filepath.Join(dir, "x/run/state.safetensors")); err != nil && !os.IsNotExist(err) {
-		t.Errorf("%s: the state is lost: %v", what, err)
+	_, _, err := train.LoadState(filepath.Join(dir, "x/run/state.safetensors"))
+	if err != nil && !os.IsNotExist(err) {
+		t.Errorf("%s: the state cannot be read: %v", what, err)
 	}
 	for _, pattern := range []string{"x/*.tmp*", "x/run/*.tmp*"} {
 		if left, _ := filepath.Glob(filepath.Join(dir, pattern)); len(left) > 0 {
@@ -64,8 +72,9 @@ func nothingLost(t *testing.T, what, dir string) {
 	}
 }
 
-// The old prompt, the state and the state before are of a run of four steps; a second run over them, of another seed, may write ever more.
-func TestAWriteThatFailsLosesNothingAndSaysWhere(t *testing.T) {
+// The folder has the prompt and the states of a run with seed 1. A run with seed 2 is repeated with
+// a growing limit on file sizes until it succeeds. A failed run leaves a complete prompt.
+func TestAFailedWriteKeepsTheOldFilesAndIsNamed(t *testing.T) {
 	dir, args := fourSteps(t)
 	old, err := os.ReadFile(filepath.Join(dir, "x/p.st"))
 	if err != nil {
@@ -81,28 +90,29 @@ func TestAWriteThatFailsLosesNothingAndSaysWhere(t *testing.T) {
 		}
 		if code == 0 {
 			if bytes.Equal(kept, old) {
-				t.Errorf("%d blocks: exit code 0, and the prompt is the old one", blocks)
+				t.Errorf("%d blocks: exit code 0, but the prompt is the old one", blocks)
 			}
 			done++
 			continue
 		}
 		failed++
 		if code != 1 || !says.MatchString(text) {
-			t.Errorf("%d blocks: exit code %d, want 1 and an error that names the file and what was wrong:\n%s", blocks, code, text)
+			t.Errorf("%d blocks: exit code %d, want 1 and an error with the file and the cause:\n%s", blocks,
+				code, text)
 		}
 		if !bytes.Equal(kept, old) {
 			if _, err := prompt.Load(filepath.Join(dir, "x/p.st")); err != nil {
-				t.Errorf("%d blocks: the prompt is neither the old one nor whole: %v", blocks, err)
+				t.Errorf("%d blocks: the prompt is neither the old one nor complete: %v", blocks, err)
 			}
 			old = kept
 		}
 		nothingLost(t, fmt.Sprintf("%d blocks", blocks), dir)
 		if blocks > 4000 {
-			t.Fatal("it never had room enough")
+			t.Fatal("the run fails even with 4000 blocks")
 		}
 	}
 	if failed < 3 {
-		t.Errorf("%d writes failed, want some", failed)
+		t.Errorf("%d runs failed, want at least 3", failed)
 	}
-	t.Logf("%d sizes of disk failed", failed)
+	t.Logf("the run failed at %d limits", failed)
 }

@@ -18,13 +18,13 @@ import (
 	"ptune/internal/config"
 )
 
-var updateDocs = flag.Bool("update", false, "write the picture of packages in docs/architecture.md")
+var updateDocs = flag.Bool("update", false, "write the graph of packages in docs/architecture.md")
 
 const architecture = "../../docs/architecture.md"
 
-// packagePicture draws the table of allowed imports as a Mermaid graph. An import that is also
-// reached over another package is left out, or the picture could not be read.
-func packagePicture() string {
+// packageGraph returns the table of allowed imports as a Mermaid graph. To keep the graph readable,
+// it leaves out imports that are also reached through another package.
+func packageGraph() string {
 	imports := map[string][]string{}
 	for pkg, list := range mayImport {
 		for _, name := range strings.Fields(list) {
@@ -33,7 +33,8 @@ func packagePicture() string {
 	}
 	var reaches func(from, to string) bool
 	reaches = func(from, to string) bool {
-		return slices.ContainsFunc(imports[from], func(next string) bool { return next == to || reaches(next, to) })
+		return slices.ContainsFunc(imports[from],
+			func(next string) bool { return next == to || reaches(next, to) })
 	}
 	var b strings.Builder
 	b.WriteString("```mermaid\ngraph TD\n")
@@ -51,7 +52,8 @@ func packagePicture() string {
 }
 
 func TestTheArchitecturePageShowsThePackages(t *testing.T) {
-	const begin, end = "<!-- packages: go test ./cmd/ptune -run Architecture -update -->\n", "<!-- end -->\n"
+	const begin = "<!-- packages: go test ./cmd/ptune -run Architecture -update -->\n"
+	const end = "<!-- end -->\n"
 	text, err := os.ReadFile(architecture)
 	if err != nil {
 		t.Fatal(err)
@@ -59,15 +61,16 @@ func TestTheArchitecturePageShowsThePackages(t *testing.T) {
 	before, rest, ok := strings.Cut(string(text), begin)
 	got, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		t.Fatalf("%s has no markers for the picture", architecture)
+		t.Fatalf("%s has no markers for the graph", architecture)
 	}
-	want := packagePicture()
+	want := packageGraph()
 	if *updateDocs {
 		if err := os.WriteFile(architecture, []byte(before+begin+want+end+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	} else if got != want {
-		t.Errorf("%s has another picture than the import table; -update writes it:\n%s", architecture, want)
+		t.Errorf("the graph in %s differs from the import table (-update writes it), want:\n%s",
+			architecture, want)
 	}
 	for pkg := range mayImport {
 		if !strings.Contains(before+after, "\n| `"+pkg+"` |") {
@@ -76,8 +79,8 @@ func TestTheArchitecturePageShowsThePackages(t *testing.T) {
 	}
 }
 
-// declared are the names that a package declares: functions, types, variables, constants, and
-// methods, fields and interface methods as Type.Name.
+// declared returns the names that a package declares: functions, types, variables and constants.
+// Methods, fields and interface methods are listed as Type.Name.
 func declared(t *testing.T, pkg string) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
@@ -157,7 +160,9 @@ func TestTheDocsNameFilesAndDeclarationsThatExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := 0
-	for _, page := range append(pages, "../../README.md", "../../CONTRIBUTING.md", "../../SECURITY.md", "../../testdata/README.md") {
+	pages = append(pages, "../../README.md", "../../CONTRIBUTING.md", "../../SECURITY.md",
+		"../../testdata/README.md")
+	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
@@ -193,6 +198,6 @@ func TestTheDocsNameFilesAndDeclarationsThatExist(t *testing.T) {
 		}
 	}
 	if found < 60 {
-		t.Errorf("%d files and declarations were found in the pages, want more", found)
+		t.Errorf("found %d files and declarations in the pages, want at least 60", found)
 	}
 }

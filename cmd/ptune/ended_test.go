@@ -15,15 +15,16 @@ import (
 	"time"
 )
 
-// How often a run is ended before its time; make torture asks for more.
+// How often a run is ended early. make torture uses larger numbers.
 var (
-	kills = flag.Int("kills", 30, "how often to end a run, at random times, that goes on each time")
-	steps = flag.Int("steps", 3, "in how many steps to end a run by each of the signals")
+	kills = flag.Int("kills", 30, "how often to end a run at random times and resume it")
+	steps = flag.Int("steps", 3, "number of steps in which each signal ends a run")
 )
 
-var signals = []syscall.Signal{syscall.SIGKILL, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGTRAP}
+var signals = []syscall.Signal{syscall.SIGKILL, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP,
+	syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGTRAP}
 
-func TestARunThatIsKilledAgainAndAgainEndsWithTheSameBytes(t *testing.T) {
+func TestARunKilledAgainAndAgainHasTheSameBytes(t *testing.T) {
 	by := signals[:1]
 	if *kills > 30 {
 		by = signals
@@ -46,7 +47,7 @@ func TestARunThatIsKilledAgainAndAgainEndsWithTheSameBytes(t *testing.T) {
 	}
 }
 
-func TestARunThatEachSignalEndsInEachOfItsStepsEndsWithTheSameBytes(t *testing.T) {
+func TestARunResumedAfterEachSignalHasTheSameBytes(t *testing.T) {
 	for _, by := range signals {
 		e := newEnded(t, 4*(*steps)+20)
 		n := 0
@@ -63,24 +64,24 @@ func TestARunThatEachSignalEndsInEachOfItsStepsEndsWithTheSameBytes(t *testing.T
 			n++
 		}
 		if n < *steps {
-			t.Errorf("%v ended it in %d steps, want %d", by, n, *steps)
+			t.Errorf("%v ended the run in %d steps, want %d", by, n, *steps)
 		}
 		e.compare()
 	}
 }
 
-// ended is a run that is ended again and again and goes on, beside one that is left alone.
+// ended is a run that is repeatedly ended and resumed, and an uninterrupted run to compare with.
 type ended struct {
 	t     *testing.T
 	dir   string
 	steps int
-	took  time.Duration // of the run that is left alone
+	took  time.Duration // of the uninterrupted run
 }
 
 func newEnded(t *testing.T, steps int) *ended {
 	e := &ended{t: t, dir: repository(t), steps: steps}
 	begin := time.Now()
-	e.run(alone, "straight")
+	e.run(alone, "whole")
 	e.took = time.Since(begin)
 	return e
 }
@@ -91,14 +92,19 @@ func alone(over <-chan struct{}) syscall.Signal {
 	return 0
 }
 
-// end runs it on until a signal that when returns, and is false if it came to its end before.
+// end resumes the run and sends it the signal that when returns. end reports whether the signal
+// ended the run before it was finished.
 func (e *ended) end(when func(over <-chan struct{}) syscall.Signal) bool {
 	return e.run(when, "ended", "--resume")
 }
 
-func (e *ended) run(when func(over <-chan struct{}) syscall.Signal, out string, more ...string) (early bool) {
-	cmd := exec.Command("ptune", append([]string{"train", "--config", "configs/sentiment.yaml", "--quiet", "--set", fmt.Sprintf("train.steps=%d", e.steps), "--set", "train.eval_every=1",
-		"--set", "train.patience=0", "--set", "data.valid=", "--set", "output.prompt=" + out + "/s.st", "--set", "output.dir=" + out + "/run"}, more...)...)
+func (e *ended) run(when func(over <-chan struct{}) syscall.Signal, out string,
+	more ...string) (early bool) {
+	args := []string{"train", "--config", "configs/sentiment.yaml", "--quiet",
+		"--set", fmt.Sprintf("train.steps=%d", e.steps), "--set", "train.eval_every=1",
+		"--set", "train.patience=0", "--set", "data.valid=",
+		"--set", "output.prompt=" + out + "/s.st", "--set", "output.dir=" + out + "/run"}
+	cmd := exec.Command("ptune", append(args, more...)...)
 	cmd.Dir = e.dir
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -108,7 +114,7 @@ func (e *ended) run(when func(over <-chan struct{}) syscall.Signal, out string, 
 	sent, over := make(chan syscall.Signal, 1), make(chan struct{})
 	go func() {
 		by := when(over)
-		cmd.Process.Signal(by) // 0 is none
+		cmd.Process.Signal(by) // 0 sends none
 		sent <- by
 	}()
 	err := cmd.Wait()
@@ -123,12 +129,12 @@ func (e *ended) run(when func(over <-chan struct{}) syscall.Signal, out string, 
 	return true
 }
 
-// codes are the exit codes of a process that a signal ends; -1 is one that the signal ended itself. Go's programs end with 2 after
-// those that ask for a dump.
+// codes returns the exit codes that a process may have after a signal. -1 means that the signal
+// itself ended the process. Go programs exit with 2 after signals that request a stack dump.
 func codes(by syscall.Signal) []int {
 	switch by {
 	case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP:
-		return []int{128 + int(by), -1} // -1: before ptune listens for it
+		return []int{128 + int(by), -1} // -1: the signal came before ptune handles it
 	case syscall.SIGKILL:
 		return []int{-1}
 	}
@@ -143,21 +149,25 @@ func (e *ended) read(name string) string {
 	return string(data)
 }
 
-// done is how many steps the run's events have.
+// done returns the number of steps in the events of the run.
 func (e *ended) done() int {
 	data, _ := os.ReadFile(filepath.Join(e.dir, "ended/run/events.jsonl"))
 	return strings.Count(string(data), `"event":"step"`)
 }
 
-// compare lets the run come to its end and wants the bytes and the steps of the one that was left alone.
+// compare finishes the run. It fails unless the prompt and the steps equal those of the
+// uninterrupted run.
 func (e *ended) compare() {
 	e.t.Helper()
 	e.end(alone)
-	if e.read("ended/s.st") != e.read("straight/s.st") {
-		e.t.Error("the prompt is another one than that of a run that nobody ended")
+	if e.read("ended/s.st") != e.read("whole/s.st") {
+		e.t.Error("the prompt differs from that of an uninterrupted run")
 	}
-	step := regexp.MustCompile(fmt.Sprintf(`"event":"step","step":(\d+),"of":%d,"epoch":\d+,"loss":[^,]*`, e.steps))
-	if got, want := step.FindAllString(e.read("ended/run/events.jsonl"), -1), step.FindAllString(e.read("straight/run/events.jsonl"), -1); !slices.Equal(got, want) || len(want) != e.steps {
-		e.t.Errorf("%d steps are in its events, want %d, each once", len(got), len(want))
+	step := regexp.MustCompile(fmt.Sprintf(
+		`"event":"step","step":(\d+),"of":%d,"epoch":\d+,"loss":[^,]*`, e.steps))
+	got := step.FindAllString(e.read("ended/run/events.jsonl"), -1)
+	want := step.FindAllString(e.read("whole/run/events.jsonl"), -1)
+	if !slices.Equal(got, want) || len(want) != e.steps {
+		e.t.Errorf("got %d steps in the events, want %d, each once", len(got), len(want))
 	}
 }

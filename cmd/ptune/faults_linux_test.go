@@ -16,17 +16,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fault is a system call that the kernel answers with an error, when one of its arguments is as the test says.
+// fault makes system calls fail if an argument passes a test.
 type fault struct {
 	name  string
 	calls []uint32
-	arg   uint32 // which argument
-	test  uint16 // unix.BPF_JSET, unix.BPF_JGE
+	arg   uint32 // index of the argument
+	test  uint16 // unix.BPF_JSET or unix.BPF_JGE
 	value uint32
 }
 
-// faults are what a disk can refuse on a run's way. Writes to the terminal, and those of eight bytes that Go's runtime wakes itself
-// with, go through.
+// faults are the calls by which a run writes its files. Writes to the terminal are allowed, and so
+// are the writes of eight bytes by which Go's runtime wakes itself.
 var faults = []fault{
 	{"write of more than 8 bytes", []uint32{unix.SYS_WRITE, unix.SYS_PWRITE64}, 2, unix.BPF_JGE, 9},
 	{"write of 400 bytes and more", []uint32{unix.SYS_WRITE, unix.SYS_PWRITE64}, 2, unix.BPF_JGE, 400},
@@ -38,7 +38,7 @@ var faults = []fault{
 	{"mkdir", []uint32{unix.SYS_MKDIRAT}, 0, unix.BPF_JGE, 0},
 }
 
-// filter is the fault as a seccomp program: errno for the call, everything else goes through.
+// filter returns the fault as a seccomp program: the call fails with errno, others are allowed.
 func (f fault) filter(errno uint32) []unix.SockFilter {
 	load := func(at uint32) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at}
@@ -46,19 +46,21 @@ func (f fault) filter(errno uint32) []unix.SockFilter {
 	jump := func(test uint16, value uint32, yes, no uint8) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_JMP | test | unix.BPF_K, K: value, Jt: yes, Jf: no}
 	}
-	program := []unix.SockFilter{load(0)} // the call's number; its arguments begin at 16
+	program := []unix.SockFilter{load(0)} // the call's number; its arguments start at 16
 	for i, nr := range f.calls {
 		program = append(program, jump(unix.BPF_JEQ, nr, uint8(len(f.calls)-i), 0))
 	}
 	return append(program,
 		unix.SockFilter{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW},
-		load(16), jump(unix.BPF_JGE, 3, 1, 0), jump(unix.BPF_JEQ, unix.AT_FDCWD&0xffffffff, 0, 3), // a file, or the folder one is in
+		// a file, or the working folder
+		load(16), jump(unix.BPF_JGE, 3, 1, 0), jump(unix.BPF_JEQ, unix.AT_FDCWD&0xffffffff, 0, 3),
 		load(16+8*f.arg), jump(f.test, f.value, 0, 1),
 		unix.SockFilter{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ERRNO | errno},
 		unix.SockFilter{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW})
 }
 
-// failing is a program for the tests: failing FAULT ERRNO program args... runs the program where the fault happens.
+// failing is a command for the tests: failing FAULT ERRNO program args... runs a program with the
+// fault of that index.
 func failing() {
 	which, err1 := strconv.Atoi(os.Args[1])
 	errno, err2 := strconv.Atoi(os.Args[2])
@@ -75,8 +77,8 @@ func failing() {
 	os.Exit(99)
 }
 
-// A run of four steps leaves files; a run of another seed over them meets a fault.
-func TestADiskThatRefusesACallIsAnErrorAndTheOldFilesStay(t *testing.T) {
+// A run with seed 1 has written its files. A run with seed 2 in the same folder meets a fault.
+func TestAFailedSystemCallIsAnErrorAndKeepsTheOldFiles(t *testing.T) {
 	for i, f := range faults {
 		for _, errno := range []unix.Errno{unix.EIO, unix.ENOSPC, unix.EDQUOT, unix.EROFS} {
 			dir, args := fourSteps(t)
@@ -87,27 +89,31 @@ func TestADiskThatRefusesACallIsAnErrorAndTheOldFilesStay(t *testing.T) {
 			if f.name == "mkdir" {
 				os.RemoveAll(filepath.Join(dir, "x"))
 			}
-			cmd := exec.Command("failing", append([]string{strconv.Itoa(i), strconv.Itoa(int(errno)), "ptune"}, args(2)...)...)
+			command := []string{strconv.Itoa(i), strconv.Itoa(int(errno)), "ptune"}
+			cmd := exec.Command("failing", append(command, args(2)...)...)
 			cmd.Dir = dir
 			var stderr bytes.Buffer
 			cmd.Stderr = &stderr
-			if exit := (*exec.ExitError)(nil); cmd.Run() != nil && !errors.As(err, &exit) && cmd.ProcessState == nil {
-				t.Fatal("it did not run")
+			if exit := (*exec.ExitError)(nil); cmd.Run() != nil && !errors.As(err, &exit) &&
+				cmd.ProcessState == nil {
+				t.Fatal("the command did not start")
 			}
 			what, text := fmt.Sprintf("%s: %v", f.name, errno), stderr.String()
 			code := cmd.ProcessState.ExitCode()
 			want := 1
 			if f.name == "mkdir" {
-				want = 2 // the task file's folder is not to be had
+				want = 2 // the output folder of the task file cannot be made
 			}
-			if code != want || !strings.Contains(text, "ptune: error: ") || !strings.Contains(text, errno.Error()) || !strings.Contains(text, "x") {
-				t.Errorf("%s: exit code %d, want %d and an error with the file and the cause:\n%s", what, code, want, text)
+			if code != want || !strings.Contains(text, "ptune: error: ") ||
+				!strings.Contains(text, errno.Error()) || !strings.Contains(text, "x") {
+				t.Errorf("%s: exit code %d, want %d and an error with the file and the cause:\n%s", what, code,
+					want, text)
 			}
-			if f.name == "mkdir" { // and there is nothing to lose
+			if f.name == "mkdir" { // the test has removed the old files
 				continue
 			}
 			if kept, err := os.ReadFile(filepath.Join(dir, "x/p.st")); err != nil || !bytes.Equal(kept, old) {
-				t.Errorf("%s: the old prompt is not there any more (%v)", what, err)
+				t.Errorf("%s: the old prompt is gone or changed (%v)", what, err)
 			}
 			nothingLost(t, what, dir)
 		}

@@ -23,9 +23,12 @@ import (
 	"ptune/internal/kernels"
 )
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"ptune": main, "failing": failing}) }
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"ptune": main, "failing": failing})
+}
 
-// TestScripts runs the commands as a user would type them: one script for each command, its JSON and its failures.
+// TestScripts runs the scripts in testdata, one or more for each command, as a user would type them.
+// They check results, JSON, errors and exit codes.
 func TestScripts(t *testing.T) {
 	endpoint := smallHub(t)
 	testscript.Run(t, testscript.Params{
@@ -48,7 +51,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// exits runs a command and wants that exit code: exits 2 ptune train …
+// exits runs a command and checks its exit code: exits 2 ptune train …
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits code command [args...]")
@@ -65,7 +68,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// repository makes a folder that looks like the project's root to the commands its documents show.
+// repository makes a folder with the files of the project that the documented commands read.
 func repository(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -94,7 +97,7 @@ func shell(t *testing.T, dir, line string) string {
 	return stdout.String()
 }
 
-// smallHub is a hub with one model, the demo's under another name, and returns its endpoint.
+// smallHub starts a hub that has the demo model under another name. It returns the endpoint.
 func smallHub(t *testing.T) string {
 	t.Helper()
 	const sha = "0123456789abcdef0123456789abcdef01234567"
@@ -127,7 +130,7 @@ func smallHub(t *testing.T) string {
 	return server.URL
 }
 
-func TestTheExamplesOfEveryCommandAndTheDocsRun(t *testing.T) {
+func TestTheExamplesInHelpAndDocsRun(t *testing.T) {
 	dir := repository(t)
 	t.Setenv("HF_ENDPOINT", smallHub(t))
 	t.Setenv("HF_HUB_CACHE", filepath.Join(dir, "cache"))
@@ -152,36 +155,43 @@ func TestTheExamplesOfEveryCommandAndTheDocsRun(t *testing.T) {
 			}
 		}
 	}
-	shell(t, dir, "ptune train --config configs/topic.yaml --quiet") // what the others read
+	// The other commands read these two prompts.
+	shell(t, dir, "ptune train --config configs/topic.yaml --quiet")
 	shell(t, dir, "ptune train --config configs/sentiment.yaml --quiet")
 	for task, atMost := range map[string]float64{"sentiment": 0.6, "topic": 1} {
 		var got struct {
 			Accuracy float64
 			Baseline struct{ Accuracy float64 }
 		}
-		out := shell(t, dir, "ptune eval --json --data internal/demo/data/test.jsonl --prompt runs/"+task+".st")
+		out := shell(t, dir, "ptune eval --json --data internal/demo/data/test.jsonl "+
+			"--prompt runs/"+task+".st")
 		if err := json.Unmarshal([]byte(out), &got); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("%s: accuracy %.4f, %.4f without the prompt", task, got.Accuracy, got.Baseline.Accuracy)
 		if got.Accuracy < 0.9 || got.Baseline.Accuracy > atMost {
-			t.Errorf("%s: accuracy is %.4f and %.4f without the prompt, want 0.9 and at most %g", task, got.Accuracy, got.Baseline.Accuracy, atMost)
+			t.Errorf("%s: accuracy is %.4f, %.4f without the prompt; want at least 0.9, at most %g", task,
+				got.Accuracy, got.Baseline.Accuracy, atMost)
 		}
 	}
 	for _, l := range lines {
 		if l = strings.TrimSpace(l); l != "" {
-			shell(t, dir, strings.Replace(l, "ptune train --config configs/sentiment.yaml", "ptune train --config configs/sentiment.yaml --set train.steps=60", 1))
+			shell(t, dir, strings.Replace(l, "ptune train --config configs/sentiment.yaml",
+				"ptune train --config configs/sentiment.yaml --set train.steps=60", 1))
 		}
 	}
 	if len(lines) < 15 {
-		t.Errorf("%d command lines were found, want more", len(lines))
+		t.Errorf("found %d command lines, want at least 15", len(lines))
 	}
 }
 
-func TestASignalEndsARunWithItsCodeAndKeepsTheBestSoFar(t *testing.T) {
-	for signal, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143, syscall.SIGHUP: 129} {
+func TestASignalSetsTheExitCodeAndKeepsTheBestPrompt(t *testing.T) {
+	codes := map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143, syscall.SIGHUP: 129}
+	for signal, code := range codes {
 		dir := repository(t)
-		cmd := exec.Command("ptune", "train", "--config", "configs/sentiment.yaml", "--set", "train.steps=100000", "--set", "train.patience=0", "--set", "output.prompt=x/s.st", "--set", "output.dir=x/run")
+		cmd := exec.Command("ptune", "train", "--config", "configs/sentiment.yaml",
+			"--set", "train.steps=100000", "--set", "train.patience=0",
+			"--set", "output.prompt=x/s.st", "--set", "output.dir=x/run")
 		cmd.Dir = dir
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
@@ -207,17 +217,19 @@ func TestASignalEndsARunWithItsCodeAndKeepsTheBestSoFar(t *testing.T) {
 			t.Errorf("%v: %v", signal, err)
 		}
 		if _, err := os.Stat(filepath.Join(dir, "x/s.st")); err == nil {
-			t.Errorf("%v: an unfinished prompt stands where the finished one belongs", signal)
+			t.Errorf("%v: an unfinished prompt was written to output.prompt", signal)
 		}
-		if !strings.Contains(stderr.String(), "ptune: error: interrupted by") || !strings.Contains(stderr.String(), "ptune: hint: the best prompt so far") {
+		if !strings.Contains(stderr.String(), "ptune: error: interrupted by") ||
+			!strings.Contains(stderr.String(), "ptune: hint: the best prompt so far") {
 			t.Errorf("%v: stderr is %s", signal, stderr.String())
 		}
 	}
 }
 
-func TestTwoRunsDoNotShareAFolder(t *testing.T) {
+func TestTwoRunsCannotWriteToOneFolder(t *testing.T) {
 	dir := repository(t)
-	args := []string{"train", "--config", "configs/sentiment.yaml", "--set", "train.steps=100000", "--set", "output.prompt=x/s.st", "--set", "output.dir=x/run"}
+	args := []string{"train", "--config", "configs/sentiment.yaml", "--set", "train.steps=100000",
+		"--set", "output.prompt=x/s.st", "--set", "output.dir=x/run"}
 	first := exec.Command("ptune", args...)
 	first.Dir = dir
 	if err := first.Start(); err != nil {
@@ -232,12 +244,13 @@ func TestTwoRunsDoNotShareAFolder(t *testing.T) {
 	second := exec.Command("ptune", args...)
 	second.Dir = dir
 	out, err := second.CombinedOutput()
-	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 || !strings.Contains(string(out), "another run writes to x/run") {
+	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 ||
+		!strings.Contains(string(out), "another run writes to x/run") {
 		t.Errorf("the second run: %v\n%s", err, out)
 	}
 }
 
-func TestEveryTargetThatTheMakefileNamesHasARule(t *testing.T) {
+func TestEveryPhonyTargetOfTheMakefileHasARule(t *testing.T) {
 	data, err := os.ReadFile("../../Makefile")
 	if err != nil {
 		t.Fatal(err)
@@ -254,10 +267,11 @@ func TestEveryTargetThatTheMakefileNamesHasARule(t *testing.T) {
 	}
 }
 
-func TestAModelThatShrinksWhileItIsUsedEndsInAMessage(t *testing.T) {
+func TestAModelFileThatShrinksDuringARunIsAnError(t *testing.T) {
 	dir := repository(t)
 	shell(t, dir, "cp -r internal/demo/base base && chmod -R u+w base")
-	cmd := exec.Command("ptune", "train", "--config", "configs/sentiment.yaml", "--set", "model=base", "--set", "train.steps=100000", "--set", "output.prompt=x/s.st", "--set", "output.dir=x/run")
+	cmd := exec.Command("ptune", "train", "--config", "configs/sentiment.yaml", "--set", "model=base",
+		"--set", "train.steps=100000", "--set", "output.prompt=x/s.st", "--set", "output.dir=x/run")
 	cmd.Dir = dir
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -265,7 +279,8 @@ func TestAModelThatShrinksWhileItIsUsedEndsInAMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		if data, _ := os.ReadFile(filepath.Join(dir, "x/run/events.jsonl")); strings.Contains(string(data), `"step":3,`) {
+		data, _ := os.ReadFile(filepath.Join(dir, "x/run/events.jsonl"))
+		if strings.Contains(string(data), `"step":3,`) {
 			break
 		}
 		if time.Since(begin) > time.Minute {
@@ -277,12 +292,14 @@ func TestAModelThatShrinksWhileItIsUsedEndsInAMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := cmd.Wait()
-	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 || !strings.Contains(stderr.String(), "ptune: error: a model file became shorter") || strings.Contains(stderr.String(), "goroutine") {
+	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 ||
+		!strings.Contains(stderr.String(), "ptune: error: a model file became shorter") ||
+		strings.Contains(stderr.String(), "goroutine") {
 		t.Errorf("%v\n%s", err, stderr.String())
 	}
 }
 
-func TestAWeightThatIsNoNumberIsNamed(t *testing.T) {
+func TestANaNWeightIsAnErrorWithItsTensor(t *testing.T) {
 	dir := repository(t)
 	shell(t, dir, "cp -r internal/demo/base base && chmod -R u+w base")
 	path := filepath.Join(dir, "base/model.safetensors")
@@ -294,10 +311,12 @@ func TestAWeightThatIsNoNumberIsNamed(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("ptune", "train", "--config", "configs/sentiment.yaml", "--set", "model=base", "--set", "output.prompt=x/s.st")
+	cmd := exec.Command("ptune", "train", "--config", "configs/sentiment.yaml", "--set", "model=base",
+		"--set", "output.prompt=x/s.st")
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
-	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 || !regexp.MustCompile(`read model "base": value \d+ of tensor ".*" is no number`).Match(out) {
+	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 ||
+		!regexp.MustCompile(`read model "base": value \d+ of tensor ".*" is no number`).Match(out) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -17,8 +17,9 @@ import (
 	"ptune/internal/tensorfile"
 )
 
-// Real models and data that nobody here made lie in a folder beside a developer's checkout, not in the project. Where it is
-// absent these tests have nothing to run on; make test says so aloud.
+// shared returns the folder of real models and data that are not part of the project: PTUNE_SHARED,
+// or ../shared beside the checkout. If it is missing, the tests of this file do nothing, and make
+// test says so.
 func shared(t *testing.T) (string, bool) {
 	t.Helper()
 	dir := os.Getenv("PTUNE_SHARED")
@@ -26,19 +27,20 @@ func shared(t *testing.T) (string, bool) {
 		dir = "../../../shared"
 	}
 	if _, err := os.Stat(filepath.Join(dir, "models/stories260K/golden.json")); err != nil {
-		t.Logf("no real models in %s: not run", dir)
+		t.Logf("there are no real models in %s, the test is not run", dir)
 		return "", false
 	}
 	return dir, true
 }
 
-func TestRealModelsGiveTransformersNumbers(t *testing.T) {
+func TestRealModelsEqualTransformers(t *testing.T) {
 	dir, ok := shared(t)
 	if !ok {
 		return
 	}
 	for _, name := range []string{"stories260K", "cappgpt"} {
-		b, err := openBase(filepath.Join(dir, "models", name), computeOptions{threads: 2, compute: "f32", trusted: true})
+		b, err := openBase(filepath.Join(dir, "models", name),
+			computeOptions{threads: 2, compute: "f32", trusted: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +64,7 @@ func TestRealModelsGiveTransformersNumbers(t *testing.T) {
 		for _, c := range golden.Cases {
 			ids, err := b.Tokenizer.EncodeInput(c.Prompt)
 			if err != nil || !slices.Equal(ids, c.IDs) {
-				t.Errorf("%s: %q is %v (%v), want %v", name, c.Prompt, ids, err, c.IDs)
+				t.Errorf("%s: token ids of %q are %v (%v), want %v", name, c.Prompt, ids, err, c.IDs)
 			}
 			nll, err := b.NLL(nil, batch.Pack(nil, []batch.Example{{IDs: c.IDs, From: 1}}))
 			if err != nil {
@@ -75,7 +77,8 @@ func TestRealModelsGiveTransformersNumbers(t *testing.T) {
 			if math.Abs(mean-c.MeanNLL) > 1e-4 {
 				t.Errorf("%s: %q: mean −log p is %g, want %g", name, c.Prompt, mean, c.MeanNLL)
 			}
-			logits, err := b.Logits(nil, batch.Pack(nil, []batch.Example{{IDs: append(slices.Clone(c.IDs), 0), From: len(c.IDs)}}))
+			logits, err := b.Logits(nil, batch.Pack(nil,
+				[]batch.Example{{IDs: append(slices.Clone(c.IDs), 0), From: len(c.IDs)}}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,7 +87,8 @@ func TestRealModelsGiveTransformersNumbers(t *testing.T) {
 					t.Errorf("%s: %q: logit of token %g is %g, want %g", name, c.Prompt, top[0], got, top[1])
 				}
 			}
-			out, err := exec.Command("ptune", "generate", "--json", "--max-tokens", "40", "--model", filepath.Join(dir, "models", name), c.Prompt).Output()
+			out, err := exec.Command("ptune", "generate", "--json", "--max-tokens", "40",
+				"--model", filepath.Join(dir, "models", name), c.Prompt).Output()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,9 +130,15 @@ func TestAPromptLearnsSpamOnARealModel(t *testing.T) {
 		}
 		rows = append(rows, string(row))
 	}
-	rand.New(rand.NewPCG(1, 2)).Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
-	for name, part := range map[string][]string{"test": rows[:1000], "valid": rows[1000:1200], "train": rows[1200:]} {
-		if err := os.WriteFile(filepath.Join(work, name+".jsonl"), []byte(strings.Join(part, "\n")), 0o644); err != nil {
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(rows),
+		func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	for name, part := range map[string][]string{
+		"test":  rows[:1000],
+		"valid": rows[1000:1200],
+		"train": rows[1200:],
+	} {
+		text := []byte(strings.Join(part, "\n"))
+		if err := os.WriteFile(filepath.Join(work, name+".jsonl"), text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -158,18 +168,21 @@ output: {prompt: sms.st}
 		Accuracy float64
 		Baseline struct{ Accuracy float64 }
 	}
-	if err := json.Unmarshal([]byte(shell(t, work, "ptune eval --prompt sms.st --data test.jsonl --json")), &got); err != nil {
+	out := shell(t, work, "ptune eval --prompt sms.st --data test.jsonl --json")
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("accuracy on 1,000 held-out messages: %.3f, %.3f without the prompt", got.Accuracy, got.Baseline.Accuracy)
+	t.Logf("accuracy on 1,000 held-out messages: %.3f, %.3f without the prompt", got.Accuracy,
+		got.Baseline.Accuracy)
 	if got.Accuracy < 0.93 {
-		t.Errorf("accuracy is %.3f, want 0.93", got.Accuracy)
+		t.Errorf("accuracy is %.3f, want at least 0.93", got.Accuracy)
 	}
 	if stat(t, dir) != before {
-		t.Error("the base's file has changed")
+		t.Error("the file of the base model has changed")
 	}
 }
 
+// stat returns the size and the modification time of the model file.
 func stat(t *testing.T, dir string) string {
 	t.Helper()
 	f, err := tensorfile.Open(filepath.Join(dir, "models/stories260K/model.safetensors"))
@@ -184,7 +197,7 @@ func stat(t *testing.T, dir string) string {
 	return fmt.Sprint(info.Size(), info.ModTime())
 }
 
-func TestTheTutorialsCommandsGoAsItSays(t *testing.T) {
+func TestTheCommandsOfTheTutorialHaveItsExitCodes(t *testing.T) {
 	from, ok := shared(t)
 	if !ok {
 		return
@@ -197,8 +210,11 @@ func TestTheTutorialsCommandsGoAsItSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"models/stories260K", "data/sms_spam/sms.tsv", "data/banking77/train.csv", "data/sst2/dev.tsv", "data/twitter_complaints/twitter_complaints_small.jsonl"} {
-		if err := os.Symlink(filepath.Join(from, name), filepath.Join(dir, filepath.Base(name))); err != nil {
+	for _, name := range []string{"models/stories260K", "data/sms_spam/sms.tsv",
+		"data/banking77/train.csv", "data/sst2/dev.tsv",
+		"data/twitter_complaints/twitter_complaints_small.jsonl"} {
+		link := filepath.Join(dir, filepath.Base(name))
+		if err := os.Symlink(filepath.Join(from, name), link); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -224,10 +240,10 @@ func TestTheTutorialsCommandsGoAsItSays(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := cmd.ProcessState.ExitCode(); got != want {
-			t.Errorf("%s: exit code %d, the tutorial says %d\n%s", command, got, want, out)
+			t.Errorf("%s: exit code is %d, want %d as in the tutorial\n%s", command, got, want, out)
 		}
 	}
 	if commands < 16 {
-		t.Errorf("%d commands were found, want more", commands)
+		t.Errorf("found %d commands, want at least 16", commands)
 	}
 }

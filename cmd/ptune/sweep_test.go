@@ -25,16 +25,20 @@ rungs: 2
 output: OUT
 `
 
-// sweepIn runs the sweep in dir, killed after a while if that is not 0, and returns its results.
+// sweepIn runs the sweep in dir and returns its results. It kills the sweep after the time kill,
+// unless that is 0, and reports whether it was killed.
 func sweepIn(t *testing.T, dir, out string, kill time.Duration, more ...string) (results struct {
 	Best string
 	Runs []run.SweepRun
 }, killed bool) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, out+".yaml"), []byte(strings.Replace(testSweep, "OUT", out, 1)), 0o644); err != nil {
+	text := strings.Replace(testSweep, "OUT", out, 1)
+	if err := os.WriteFile(filepath.Join(dir, out+".yaml"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("ptune", append([]string{"sweep", out + ".yaml", "--quiet", "--json", "--set", "train.steps=16", "--set", "train.eval_every=4", "--set", "train.batch_size=4"}, more...)...)
+	args := []string{"sweep", out + ".yaml", "--quiet", "--json", "--set", "train.steps=16",
+		"--set", "train.eval_every=4", "--set", "train.batch_size=4"}
+	cmd := exec.Command("ptune", append(args, more...)...)
 	cmd.Dir = dir
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -58,7 +62,7 @@ func sweepIn(t *testing.T, dir, out string, kill time.Duration, more ...string) 
 	return results, false
 }
 
-func TestASweepsPromptsAreThoseOfTheirRunsAlone(t *testing.T) {
+func TestPromptsOfASweepEqualThoseOfSeparateRuns(t *testing.T) {
 	dir := repository(t)
 	r, _ := sweepIn(t, dir, "x", 0, "--set", "train.batch_size=12")
 	stops := map[string]int{}
@@ -66,13 +70,15 @@ func TestASweepsPromptsAreThoseOfTheirRunsAlone(t *testing.T) {
 		stops[one.Stop]++
 	}
 	if len(r.Runs) != 12 || stops["halved"] != 9 || stops["steps"] != 3 {
-		t.Fatalf("12 runs should be cut to 6 and to 3, they ended by %v", stops)
+		t.Fatalf("got %d runs with the stop reasons %v, want 12: 9 halved, 3 at the last step",
+			len(r.Runs), stops)
 	}
 	for i, one := range r.Runs {
 		if one.Stop == "halved" {
 			continue
 		}
-		args := []string{"train", "--config", "configs/sentiment.yaml", "--quiet", "--set", "train.steps=16", "--set", "train.eval_every=4", "--set", "train.batch_size=12",
+		args := []string{"train", "--config", "configs/sentiment.yaml", "--quiet",
+			"--set", "train.steps=16", "--set", "train.eval_every=4", "--set", "train.batch_size=12",
 			"--set", "output.dir=alone", "--set", "output.prompt=alone/p.st"}
 		for key, value := range one.Settings {
 			args = append(args, "--set", key+"="+value)
@@ -94,18 +100,20 @@ func TestASweepsPromptsAreThoseOfTheirRunsAlone(t *testing.T) {
 		for k, v := range want.Values {
 			apart, largest = max(apart, math.Abs(float64(v-got.Values[k]))), max(largest, math.Abs(float64(v)))
 		}
-		// A batch has more than 16 rows to predict: products of fewer are summed in another order, and the sweep's have more. What still
-		// differs is the order in which gradients of shared keys are summed.
+		// A batch has more than 16 target rows here and in the sweep, because smaller products are
+		// summed in another order. The remaining difference is the order in which the gradients of
+		// shared keys are summed.
 		if apart > 1e-4*largest || got.Meta.Training.BestStep != want.Meta.Training.BestStep {
-			t.Errorf("run %d (%v): its prompt is %g apart from that of the run alone, whose largest value is %g", i, one.Settings, apart, largest)
+			t.Errorf("run %d (%v): the prompt differs by %g from that of a separate run, whose largest "+
+				"value is %g", i, one.Settings, apart, largest)
 		}
-		t.Logf("run %d (%v): %g apart", i, one.Settings, apart/largest)
+		t.Logf("run %d (%v): relative difference %g", i, one.Settings, apart/largest)
 	}
 }
 
-func TestASweepThatIsKilledGoesOnToTheSameResults(t *testing.T) {
+func TestAResumedSweepHasTheSameResults(t *testing.T) {
 	dir := repository(t)
-	want, _ := sweepIn(t, dir, "straight", 0)
+	want, _ := sweepIn(t, dir, "whole", 0)
 	kills := 0
 	for ; kills < 12; kills++ {
 		if _, killed := sweepIn(t, dir, "killed", time.Duration(300+70*kills)*time.Millisecond); !killed {
@@ -116,12 +124,15 @@ func TestASweepThatIsKilledGoesOnToTheSameResults(t *testing.T) {
 	t.Logf("killed %d times", kills)
 	for i, w := range want.Runs {
 		g := got.Runs[i]
-		// Runs whose states were kept a step apart go on in smaller passes until they are together again: other sums of rounding.
-		if math.Abs(float64(g.Loss-w.Loss)) > 1e-4*float64(w.Loss) || g.Steps != w.Steps || g.BestStep != w.BestStep || g.Stop != w.Stop {
-			t.Errorf("run %d ends at step %d (%s), best %d with loss %g; want step %d (%s), best %d with %g", i, g.Steps, g.Stop, g.BestStep, g.Loss, w.Steps, w.Stop, w.BestStep, w.Loss)
+		// Runs whose states are one step apart are resumed in smaller passes until they are at the
+		// same step again. Their rounding errors differ.
+		if math.Abs(float64(g.Loss-w.Loss)) > 1e-4*float64(w.Loss) || g.Steps != w.Steps ||
+			g.BestStep != w.BestStep || g.Stop != w.Stop {
+			t.Errorf("run %d ends at step %d (%s), best step %d, loss %g; want step %d (%s), best step "+
+				"%d, loss %g", i, g.Steps, g.Stop, g.BestStep, g.Loss, w.Steps, w.Stop, w.BestStep, w.Loss)
 		}
 	}
 	if got.Best == "" || filepath.Base(got.Best) != "best.st" {
-		t.Errorf("the best is %q", got.Best)
+		t.Errorf("the best prompt is %q, want a file best.st", got.Best)
 	}
 }
