@@ -12,7 +12,6 @@ import (
 	"ptune/internal/base"
 	"ptune/internal/failure"
 	"ptune/internal/kernels"
-	"ptune/internal/prompt"
 )
 
 func newImport(s streams) *cobra.Command {
@@ -38,21 +37,13 @@ func importAdapter(dir, out, model string, s streams) error {
 	if out == "" {
 		return failure.Usage(errors.New("-o is missing: the prompt file to write"))
 	}
-	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		return failure.Usage(failure.Hint(fmt.Errorf("%s is not a directory", dir),
-			"a PEFT adapter is a directory with adapter_config.json and adapter_model.safetensors"))
-	}
-	p, err := base.LoadPrompt(dir)
+	p, err := base.ImportAdapter(dir)
 	if err != nil {
 		return err
 	}
-	if model == "" {
-		if info, err := os.Stat(p.Meta.Base.Name); err == nil && info.IsDir() {
-			model = p.Meta.Base.Name
-		}
+	if info, err := os.Stat(p.Meta.Base.Name); model == "" && err == nil && info.IsDir() {
+		model = p.Meta.Base.Name
 	}
-	p.Meta.Input = "{text}"
-	p.Meta.Init = prompt.Init{Kind: "file", File: filepath.Base(filepath.Clean(dir))}
 	if model == "" {
 		s.warn("%s was made for %q, which is not a directory here: %s will not name its base",
 			dir, p.Meta.Base.Name, out)
@@ -62,13 +53,7 @@ func importAdapter(dir, out, model string, s streams) error {
 			return err
 		}
 		defer b.Close()
-		p.Meta.Base = prompt.Base{
-			Name: b.Name, Path: base.ModelFrom(out, model), Fingerprint: b.Fingerprint, Type: b.Type,
-		}
-		p.Meta.Tokenizer = b.Tokenizer.Hash
-		if len(b.EOS) > 0 {
-			p.Meta.EOS = b.EOS[0]
-		}
+		b.NameIn(p, out, model)
 	}
 	if err := p.Save(out); err != nil {
 		return err

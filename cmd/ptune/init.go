@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"ptune/internal/base"
 	"ptune/internal/chat"
 	"ptune/internal/config"
 	"ptune/internal/data"
@@ -72,7 +70,7 @@ func initTask(o initOptions, args []string, s streams) error {
 	model, rows := demo.Name, ""
 	if o.demo {
 		var err error
-		if rows, o.valid, err = writeDemoRows(o); err != nil {
+		if rows, o.valid, err = demo.WriteData(filepath.Dir(o.output), o.force); err != nil {
 			return err
 		}
 	} else {
@@ -104,11 +102,7 @@ func initTask(o initOptions, args []string, s streams) error {
 	starter := config.Starter{
 		File: o.output, Model: model, Rows: rows, Valid: o.valid, Chat: err == nil, Guess: g,
 	}
-	text := starter.Text()
-	found, err := writeTask(o.output, text, b)
-	if err != nil && strings.Contains(err.Error(), "data.on_too_long") {
-		found, err = writeTask(o.output, config.CutInput(text), b)
-	}
+	found, err := run.WriteStarter(starter, b)
 	if err != nil {
 		return failure.Usage(failure.Hint(err, "%s is incomplete; edit it by hand", o.output))
 	}
@@ -128,43 +122,4 @@ func initTask(o initOptions, args []string, s streams) error {
 	s.tell("next: ptune validate %s, then ptune train --config %s", o.output, o.output)
 	_, err = fmt.Fprintln(s.out, o.output)
 	return err
-}
-
-// writeTask writes a task file and reads it and its rows, to find out that it works.
-func writeTask(path, text string, b *base.Base) (*run.Rows, error) {
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		return nil, fmt.Errorf("write the task file: %w", err)
-	}
-	task, err := config.Load(path, nil)
-	if err != nil {
-		return nil, err
-	}
-	return run.LoadRows(task, b)
-}
-
-// writeDemoRows writes the demo's rows into the task file's folder and returns two of their files.
-func writeDemoRows(o initOptions) (train, valid string, err error) {
-	dir := filepath.Dir(o.output)
-	files, err := fs.ReadDir(demo.Data(), ".")
-	if err != nil {
-		return "", "", err
-	}
-	for _, f := range files {
-		rows, err := fs.ReadFile(demo.Data(), f.Name())
-		if err != nil {
-			return "", "", err
-		}
-		path := filepath.Join(dir, f.Name())
-		old, err := os.ReadFile(path)
-		if err == nil && string(old) != string(rows) && !o.force {
-			return "", "", failure.Usage(failure.Hint(fmt.Errorf("%s exists already", path),
-				"give another folder with --output, or --force to overwrite it"))
-		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", "", err
-		}
-		if err := os.WriteFile(path, rows, 0o644); err != nil {
-			return "", "", fmt.Errorf("write the demo's rows: %w", err)
-		}
-	}
-	return filepath.Join(dir, "train.jsonl"), filepath.Join(dir, "valid.jsonl"), nil
 }

@@ -5,7 +5,13 @@ package demo
 
 import (
 	"embed"
+	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
+
+	"ptune/internal/failure"
 )
 
 // Name is the name of the embedded base model in a task file.
@@ -26,4 +32,31 @@ func sub(name string) fs.FS {
 		panic(err) // a constant name
 	}
 	return f
+}
+
+// WriteData writes the files of Data into a folder and returns the paths of two of them. It overwrites
+// other files of these names only if force is set.
+func WriteData(dir string, force bool) (train, valid string, err error) {
+	entries, err := fs.ReadDir(Data(), ".")
+	if err != nil {
+		return "", "", err
+	}
+	for _, f := range entries {
+		rows, err := fs.ReadFile(Data(), f.Name())
+		if err != nil {
+			return "", "", err
+		}
+		path := filepath.Join(dir, f.Name())
+		old, err := os.ReadFile(path)
+		if err == nil && string(old) != string(rows) && !force {
+			return "", "", failure.Usage(failure.Hint(fmt.Errorf("%s exists already", path),
+				"give another folder with --output, or --force to overwrite it"))
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", "", err
+		}
+		if err := os.WriteFile(path, rows, 0o644); err != nil {
+			return "", "", fmt.Errorf("write the demo's rows: %w", err)
+		}
+	}
+	return filepath.Join(dir, "train.jsonl"), filepath.Join(dir, "valid.jsonl"), nil
 }

@@ -1,0 +1,37 @@
+package base
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"ptune/internal/failure"
+	"ptune/internal/prompt"
+)
+
+// ImportAdapter returns the prompt of a PEFT adapter directory, with the metadata of a prompt's file. Its
+// base has the name that the adapter gives and nothing else; NameIn adds the rest.
+func ImportAdapter(dir string) (Prompt, error) {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return Prompt{}, failure.Usage(failure.Hint(fmt.Errorf("%s is not a directory", dir),
+			"a PEFT adapter is a directory with adapter_config.json and adapter_model.safetensors"))
+	}
+	p, err := LoadPrompt(dir)
+	if err != nil {
+		return p, err
+	}
+	p.Meta.Input = "{text}"
+	p.Meta.Init = prompt.Init{Kind: "file", File: filepath.Base(filepath.Clean(dir))}
+	return p, nil
+}
+
+// NameIn makes the base, opened as model, the one that p names when it is saved as file.
+func (b *Base) NameIn(p Prompt, file, model string) {
+	p.Meta.Base = prompt.Base{
+		Name: b.Name, Path: ModelFrom(file, model), Fingerprint: b.Fingerprint, Type: b.Type,
+	}
+	p.Meta.Tokenizer = b.Tokenizer.Hash
+	if len(b.EOS) > 0 {
+		p.Meta.EOS = b.EOS[0]
+	}
+}
