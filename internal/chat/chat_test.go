@@ -12,7 +12,8 @@ import (
 	"ptune/internal/chat"
 )
 
-var goldens = flag.String("goldens", "../../testdata/chat/goldens.json", "renderings to compare with")
+var goldens = flag.String("goldens", "../../testdata/chat/goldens.json",
+	"file of templates and the texts that transformers renders")
 
 type golden struct {
 	Tokens    chat.Tokens
@@ -35,7 +36,8 @@ func TestRenderingsEqualTransformers(t *testing.T) {
 	if err := json.Unmarshal(raw, &g); err != nil {
 		t.Fatal(err)
 	}
-	live := *goldens != flag.Lookup("goldens").DefValue // any templates: some are refused, but what is rendered is right
+	// Of templates from elsewhere some may be refused, but what is rendered must be right.
+	live := *goldens != flag.Lookup("goldens").DefValue
 	equal, refused, unable := 0, 0, 0
 	for _, c := range g.Templates {
 		p, err := chat.Parse(c.Name, c.Source, g.Tokens)
@@ -56,7 +58,7 @@ func TestRenderingsEqualTransformers(t *testing.T) {
 				unable++
 				t.Logf("not rendered: %v", err)
 			case err != nil:
-				t.Errorf("%s: %v: %v", c.Name, k.Messages, err)
+				t.Errorf("%s: %v: error %v", c.Name, k.Messages, err)
 			case got != *k.Text:
 				t.Errorf("%s: %v renders to\n%q, want\n%q", c.Name, k.Messages, got, *k.Text)
 			default:
@@ -64,10 +66,11 @@ func TestRenderingsEqualTransformers(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("| %d templates, %d of them refused | %d texts equal, %d refused |", len(g.Templates), refused, equal, unable)
+	t.Logf("| %d templates, %d of them refused | %d texts equal, %d refused |", len(g.Templates),
+		refused, equal, unable)
 }
 
-func TestWhatATemplateMustNotDoIsRefused(t *testing.T) {
+func TestBrokenAndUnsafeTemplatesAreRefused(t *testing.T) {
 	for source, want := range map[string]string{
 		`{% include "/etc/hostname" %}`:                            "include",
 		`{% import "/etc/hostname" as x %}`:                        "import",
@@ -86,16 +89,21 @@ func TestWhatATemplateMustNotDoIsRefused(t *testing.T) {
 		`{{ messages | tojson }}`:                "tojson takes a string",
 		"{#" + strings.Repeat("x", 1<<18) + "#}": "want at most 262144",
 		strings.Repeat("{% if true %}", 3000):    "cannot parse the chat template",
-		`{{ ` + strings.Repeat("(", 50000) + `1` + strings.Repeat(")", 50000): "cannot parse the chat template",
+		`{{ ` + strings.Repeat("(", 50000) + `1` +
+			strings.Repeat(")", 50000): "cannot parse the chat template",
 	} {
 		p, err := chat.Parse("m", source, nil)
 		if err == nil {
-			_, err = p.Render([]chat.Message{{Role: "user", Content: "hello"}, {Role: "assistant", Content: "ab"}}, false)
+			_, err = p.Render([]chat.Message{
+				{Role: "user", Content: "hello"},
+				{Role: "assistant", Content: "ab"},
+			}, false)
 		}
 		if err == nil {
 			t.Errorf("%.80s: no error, want one with %q", source, want)
-		} else if got := err.Error(); !strings.Contains(got, want) || strings.Contains(got, "\n") || len(got) > 500 {
-			t.Errorf("%.80s: the error is %q, want one with %q", source, got, want)
+		} else if got := err.Error(); !strings.Contains(got, want) || strings.Contains(got, "\n") ||
+			len(got) > 500 {
+			t.Errorf("%.80s: error is %q, want one with %q", source, got, want)
 		}
 	}
 }
@@ -107,21 +115,40 @@ func TestATemplateIsFoundWhereTransformersFindsIt(t *testing.T) {
 		dir  fstest.MapFS
 		want string
 	}{
-		"a file before the setting": {fstest.MapFS{"chat_template.jinja": file("file {{ messages[0].content }}"), "tokenizer_config.json": file(`{"chat_template": "setting"}`)}, "file x"},
-		"the setting, with tokens":  {fstest.MapFS{"tokenizer_config.json": file(`{"bos_token": {"content": "<s>"}, "eos_token": "</s>", "chat_template": "{{ bos_token + messages[-1].content + eos_token }}"}`)}, "<s>x</s>"},
-		"of several, the default":   {fstest.MapFS{"tokenizer_config.json": file(`{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d {{ messages[0]['content'] }}"}]}`)}, "d x"},
+		"a file before the setting": {
+			fstest.MapFS{
+				"chat_template.jinja":   file("file {{ messages[0].content }}"),
+				"tokenizer_config.json": file(`{"chat_template": "setting"}`),
+			},
+			"file x",
+		},
+		"the setting, with tokens": {
+			fstest.MapFS{"tokenizer_config.json": file(`{"bos_token": {"content": "<s>"},
+				"eos_token": "</s>",
+				"chat_template": "{{ bos_token + messages[-1].content + eos_token }}"}`)},
+			"<s>x</s>",
+		},
+		"of several, the default": {
+			fstest.MapFS{"tokenizer_config.json": file(`{"chat_template": [
+				{"name": "tool_use", "template": "t"},
+				{"name": "default", "template": "d {{ messages[0]['content'] }}"}]}`)},
+			"d x",
+		},
 	} {
 		p, err := chat.Open("m", c.dir)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if got, err := p.Render(say, false); got != c.want || err != nil {
-			t.Errorf("%s: it renders to %q, %v, want %q", name, got, err, c.want)
+			t.Errorf("%s: renders to %q (%v), want %q", name, got, err, c.want)
 		}
 	}
-	if _, err := chat.Open("m", fstest.MapFS{"tokenizer_config.json": file("{" + strings.Repeat(" ", 16<<20) + "}")}); err == nil || !strings.Contains(err.Error(), "tokenizer_config.json is larger than 16 MB") {
-		t.Errorf("a file of more than 16 MB: %v", err)
+	large := file("{" + strings.Repeat(" ", 16<<20) + "}")
+	_, err := chat.Open("m", fstest.MapFS{"tokenizer_config.json": large})
+	if err == nil || !strings.Contains(err.Error(), "tokenizer_config.json is larger than 16 MB") {
+		t.Errorf("a file of more than 16 MB: error is %v, want one with the limit", err)
 	}
-	if _, err := chat.Open("m", fstest.MapFS{"tokenizer_config.json": file("{}")}); !errors.Is(err, chat.ErrNone) {
-		t.Errorf("a model without one: %v, want ErrNone", err)
+	_, err = chat.Open("m", fstest.MapFS{"tokenizer_config.json": file("{}")})
+	if !errors.Is(err, chat.ErrNone) {
+		t.Errorf("a model without a template: error is %v, want ErrNone", err)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"ptune/internal/data"
 )
 
-// letters encodes each letter as its code; BOS is 1, the end token 2. The letter ! cannot be
-// encoded.
+// letters is a tokenizer that encodes each letter as its code. BOS is 1, the end token 2. The letter
+// ! cannot be encoded.
 type letters struct{}
 
 func (letters) EncodeInput(s string) ([]int32, error) {
@@ -31,7 +31,8 @@ func (letters) Encode(s string) (ids []int32, err error) {
 	return ids, nil
 }
 
-var options = data.Options{MaxTokens: 20, Limit: "data.max_tokens is 20", OnTooLong: data.TooLongIsError, EOS: 2}
+var options = data.Options{MaxTokens: 20, Limit: "data.max_tokens is 20",
+	OnTooLong: data.TooLongIsError, EOS: 2}
 
 func load(t *testing.T, rows string, f *data.Format, o data.Options) (*data.Set, error) {
 	t.Helper()
@@ -51,48 +52,72 @@ func format(t *testing.T, input, target string, labels ...data.Label) *data.Form
 	return f
 }
 
-func TestARowIsItsInputThenItsTargetThenTheEndToken(t *testing.T) {
-	s, err := load(t, "\ufeff{\"a\": \"xy\", \"n\": 7, \"b\": \"z\"}\r\n\n{\"a\": \"q\", \"n\": 8, \"b\": \"w\"}", format(t, "{a}{n}:", "={b}"), options)
+func TestARowHasItsInputItsTargetAndTheEndToken(t *testing.T) {
+	rows := "\ufeff" + `{"a": "xy", "n": 7, "b": "z"}` + "\r\n\n" + `{"a": "q", "n": 8, "b": "w"}`
+	s, err := load(t, rows, format(t, "{a}{n}:", "={b}"), options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(s.Rows) != 2 || s.Rows[1].Line != 3 {
-		t.Fatalf("rows are %+v, want two, the second of line 3", s.Rows)
+		t.Fatalf("rows are %+v, want 2 rows, the second from line 3", s.Rows)
 	}
 	r := s.Rows[0]
-	if !slices.Equal(r.Input, []int32{1, 'x', 'y', '7', ':'}) || !slices.Equal(r.Target, []int32{'=', 'z', 2}) || r.Label != -1 {
-		t.Errorf("row is %+v", r)
+	if !slices.Equal(r.Input, []int32{1, 'x', 'y', '7', ':'}) ||
+		!slices.Equal(r.Target, []int32{'=', 'z', 2}) || r.Label != -1 {
+		t.Errorf("row is %+v, want input BOS xy7:, target =z EOS, no label", r)
 	}
 }
 
 func TestLabelsAreFoundByTheirValues(t *testing.T) {
-	f := format(t, "{a}", " {y}", data.Label{Value: "0", Name: "no"}, data.Label{Value: "1", Name: "yes"})
+	f := format(t, "{a}", " {y}", data.Label{Value: "0", Name: "no"},
+		data.Label{Value: "1", Name: "yes"})
 	s, err := load(t, `{"a":"x","y":1}`+"\n"+`{"a":"x","y":"0"}`, f, options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Rows[0].Label != 1 || s.Rows[1].Label != 0 || !slices.Equal(s.Rows[0].Target, []int32{' ', 'y', 'e', 's', 2}) {
-		t.Errorf("rows are %+v", s.Rows)
+	if s.Rows[0].Label != 1 || s.Rows[1].Label != 0 ||
+		!slices.Equal(s.Rows[0].Target, []int32{' ', 'y', 'e', 's', 2}) {
+		t.Errorf("rows are %+v, want labels 1 and 0", s.Rows)
 	}
 	choices, err := f.Choices(letters{})
 	if err != nil || len(choices) != 2 || !slices.Equal(choices[0].IDs, []int32{' ', 'n', 'o'}) {
-		t.Errorf("choices are %v (%v)", choices, err)
+		t.Errorf("choices are %v (%v), want 2, the first \" no\"", choices, err)
 	}
 }
 
 func TestEveryBrokenRowIsReportedWithItsLine(t *testing.T) {
 	rows := []string{
-		`{"a":"x","b":"y"}`, `{"a":"x"`, `[1]`, `{"a":"x"}`, `{"b":"y"}`, `{"a":"x","b":""}`, `{"a":"x","a":"z","b":"y"}`,
-		`{"a":"a text that is much longer than twenty","b":"y"}`, `{"a":"!","b":"y"}`, `{"a":"x","b":"y"} more`, `{"a":null,"b":"y"}`, "{\"a\":\"\xff\",\"b\":\"y\"}",
+		`{"a":"x","b":"y"}`,
+		`{"a":"x"`,
+		`[1]`,
+		`{"a":"x"}`,
+		`{"b":"y"}`,
+		`{"a":"x","b":""}`,
+		`{"a":"x","a":"z","b":"y"}`,
+		`{"a":"a text that is much longer than twenty","b":"y"}`,
+		`{"a":"!","b":"y"}`,
+		`{"a":"x","b":"y"} more`,
+		`{"a":null,"b":"y"}`,
+		"{\"a\":\"\xff\",\"b\":\"y\"}",
 	}
 	_, err := load(t, strings.Join(rows, "\n"), format(t, "{a}", "{b}"), options)
 	if err == nil {
 		t.Fatal("no error")
 	}
 	lines := strings.Split(err.Error(), "\n")
-	for i, want := range []string{"2: not JSON", "3: not a JSON object", `4: target: no field "b" in the row; it has "a"`, `5: input: no field "a" in the row`,
-		"6: the target has no token", `7: duplicate field "a"`, "8: the row has 41 tokens, but data.max_tokens is 20", "9: input: no token for !", "10: text after the object",
-		`11: input: no field "a" in the row`, "12: the line is not valid UTF-8"} {
+	for i, want := range []string{
+		"2: not JSON",
+		"3: not a JSON object",
+		`4: target: no field "b" in the row; it has "a"`,
+		`5: input: no field "a" in the row`,
+		"6: the target has no token",
+		`7: duplicate field "a"`,
+		"8: the row has 41 tokens, but data.max_tokens is 20",
+		"9: input: no token for !",
+		"10: text after the object",
+		`11: input: no field "a" in the row`,
+		"12: the line is not valid UTF-8",
+	} {
 		if i >= len(lines) || !strings.Contains(lines[i], "rows.jsonl:"+want) {
 			t.Errorf("line %d of the error is %q, want %q", i+1, lines[min(i, len(lines)-1)], want)
 		}
@@ -100,16 +125,18 @@ func TestEveryBrokenRowIsReportedWithItsLine(t *testing.T) {
 }
 
 func TestALineThatIsTooLongIsNamedByItsNumber(t *testing.T) {
-	_, err := load(t, "\n\n{\"a\":\"x\",\"b\":\"y\"}\n\n"+strings.Repeat("x", 17<<20), format(t, "{a}", "{b}"), options)
+	rows := "\n\n" + `{"a":"x","b":"y"}` + "\n\n" + strings.Repeat("x", 17<<20)
+	_, err := load(t, rows, format(t, "{a}", "{b}"), options)
 	if err == nil || !strings.Contains(err.Error(), "rows.jsonl:5: the line is longer than 16 MB") {
-		t.Errorf("error is %v", err)
+		t.Errorf("error is %v, want one with the line number 5", err)
 	}
 }
 
-func TestTwentyBrokenRowsAreEnough(t *testing.T) {
+func TestTheFirstTwentyBrokenRowsAreListed(t *testing.T) {
 	_, err := load(t, strings.Repeat("{\n", 50), format(t, "{a}", "{b}"), options)
-	if err == nil || strings.Count(err.Error(), "\n") != 20 || !strings.Contains(err.Error(), "and 30 more rows") {
-		t.Errorf("error is %v", err)
+	if err == nil || strings.Count(err.Error(), "\n") != 20 ||
+		!strings.Contains(err.Error(), "and 30 more rows") {
+		t.Errorf("error is %v, want 20 rows and the number of the others", err)
 	}
 }
 
@@ -119,47 +146,58 @@ func TestLongRowsAreCutOrDroppedOnlyWhenAsked(t *testing.T) {
 	o := options
 	o.OnTooLong = data.TooLongDrop
 	s, err := load(t, rows, f, o)
-	if err != nil || len(s.Rows) != 1 || s.Dropped != 1 || !strings.HasSuffix(s.Shortened(), "rows.jsonl: 1 of 2 rows were too long and were dropped") {
-		t.Errorf("drop: %+v (%v)", s, err)
+	if err != nil || len(s.Rows) != 1 || s.Dropped != 1 ||
+		!strings.HasSuffix(s.Shortened(), "rows.jsonl: 1 of 2 rows were too long and were dropped") {
+		t.Errorf("drop: set is %+v (%v), want 1 row left", s, err)
 	}
 	o.OnTooLong = data.TooLongCutInput
 	s, err = load(t, rows, f, o)
-	if err != nil || s.Cut != 1 || !strings.HasSuffix(s.Shortened(), "rows.jsonl: 1 of 2 rows were too long and had the end of their longest field cut") || len(s.Rows[0].Input)+len(s.Rows[0].Target) != 20 || !slices.Equal(s.Rows[0].Target, []int32{'Y', 'Z', 2}) || s.Rows[0].Text != "abcdefghijklmno:" {
-		t.Errorf("cut: %+v (%v)", s, err)
+	short := "rows.jsonl: 1 of 2 rows were too long and had the end of their longest field cut"
+	if err != nil || s.Cut != 1 || !strings.HasSuffix(s.Shortened(), short) ||
+		len(s.Rows[0].Input)+len(s.Rows[0].Target) != 20 ||
+		!slices.Equal(s.Rows[0].Target, []int32{'Y', 'Z', 2}) || s.Rows[0].Text != "abcdefghijklmno:" {
+		t.Errorf("cut: set is %+v (%v), want the first input cut to 20 tokens in all", s, err)
 	}
 	o.MaxTokens = 3
-	if _, err = load(t, rows, f, o); err == nil || !strings.Contains(err.Error(), "leave 0 tokens for the input") {
-		t.Errorf("a target that fills everything: %v", err)
+	if _, err = load(t, rows, f, o); err == nil ||
+		!strings.Contains(err.Error(), "leave 0 tokens for the input") {
+		t.Errorf("a target without room for an input: error is %v", err)
 	}
 	o.OnTooLong = data.TooLongDrop
 	o.MaxTokens = 2
 	if _, err = load(t, rows, f, o); err == nil || !strings.Contains(err.Error(), "all 2 rows") {
-		t.Errorf("nothing left: %v", err)
+		t.Errorf("all rows dropped: error is %v", err)
 	}
 }
 
-func TestTemplatesAndLabelsThatCannotWorkAreRefused(t *testing.T) {
+func TestInvalidTemplatesAndLabelsAreRefused(t *testing.T) {
 	ab := []data.Label{{Value: "a", Name: "a"}, {Value: "b", Name: "b"}}
 	for _, c := range []struct {
 		input, target string
 		labels        []data.Label
 		want          string
 	}{
-		{"{a", "x", nil, "{ without }"}, {"a}", "x", nil, "} without {"}, {"{}", "x", nil, "field without a name"}, {"{a{b}}", "x", nil, "{ without }"},
-		{"{a}", "{x} {y}", ab, "must have exactly one field"}, {"{y}", "{y}", ab, "contains the label's field"}, {"{a}", "{y}", ab[:1], "at least two"},
+		{"{a", "x", nil, "{ without }"},
+		{"a}", "x", nil, "} without {"},
+		{"{}", "x", nil, "field without a name"},
+		{"{a{b}}", "x", nil, "{ without }"},
+		{"{a}", "{x} {y}", ab, "must have exactly one field"},
+		{"{y}", "{y}", ab, "contains the label's field"},
+		{"{a}", "{y}", ab[:1], "at least two"},
 		{"{a}", "{y}", append(ab, ab[0]), "labels: duplicate"},
 	} {
-		if _, err := data.NewFormat(c.input, c.target, c.labels); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%q %q: error is %v, want one with %q", c.input, c.target, err, c.want)
+		if _, err := data.NewFormat(c.input, c.target, c.labels); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
+			t.Errorf("input %q, target %q: error is %v, want one with %q", c.input, c.target, err, c.want)
 		}
 	}
 	f := format(t, "{a}", " {y}", data.Label{Value: "0", Name: "x"}, data.Label{Value: "1", Name: "x "})
 	if _, err := f.Choices(letters{}); err != nil {
-		t.Errorf("labels that differ in a token: %v", err)
+		t.Errorf("labels that differ in a token: error is %v, want none", err)
 	}
 }
 
-func TestATemplateFillsToWhatItSays(t *testing.T) {
+func TestATemplateReplacesFieldsAndKeepsOtherText(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var source, want strings.Builder
 		values := map[string]string{}
@@ -189,14 +227,15 @@ func TestATemplateFillsToWhatItSays(t *testing.T) {
 	})
 }
 
-func TestTheOrderDependsOnSeedAndEpochAlone(t *testing.T) {
-	a, b, c, d := data.Order(50, true, 1, 0), data.Order(50, true, 1, 0), data.Order(50, true, 1, 1), data.Order(50, true, 2, 0)
+func TestTheOrderDependsOnlyOnSeedAndEpoch(t *testing.T) {
+	a, b := data.Order(50, true, 1, 0), data.Order(50, true, 1, 0)
+	c, d := data.Order(50, true, 1, 1), data.Order(50, true, 2, 0)
 	if !slices.Equal(a, b) || slices.Equal(a, c) || slices.Equal(a, d) {
-		t.Error("orders do not follow seed and epoch")
+		t.Error("the order does not depend on seed and epoch alone")
 	}
 	slices.Sort(a)
 	if !slices.Equal(a, data.Order(50, false, 1, 0)) {
-		t.Error("an order is not a permutation")
+		t.Error("the order is not a permutation of the rows")
 	}
 }
 
@@ -206,7 +245,7 @@ func FuzzARowIsReadOrRefused(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
 		values, err := data.ParseObject(line)
 		if (err == nil) != (values != nil) {
-			t.Fatalf("%q gives %v and %v", line, values, err)
+			t.Fatalf("line %q: values %v, error %v; want one of them", line, values, err)
 		}
 	})
 }

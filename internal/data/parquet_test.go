@@ -13,34 +13,36 @@ import (
 
 func parquetSet(t *testing.T, path string) (*data.Set, error) {
 	t.Helper()
-	f, err := data.NewFormat("{text} {number} {share} {sure}", " {label}", []data.Label{{Value: "0", Name: "bad"}, {Value: "1", Name: "good"}})
+	f, err := data.NewFormat("{text} {number} {share} {sure}", " {label}",
+		[]data.Label{{Value: "0", Name: "bad"}, {Value: "1", Name: "good"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return data.Load("train", data.Source{Path: path}, f, letters{}, data.Options{MaxTokens: 200})
 }
 
-// rows.parquet is pyarrow's, by testdata/parquet.py: dictionary pages, nulls, snappy, two row
-// groups.
+// arrow is a file that testdata/parquet.py wrote with pyarrow. It has dictionary pages, nulls, snappy
+// compression and two row groups.
 const arrow = "testdata/rows.parquet"
 
-func TestAParquetFileOfArrowIsRead(t *testing.T) {
+func TestAParquetFileFromPyArrowIsRead(t *testing.T) {
 	s, err := parquetSet(t, arrow)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(s.Rows) != 5 {
-		t.Fatalf("%d rows, want 5", len(s.Rows))
+		t.Fatalf("got %d rows, want 5", len(s.Rows))
 	}
 	if got, want := s.Rows[0].Text, "Größe 日本 7 0.25 true"; got != want {
 		t.Errorf("the first row is %q, want %q", got, want)
 	}
-	if got, want := s.Rows[4], "line\nbreak -1 1e-07 false"; got.Text != want || got.Label != 1 || got.Line != 5 {
+	if got, want := s.Rows[4], "line\nbreak -1 1e-07 false"; got.Text != want || got.Label != 1 ||
+		got.Line != 5 {
 		t.Errorf("the last row is %+v, want %q with label 1", got, want)
 	}
 }
 
-func TestABrokenParquetFileIsAnErrorThatNamesIt(t *testing.T) {
+func TestABrokenParquetFileIsAnErrorWithItsPath(t *testing.T) {
 	whole, err := os.ReadFile(arrow)
 	if err != nil {
 		t.Fatal(err)
@@ -51,13 +53,14 @@ func TestABrokenParquetFileIsAnErrorThatNamesIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := parquetSet(t, path); err == nil || !strings.HasPrefix(err.Error(), path) {
-			t.Fatalf("cut at %d: the error is %v", n, err)
+			t.Fatalf("cut after %d bytes: error is %v, want one with the path", n, err)
 		}
 	}
-	for at := range whole { // one byte turned: right, or an error, never a crash
-		turned := append([]byte(nil), whole...)
-		turned[at] ^= 0x55
-		if err := os.WriteFile(path, turned, 0o600); err != nil {
+	// With one byte changed the file may be read or refused, but the reader must not crash.
+	for at := range whole {
+		changed := append([]byte(nil), whole...)
+		changed[at] ^= 0x55
+		if err := os.WriteFile(path, changed, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		parquetSet(t, path)

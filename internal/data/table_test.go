@@ -18,7 +18,8 @@ func loadTable(t *testing.T, name, text string, r data.Reading) ([]string, error
 	}
 	o := options
 	o.MaxTokens = 100
-	s, err := data.Load("train", data.Source{Path: path, Reading: r}, format(t, "{text}", "{label}"), letters{}, o)
+	s, err := data.Load("train", data.Source{Path: path, Reading: r}, format(t, "{text}", "{label}"),
+		letters{}, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s", strings.ReplaceAll(err.Error(), path, name))
 	}
@@ -30,54 +31,73 @@ func loadTable(t *testing.T, name, text string, r data.Reading) ([]string, error
 	return rows, nil
 }
 
-func TestTablesAreReadAsTheyAreWritten(t *testing.T) {
+func TestTablesAreReadInEachFormat(t *testing.T) {
 	headless := data.Reading{Columns: []string{"label", "text"}}
 	for _, c := range []struct {
 		what, name, text string
 		reading          data.Reading
 		want             string
 	}{
-		{"CSV with quotes, CRLF, a byte order mark and no last newline", "a.csv", "\ufefftext,label\r\n\"one, \"\"two\"\"\r\nthree\",A\r\nfour,B", data.Reading{}, "2:one, \"two\"\nthree>A|4:four>B"},
-		{"TSV whose quotation marks are text", "a.tsv", "text\tlabel\nhe said \"no\tA\n\"yes\tB\n", data.Reading{}, "2:he said \"no>A|3:\"yes>B"},
-		{"TSV without a header", "sms.tsv", "ham\tGo, now\nspam\tFree entry\n", headless, "1:Go, now>ham|2:Free entry>spam"},
-		{"TSV with quotes", "a.tsv", "text\tlabel\n\"one\ttwo\"\tA\n", data.Reading{Quotes: "on"}, "2:one\ttwo>A"},
+		{"CSV with quotes, CRLF, a byte order mark and no last newline", "a.csv",
+			"\ufefftext,label\r\n\"one, \"\"two\"\"\r\nthree\",A\r\nfour,B", data.Reading{},
+			"2:one, \"two\"\nthree>A|4:four>B"},
+		{"TSV whose quotation marks are text", "a.tsv", "text\tlabel\nhe said \"no\tA\n\"yes\tB\n",
+			data.Reading{}, "2:he said \"no>A|3:\"yes>B"},
+		{"TSV without a header", "sms.tsv", "ham\tGo, now\nspam\tFree entry\n", headless,
+			"1:Go, now>ham|2:Free entry>spam"},
+		{"TSV with quotes", "a.tsv", "text\tlabel\n\"one\ttwo\"\tA\n", data.Reading{Quotes: "on"},
+			"2:one\ttwo>A"},
 		{"semicolons", "a.csv", "text;label\n1,5;A\n", data.Reading{Separator: ";"}, "2:1,5>A"},
 		{"CSV without quotes", "a.csv", "text,label\n\"x,A\n", data.Reading{Quotes: "off"}, "2:\"x>A"},
-		{"Latin-1", "a.csv", "text,label\nFu\xdfg\xe4nger,A\n", data.Reading{Encoding: "latin-1"}, "2:Fußgänger>A"},
-		{"other columns beside", "a.csv", "id,text,label\n7,x,A\n", data.Reading{}, "2:x>A"},
-		{"JSON lines in Latin-1", "a.jsonl", "{\"text\": \"\xe4\", \"label\": \"A\"}", data.Reading{Encoding: "latin-1"}, "1:ä>A"},
+		{"Latin-1", "a.csv", "text,label\nFu\xdfg\xe4nger,A\n", data.Reading{Encoding: "latin-1"},
+			"2:Fußgänger>A"},
+		{"other columns", "a.csv", "id,text,label\n7,x,A\n", data.Reading{}, "2:x>A"},
+		{"JSON lines in Latin-1", "a.jsonl", "{\"text\": \"\xe4\", \"label\": \"A\"}",
+			data.Reading{Encoding: "latin-1"}, "1:ä>A"},
 	} {
 		rows, err := loadTable(t, c.name, c.text, c.reading)
 		if got := strings.Join(rows, "|"); err != nil || got != c.want {
-			t.Errorf("%s: %q (%v), want %q", c.what, got, err, c.want)
+			t.Errorf("%s: rows are %q (%v), want %q", c.what, got, err, c.want)
 		}
 	}
 }
 
-func TestMistakesOfTablesAreNamedWithTheirPlace(t *testing.T) {
+func TestErrorsInTablesNameTheirPlace(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
 		reading    data.Reading
 		want       string
 	}{
-		{"a.csv", "text,label\nx\ny,B,C\n", data.Reading{}, "a.csv:2: the line has 1 cell, want 2 (text, label)\na.csv:3: the line has 3 cells, want 2 (text, label)"},
-		{"a.csv", "text,label\nx;A\n", data.Reading{}, `a.csv:2: the line has 1 cell, want 2 (text, label); is the separator ";"? set data.separator`},
-		{"a.csv", "text,label\n\"x,A\n", data.Reading{}, `a.csv:2:6: extraneous or missing " in quoted-field (with data.quotes: off, quotation marks are text)`},
-		{"a.csv", "text,label\nx\"y,A\n", data.Reading{}, `a.csv:2:2: bare " in non-quoted-field (with data.quotes: off, quotation marks are text)`},
-		{"a.csv", "text,label\n\xe4,A\n", data.Reading{}, "a.csv:2: the line is not valid UTF-8; for Latin-1 set data.encoding: latin-1"},
-		{"a.tsv", "text\ttext\nx\tA\n", data.Reading{}, `a.tsv:1: the first line must name the columns, but the name of column 2, "text", is empty, duplicate or broken; if the file has no such line, set data.columns`},
-		{"a.tsv", "text\tname\nx\tA\n", data.Reading{}, `a.tsv:2: target: no field "label" in the row; it has "name", "text"`},
+		{"a.csv", "text,label\nx\ny,B,C\n", data.Reading{},
+			"a.csv:2: the line has 1 cell, want 2 (text, label)\n" +
+				"a.csv:3: the line has 3 cells, want 2 (text, label)"},
+		{"a.csv", "text,label\nx;A\n", data.Reading{},
+			`a.csv:2: the line has 1 cell, want 2 (text, label); ` +
+				`is the separator ";"? set data.separator`},
+		{"a.csv", "text,label\n\"x,A\n", data.Reading{},
+			`a.csv:2:6: extraneous or missing " in quoted-field ` +
+				`(with data.quotes: off, quotation marks are text)`},
+		{"a.csv", "text,label\nx\"y,A\n", data.Reading{},
+			`a.csv:2:2: bare " in non-quoted-field ` +
+				`(with data.quotes: off, quotation marks are text)`},
+		{"a.csv", "text,label\n\xe4,A\n", data.Reading{},
+			"a.csv:2: the line is not valid UTF-8; for Latin-1 set data.encoding: latin-1"},
+		{"a.tsv", "text\ttext\nx\tA\n", data.Reading{},
+			`a.tsv:1: the first line must name the columns, but the name of column 2, "text", ` +
+				`is empty, duplicate or broken; if the file has no such line, set data.columns`},
+		{"a.tsv", "text\tname\nx\tA\n", data.Reading{},
+			`a.tsv:2: target: no field "label" in the row; it has "name", "text"`},
 		{"a.csv", "text,label\n", data.Reading{}, "a.csv: the file has no rows"},
 		{"a.csv", "", data.Reading{}, "a.csv: the file has no rows"},
 		{"a.xlsx", "x", data.Reading{}, `a.xlsx: want a .jsonl, .csv, .tsv or .parquet file, not ".xlsx"`},
 	} {
 		if _, err := loadTable(t, c.name, c.text, c.reading); err == nil || err.Error() != c.want {
-			t.Errorf("%q:\n%v\nwant\n%s", c.text, err, c.want)
+			t.Errorf("table %q: error is\n%v\nwant\n%s", c.text, err, c.want)
 		}
 	}
 }
 
-func TestASplitKeepsEqualTextsTogetherAndStaysAsRowsAreAdded(t *testing.T) {
+func TestASplitKeepsEqualTextsTogetherAndIsStableWhenRowsAreAdded(t *testing.T) {
 	set := func(n int) *data.Set {
 		s := &data.Set{Path: "x"}
 		for i := range n {
@@ -91,7 +111,7 @@ func TestASplitKeepsEqualTextsTogetherAndStaysAsRowsAreAdded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := len(valid.Rows); n < 150 || n > 250 || n+len(train.Rows) != 1000 {
-		t.Errorf("%d rows of 1000 were taken, want about 200", n)
+		t.Errorf("%d of 1000 rows are in the split, want about 200", n)
 	}
 	where := map[string]bool{}
 	for _, r := range valid.Rows {
@@ -99,7 +119,7 @@ func TestASplitKeepsEqualTextsTogetherAndStaysAsRowsAreAdded(t *testing.T) {
 	}
 	for _, r := range train.Rows {
 		if where[r.Text] {
-			t.Fatalf("%q is on both sides", r.Text)
+			t.Fatalf("text %q is on both sides of the split", r.Text)
 		}
 	}
 	less := set(300)
@@ -108,12 +128,12 @@ func TestASplitKeepsEqualTextsTogetherAndStaysAsRowsAreAdded(t *testing.T) {
 	} else {
 		for _, r := range fewer.Rows {
 			if !where[r.Text] {
-				t.Errorf("%q moved", r.Text)
+				t.Errorf("text %q is in the split of 300 rows, but not in that of 1000", r.Text)
 			}
 		}
 	}
 	if _, err := set(1).Split("valid", 0.5); err == nil {
-		t.Error("one row was split")
+		t.Error("one row was split, want an error")
 	}
 }
 
@@ -126,8 +146,9 @@ func FuzzATableIsReadOrRefused(f *testing.F) {
 		if name != "a.tsv" {
 			name = "a.csv"
 		}
-		if n := len([]rune(separator)); n > 1 || strings.ContainsAny(separator, "\"\r\n\ufeff\ufffd") || len(text) > 1<<12 {
-			return // as the task file refuses them
+		if n := len([]rune(separator)); n > 1 || strings.ContainsAny(separator, "\"\r\n\ufeff\ufffd") ||
+			len(text) > 1<<12 {
+			return // not a valid separator in a task file, or a long text
 		}
 		r := data.Reading{Separator: separator, Quotes: quotes}
 		if columns {
@@ -137,9 +158,10 @@ func FuzzATableIsReadOrRefused(f *testing.F) {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		s, err := data.Load("train", data.Source{Path: path, Reading: r}, format(t, "{text}", "{label}"), letters{}, options)
+		s, err := data.Load("train", data.Source{Path: path, Reading: r}, format(t, "{text}", "{label}"),
+			letters{}, options)
 		if err == nil && len(s.Rows) == 0 {
-			t.Errorf("%q has no row, and nothing is said", text)
+			t.Errorf("text %q: no row and no error", text)
 		}
 		data.Look(path)
 	})

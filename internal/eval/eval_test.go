@@ -10,7 +10,8 @@ import (
 	"ptune/internal/eval"
 )
 
-// scorer gives token id k a −log p of k/10, and a prompt's first value on top; the end token, 9, is a sure thing behind token 7.
+// scorer returns −log p = k/10 for token id k, plus the first value of the prompt. After token 7, the
+// end token, 9, has −log p = −50.
 type scorer struct{ calls int }
 
 func (s *scorer) NLL(prompts []float32, f *batch.Forest) ([]float32, error) {
@@ -19,7 +20,7 @@ func (s *scorer) NLL(prompts []float32, f *batch.Forest) ([]float32, error) {
 	for _, t := range f.Targets {
 		v := float32(t.ID) / 10
 		if t.ID == 9 && f.IDs[t.Row] == 7 {
-			v = -50 // would make 7 the likeliest label if ends counted
+			v = -50 // if the end token counted, 7 would be the likeliest label
 		}
 		if len(prompts) > 0 {
 			v += prompts[0]
@@ -30,10 +31,15 @@ func (s *scorer) NLL(prompts []float32, f *batch.Forest) ([]float32, error) {
 }
 
 func TestLossIsTheMeanOverTargetTokensAndTheLikeliestLabelWins(t *testing.T) {
-	rows := []eval.Row{{Input: []int32{1, 2}, Target: []int32{5, 9}, Label: 0}, {Input: []int32{3}, Target: []int32{7, 9}, Label: 1}, {Input: []int32{3}, Target: []int32{5, 9}, Label: 0}}
+	rows := []eval.Row{
+		{Input: []int32{1, 2}, Target: []int32{5, 9}, Label: 0},
+		{Input: []int32{3}, Target: []int32{7, 9}, Label: 1},
+		{Input: []int32{3}, Target: []int32{5, 9}, Label: 0},
+	}
 	for _, most := range []int{1, 15, 1000} {
 		s := &scorer{}
-		r, err := eval.Run(context.Background(), s, nil, rows, eval.Options{Labels: [][]int32{{5}, {7}}, EOS: 9, MaxTokens: most})
+		r, err := eval.Run(context.Background(), s, nil, rows,
+			eval.Options{Labels: [][]int32{{5}, {7}}, EOS: 9, MaxTokens: most})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,24 +51,28 @@ func TestLossIsTheMeanOverTargetTokensAndTheLikeliestLabelWins(t *testing.T) {
 			t.Errorf("predicted %v, accuracy %g", r.Predicted, *r.Accuracy)
 		}
 	}
-	r, err := eval.Run(context.Background(), &scorer{}, []float32{1}, rows[:1], eval.Options{MaxTokens: 9, PromptRows: []int{1}})
+	r, err := eval.Run(context.Background(), &scorer{}, []float32{1}, rows[:1],
+		eval.Options{MaxTokens: 9, PromptRows: []int{1}})
 	if err != nil || math.Abs(r.Loss-1.7) > 1e-6 || r.Accuracy != nil {
-		t.Errorf("behind a prompt, without labels: %+v (%v)", r, err)
+		t.Errorf("with a prompt, without labels: %+v (%v), want a loss of 1.7", r, err)
 	}
 }
 
-func TestTheEndTokenCountsWhereALabelBeginsLikeAnother(t *testing.T) {
-	// Without the end token {5} always beats {5, 7}: it is a part of it. With it, what ends surely wins.
+func TestTheEndTokenCountsIfOneLabelIsAPrefixOfAnother(t *testing.T) {
+	// Without the end token {5} always has a higher score than {5, 7}, because it is its prefix. With
+	// the end token {5, 7} wins, because the end is almost certain after 7.
 	rows := []eval.Row{{Input: []int32{1}, Target: []int32{5, 7, 9}, Label: 1}}
-	r, err := eval.Run(context.Background(), &scorer{}, nil, rows, eval.Options{Labels: [][]int32{{5}, {5, 7}}, EOS: 9, MaxTokens: 100})
+	r, err := eval.Run(context.Background(), &scorer{}, nil, rows,
+		eval.Options{Labels: [][]int32{{5}, {5, 7}}, EOS: 9, MaxTokens: 100})
 	if err != nil || r.Predicted[0] != 1 {
-		t.Errorf("predicted %+v (%v), want the longer label", r, err)
+		t.Errorf("result is %+v (%v), want the longer label", r, err)
 	}
 }
 
 func TestMacroF1IsTheMeanOverAllClasses(t *testing.T) {
-	// As sklearn.metrics.f1_score(truth, predicted, average="macro", labels=[0, 1, 2, 3], zero_division=0) counts:
-	truth, predicted := []int{0, 0, 0, 1, 1, 2, 2, 2, 2, 0}, []int{0, 1, 0, 1, 0, 2, 2, 0, 1, 0}
+	// sklearn.metrics.f1_score(truth, predicted, average="macro", labels=[0, 1, 2, 3], zero_division=0)
+	truth := []int{0, 0, 0, 1, 1, 2, 2, 2, 2, 0}
+	predicted := []int{0, 1, 0, 1, 0, 2, 2, 0, 1, 0}
 	want := (2*3.0/(4+5) + 2*1.0/(2+3) + 2*2.0/(4+2) + 0) / 4
 	if got := eval.MacroF1(truth, predicted, 4); math.Abs(got-want) > 1e-12 {
 		t.Errorf("macro-F1 is %g, want %g", got, want)
@@ -72,18 +82,20 @@ func TestMacroF1IsTheMeanOverAllClasses(t *testing.T) {
 	}
 }
 
-func TestAnEvaluationEndsWithItsContext(t *testing.T) {
+func TestACancelledContextEndsAnEvaluation(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := eval.Run(ctx, &scorer{}, nil, []eval.Row{{Input: []int32{1}, Target: []int32{2}}}, eval.Options{MaxTokens: 9}); err != context.Canceled {
-		t.Errorf("error is %v", err)
+	rows := []eval.Row{{Input: []int32{1}, Target: []int32{2}}}
+	_, err := eval.Run(ctx, &scorer{}, nil, rows, eval.Options{MaxTokens: 9})
+	if err != context.Canceled {
+		t.Errorf("error is %v, want context.Canceled", err)
 	}
 	if _, err := eval.Run(context.Background(), &scorer{}, nil, nil, eval.Options{}); err == nil {
-		t.Error("no rows were evaluated")
+		t.Error("an evaluation of no rows has no error")
 	}
 }
 
-// voters is an ensemble whose member k finds the labels' tokens as likely as its list says.
+// voters is an ensemble. Member k has −log p = voters[k][id] for each token id.
 type voters [][]float32
 
 func (v voters) NLL(_ []float32, f *batch.Forest) ([]float32, error) {
@@ -94,22 +106,27 @@ func (v voters) NLL(_ []float32, f *batch.Forest) ([]float32, error) {
 	return nll, nil
 }
 
-func TestAnEnsembleElectsTheLabelWithMostVotes(t *testing.T) {
-	rows := []eval.Row{{Input: []int32{9}, Target: []int32{1}, Label: 1}, {Input: []int32{9, 9}, Target: []int32{2}, Label: 2}}
+func TestAnEnsemblePredictsTheLabelWithMostVotes(t *testing.T) {
+	rows := []eval.Row{
+		{Input: []int32{9}, Target: []int32{1}, Label: 1},
+		{Input: []int32{9, 9}, Target: []int32{2}, Label: 2},
+	}
 	for name, c := range map[string]struct {
 		v    voters
 		want int
 	}{
-		"two against one":              {voters{{3, 1, 2}, {9, 1, 2}, {0, 9, 9}}, 1},
-		"each for another, 2 likelier": {voters{{1, 2, 1.5}, {2, 1, 1.5}, {3, 3, 1}}, 2},
+		"two votes for 1":                    {voters{{3, 1, 2}, {9, 1, 2}, {0, 9, 9}}, 1},
+		"one vote each, 2 has the best mean": {voters{{1, 2, 1.5}, {2, 1, 1.5}, {3, 3, 1}}, 2},
 	} {
 		for _, most := range []int{1, 1000} {
-			r, err := eval.Run(context.Background(), c.v, make([]float32, 6), rows, eval.Options{Labels: [][]int32{{0}, {1}, {2}}, EOS: 8, MaxTokens: most, PromptRows: []int{2, 1, 3}})
+			r, err := eval.Run(context.Background(), c.v, make([]float32, 6), rows,
+				eval.Options{Labels: [][]int32{{0}, {1}, {2}}, EOS: 8, MaxTokens: most,
+					PromptRows: []int{2, 1, 3}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(r.Predicted, []int{c.want, c.want}) || *r.Accuracy != 0.5 || len(r.Members) != 3 {
-				t.Errorf("%s: %+v, want %d", name, r, c.want)
+				t.Errorf("%s: result is %+v, want label %d", name, r, c.want)
 			}
 			loss := 0.0
 			for k, m := range r.Members {
@@ -120,28 +137,37 @@ func TestAnEnsembleElectsTheLabelWithMostVotes(t *testing.T) {
 				loss += want / 3
 			}
 			if math.Abs(r.Loss-loss) > 1e-6 {
-				t.Errorf("%s: loss %g, want the mean %g", name, r.Loss, loss)
+				t.Errorf("%s: loss is %g, want the mean %g", name, r.Loss, loss)
 			}
 		}
 	}
 }
 
-func TestMetricsAreScikitLearns(t *testing.T) {
-	// scikit-learn 1.9: matthews_corrcoef, confusion_matrix and precision_recall_fscore_support(labels=[0, 1, 2, 3], zero_division=0)
-	truth, predicted := []int{0, 0, 0, 1, 1, 2, 2, 2, 2, 0}, []int{0, 1, 0, 1, 0, 2, 2, 0, 1, 0}
+func TestMetricsEqualScikitLearn(t *testing.T) {
+	// scikit-learn 1.9: matthews_corrcoef, confusion_matrix and
+	// precision_recall_fscore_support(labels=[0, 1, 2, 3], zero_division=0).
+	truth := []int{0, 0, 0, 1, 1, 2, 2, 2, 2, 0}
+	predicted := []int{0, 1, 0, 1, 0, 2, 2, 0, 1, 0}
 	m := eval.Confusion(truth, predicted, 4)
-	if want := [][]int{{3, 1, 0, 0}, {1, 1, 0, 0}, {1, 1, 2, 0}, {0, 0, 0, 0}}; !slices.EqualFunc(m, want, slices.Equal) {
-		t.Errorf("confusion is %v, want %v", m, want)
+	wantM := [][]int{{3, 1, 0, 0}, {1, 1, 0, 0}, {1, 1, 2, 0}, {0, 0, 0, 0}}
+	if !slices.EqualFunc(m, wantM, slices.Equal) {
+		t.Errorf("confusion is %v, want %v", m, wantM)
 	}
 	if got, want := eval.MCC(m), 0.41275041275061913; math.Abs(got-want) > 1e-12 {
 		t.Errorf("MCC is %.15g, want %.15g", got, want)
 	}
 	classes := eval.Classes(m, []string{"a", "b", "c", "d"})
-	want := []eval.Class{{"a", 0.6, 0.75, 2. / 3, 4}, {"b", 1. / 3, 0.5, 0.4, 2}, {"c", 1, 0.5, 2. / 3, 4}, {"d", 0, 0, 0, 0}}
+	want := []eval.Class{
+		{"a", 0.6, 0.75, 2. / 3, 4},
+		{"b", 1. / 3, 0.5, 0.4, 2},
+		{"c", 1, 0.5, 2. / 3, 4},
+		{"d", 0, 0, 0, 0},
+	}
 	for i, c := range classes {
 		w := want[i]
-		if c.Label != w.Label || c.Rows != w.Rows || math.Abs(c.Precision-w.Precision)+math.Abs(c.Recall-w.Recall)+math.Abs(c.F1-w.F1) > 1e-12 {
-			t.Errorf("class %+v, want %+v", c, w)
+		if c.Label != w.Label || c.Rows != w.Rows ||
+			math.Abs(c.Precision-w.Precision)+math.Abs(c.Recall-w.Recall)+math.Abs(c.F1-w.F1) > 1e-12 {
+			t.Errorf("class is %+v, want %+v", c, w)
 		}
 	}
 	if got := eval.MCC([][]int{{3, 0}, {2, 0}}); got != 0 {
@@ -149,14 +175,15 @@ func TestMetricsAreScikitLearns(t *testing.T) {
 	}
 }
 
-func TestCalibrationComparesSurenessWithSuccess(t *testing.T) {
+func TestCalibrationErrorComparesConfidenceWithAccuracy(t *testing.T) {
 	right := []bool{true, true, false, true, false}
 	sure := []float64{0.99, 0.97, 0.98, 0.5, 0.51}
-	// One bin has three of sureness 2.94 in sum and two hits, another two of 1.01 and one.
+	// One bin has three rows with confidences of 2.94 in sum, two of them right. Another has two rows
+	// with 1.01 in sum, one of them right.
 	if got, want := eval.CalibrationError(right, sure), (0.94+0.01)/5; math.Abs(got-want) > 1e-12 {
 		t.Errorf("calibration error is %g, want %g", got, want)
 	}
 	if got := eval.CalibrationError([]bool{true}, []float64{1}); got != 0 {
-		t.Errorf("sure and right is %g off", got)
+		t.Errorf("calibration error of a right row with confidence 1 is %g, want 0", got)
 	}
 }

@@ -13,17 +13,17 @@ import (
 )
 
 var differential = flag.String("differential", "../../testdata/differential.jsonl",
-	"files with the result of the Rust library, by testdata/differential.py")
+	"files and the results of the Rust library, from testdata/differential.py")
 
-// stricter matches the errors on files that ptune refuses on purpose and the Rust library reads:
+// stricter matches the errors of files that the Rust library reads and ptune refuses on purpose:
 // files that two readers may understand differently, files that the format's description forbids (a
-// header that does not begin with {), and types that nothing here computes with.
+// header that does not begin with {), and types that ptune does not support.
 var stricter = regexp.MustCompile(`a tensor name has \d+ bytes|header does not begin with \{|` +
 	`invalid DType string value "(F8_|F6_|F4|C64)|expected 3 keys \(dtype, shape, data_offsets\)|` +
 	`has the duplicate name ".*"|has a control character or invalid UTF-8|` +
 	`a list of more than \d+ numbers|has a dimension of \d+|nested too deeply|has text after its last`)
 
-func TestFilesAreReadAsTheRustLibraryReadsThem(t *testing.T) {
+func TestFilesAreReadLikeTheRustLibrary(t *testing.T) {
 	f, err := os.Open(*differential)
 	if err != nil {
 		t.Fatal(err)
@@ -62,14 +62,16 @@ func TestFilesAreReadAsTheRustLibraryReadsThem(t *testing.T) {
 			}
 			for name, want := range c.Tensors {
 				got, ok := x.Tensor(name)
-				if !ok || got.DType != want.DType || !slices.Equal(got.Shape, want.Shape) || !bytes.Equal(got.Data, want.Data) {
+				if !ok || got.DType != want.DType || !slices.Equal(got.Shape, want.Shape) ||
+					!bytes.Equal(got.Data, want.Data) {
 					t.Errorf("%q: tensor %q is %v, want %v", c.File, name, got, want)
 				}
 			}
 		}
 	}
 	if read == 0 || refused == 0 {
-		t.Errorf("%d files were read and %d refused, want some of each", read, refused)
+		t.Errorf("%d files were read and %d refused, want at least 1 each", read, refused)
 	}
-	t.Logf("%d files are read the same, %d are refused by both, %d by ptune on purpose", read, refused, stricterThan)
+	t.Logf("%d files are equal, %d are refused by both, %d only by ptune, on purpose", read, refused,
+		stricterThan)
 }

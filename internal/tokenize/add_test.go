@@ -8,8 +8,10 @@ import (
 	"testing"
 )
 
-func TestAddedTokensStandBeforeATextThatKeepsItsIds(t *testing.T) {
-	for _, name := range []string{"byte-level", "byte-level-bos", "sentencepiece", "sentencepiece-no-bos", "byte-level-nfc", "byte-level-added", "unigram", "metaspace-first", "metaspace-never"} {
+func TestAddedTokensDoNotChangeTheIdsOfTheText(t *testing.T) {
+	for _, name := range []string{"byte-level", "byte-level-bos", "sentencepiece",
+		"sentencepiece-no-bos", "byte-level-nfc", "byte-level-added", "unigram", "metaspace-first",
+		"metaspace-never"} {
 		from, to := filepath.Join(dir, name), t.TempDir()
 		x, err := AddTokens(from, []string{"<|a|>", "<|b|>"})
 		if err != nil {
@@ -41,19 +43,20 @@ func TestAddedTokensStandBeforeATextThatKeepsItsIds(t *testing.T) {
 			}
 			got, err := now.Encode(x.Prefix + text)
 			if want := append([]int32{x.First, x.First + 1}, ids...); err != nil || !slices.Equal(got, want) {
-				t.Errorf("%s: %q is %v (%v), want %v", name, x.Prefix+text, got, err, want)
+				t.Errorf("%s: ids of %q are %v (%v), want %v", name, x.Prefix+text, got, err, want)
 			}
 			plain, err := now.EncodeInput(text)
 			if err != nil || !slices.Equal(plain, ids) {
-				t.Errorf("%s: %q alone is %v (%v) with the new tokens, %v without",
+				t.Errorf("%s: ids of %q alone are %v (%v), want %v as without new tokens",
 					name, text, plain, err, ids)
 			}
 		}
 		if now.Ordinary(x.First) || now.Decode([]int32{x.First}) != "" {
-			t.Errorf("%s: the new token is text", name)
+			t.Errorf("%s: the new token is ordinary or decodes to text", name)
 		}
 	}
-	if _, err := AddTokens(filepath.Join(dir, "sentencepiece"), []string{"<s>"}); err == nil || !strings.Contains(err.Error(), `it already has a token "<s>"`) {
-		t.Errorf("error is %v, want one with the token", err)
+	if _, err := AddTokens(filepath.Join(dir, "sentencepiece"), []string{"<s>"}); err == nil ||
+		!strings.Contains(err.Error(), `it already has a token "<s>"`) {
+		t.Errorf("error is %v, want one that names the token", err)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzATokenizerFileIsCheckedOrRefused fuzzes the checks before the library. The program tries a
-// file that passes them in a child process first.
+// FuzzATokenizerFileIsCheckedOrRefused fuzzes the checks that run before the library reads a file.
+// The program then tries the file in a child process.
 func FuzzATokenizerFileIsCheckedOrRefused(f *testing.F) {
 	files, err := filepath.Glob("../../testdata/tokenizers/*/tokenizer.json")
 	if err != nil || len(files) == 0 {
@@ -30,7 +30,7 @@ func FuzzATokenizerFileIsCheckedOrRefused(f *testing.F) {
 		_, cleaned, err := check(data, false)
 		if err != nil {
 			if len(err.Error()) > 20_000 {
-				t.Fatalf("an error of %d bytes", len(err.Error()))
+				t.Fatalf("the error has %d bytes, want at most 20000", len(err.Error()))
 			}
 			return
 		}
