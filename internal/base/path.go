@@ -36,7 +36,7 @@ func Dir(model string) (string, error) {
 	repo, ok := hub.ParseRepo(strings.TrimPrefix(model, hubPrefix))
 	if !ok {
 		return "", failure.Usage(fmt.Errorf(
-			"model %q is not a name on the Hub, want org/name or org/name@revision", model))
+			"%q is not the name of a model on the Hub, want org/name or org/name@revision", model))
 	}
 	cache, err := hub.CacheDir(os.Getenv)
 	if err != nil {

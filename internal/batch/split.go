@@ -13,12 +13,12 @@ func (f *Forest) Kept(limit int) int {
 	return trunk.Rows() + most
 }
 
-// Split divides a forest into a trunk and parts that are computed one after the other. The trunk has the
-// soft prompts and all segments with children. The leaves are divided into ⌈rows/limit⌉ parts of about
-// equal size; a leaf is never cut, so a part can exceed limit. So a shared prefix is still computed once, while a step keeps
-// activations of only the trunk and one part at a time. partOf is the index of each target's part, -1 for
-// the trunk; targets keep their order in each. If one part would hold all leaves, Split returns f itself
-// and no parts.
+// Split divides a forest into a trunk and parts that are computed one after the other. The trunk has
+// the soft prompts and all segments with children. The leaves are divided into ⌈rows/limit⌉ parts of
+// about equal size; a leaf is never cut, so a part can exceed limit. A shared prefix is still computed
+// once, while a step keeps activations of only the trunk and one part at a time. partOf is the index of
+// each target's part, -1 for the trunk; targets keep their order in each. If one part would hold all
+// leaves, Split returns f itself and no parts.
 func (f *Forest) Split(limit int) (trunk *Forest, parts []*Forest, partOf []int) {
 	shared := make([]bool, len(f.Segments)) // belongs to the trunk
 	for i, s := range f.Segments {

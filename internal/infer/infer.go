@@ -5,6 +5,7 @@ package infer
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"ptune/internal/batch"
@@ -69,8 +70,10 @@ func (e *Engine) AddPrompt(values []float32, rows int) (*Prompt, error) {
 
 // RemovePrompt forgets a soft prompt. Requests that were added before are still answered.
 func (e *Engine) RemovePrompt(p *Prompt) {
-	p.removed = true
-	e.free(p)
+	if !p.removed {
+		p.removed = true
+		e.free(p)
+	}
 }
 
 // free gives the room of a removed prompt back after its last request.
@@ -136,7 +139,10 @@ func (h *Handle) text() batch.Text {
 // Add queues a request for the next steps. It refuses one that could never be answered.
 func (e *Engine) Add(r Request) (*Handle, error) {
 	h := &Handle{Request: r, sample: newSampler(r.Sampling)}
-	if r.Labels == nil {
+	switch {
+	case r.Labels != nil && e.Scorer == nil:
+		return nil, errors.New("this engine scores no labels")
+	case r.Labels == nil:
 		if _, err := e.d.Fits([]batch.Text{h.text()}); err != nil {
 			return nil, err
 		}
@@ -173,16 +179,15 @@ func (e *Engine) leave(h *Handle) {
 func (e *Engine) Idle() bool { return len(e.waiting)+len(e.running) == 0 }
 
 // Step takes up waiting requests, as many as there is room for, and continues all texts in work by at
-// least one token each. Requests are taken up in the order in which they were added; those with labels
-// are scored at once. After an error of the model every request is over.
+// least one token each. Requests are taken up in the order in which they were added. Of those with
+// labels, as many are scored as ScoreTokens allows. If the model fails on a text, every request is
+// over; if it fails on labels, only their request is.
 func (e *Engine) Step(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	err := e.score()
-	if err == nil {
-		err = e.join()
-	}
+	e.score()
+	err := e.join()
 	if err == nil {
 		err = e.advance()
 	}
@@ -228,27 +233,25 @@ func (e *Engine) Generate(ctx context.Context, requests []Request) ([]Result, er
 
 // join begins the texts at the head of the queue that can be begun together.
 func (e *Engine) join() error {
-	n := len(e.waiting)
-	if e.Texts > 0 {
-		n = min(n, e.Texts-len(e.running))
-	}
 	var texts []batch.Text
-	for _, h := range e.waiting[:max(0, n)] {
-		if (h.Prompt == nil) != (e.waiting[0].Prompt == nil) {
+	var queue []*Handle // of texts
+	for _, h := range e.waiting {
+		if h.Labels != nil {
+			continue
+		}
+		full := e.Texts > 0 && len(e.running)+len(queue) >= e.Texts
+		if full || queue != nil && (h.Prompt == nil) != (queue[0].Prompt == nil) {
 			break
 		}
-		texts = append(texts, h.text())
+		texts, queue = append(texts, h.text()), append(queue, h)
 	}
 	for len(texts) > 0 {
 		fits, err := e.d.Fits(texts)
-		if err != nil {
-			return err
-		}
 		if fits {
 			break
 		}
-		if len(texts) == 1 && len(e.running) == 0 { // it will never fit
-			h := e.waiting[0]
+		if len(texts) == 1 && (err != nil || len(e.running) == 0) { // it will never fit
+			h := queue[0]
 			_, _, h.err = e.d.Add(texts)
 			e.leave(h)
 			return nil
@@ -262,12 +265,16 @@ func (e *Engine) join() error {
 	if err != nil {
 		return err
 	}
-	joined := slices.Clone(e.waiting[:len(texts)])
-	e.waiting = slices.Delete(e.waiting, 0, len(texts))
+	joined := queue[:len(texts)]
+	e.waiting = slices.DeleteFunc(e.waiting, func(h *Handle) bool { return slices.Contains(joined, h) })
 	e.running = append(e.running, joined...)
 	for i, h := range joined {
 		h.seq = seqs[i]
-		e.accept(h, logits[i:i+1])
+	}
+	for i, h := range joined {
+		if h.err == nil { // Show of another request may have cancelled this one
+			e.accept(h, logits[i:i+1])
+		}
 	}
 	return nil
 }

@@ -469,3 +469,78 @@ func TestATextsDrawsDoNotDependOnItsNeighbours(t *testing.T) {
 		t.Error("draws do not follow seed and text")
 	}
 }
+
+func TestShowMayCancelItsOwnRequestAndOthers(t *testing.T) {
+	for _, victim := range []int{0, 1, 2} {
+		d := newSpeller("one one one one", "two two two two", "red red red red")
+		e := New(d, Options{Decode: decode, GuessRows: 8})
+		p, err := e.AddPrompt(make([]float32, 4), 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		handles := make([]*Handle, 3)
+		for i := range handles {
+			r := Request{Prompt: p, IDs: []int32{1}, MaxTokens: 30, EOS: []int32{0}}
+			if i == 1 {
+				r.Show = func(string) { e.Cancel(handles[victim]) }
+			}
+			if handles[i], err = e.Add(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.RemovePrompt(p)
+		e.RemovePrompt(p) // a second time changes nothing
+		for !e.Idle() {
+			if err := e.Step(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, h := range handles {
+			if r, err := h.Result(); i == victim && err != context.Canceled || i != victim && r == nil {
+				t.Errorf("text %d cancels text %d: text %d has the result %v and the error %v", 1, victim, i, r, err)
+			}
+		}
+		if len(d.texts) > 0 || len(d.prompts) > 0 {
+			t.Errorf("%d texts and %d prompts are left", len(d.texts), len(d.prompts))
+		}
+	}
+}
+
+// failing refuses the token 66.
+type failing struct{ unlikely }
+
+func (f *failing) NLL(prompts []float32, forest *batch.Forest) ([]float32, error) {
+	if slices.Contains(forest.IDs, 66) {
+		return nil, errors.New("there is no token 66")
+	}
+	return f.unlikely.NLL(prompts, forest)
+}
+
+func TestLabelsThatCannotBeScoredFailAlone(t *testing.T) {
+	e := New(newSpeller("ok"), Options{Decode: decode})
+	if _, err := e.Add(Request{IDs: []int32{1}, Labels: [][]int32{{5}}}); err == nil {
+		t.Error("an engine without a scorer took labels")
+	}
+	e = New(newSpeller("ok"), Options{Decode: decode, Scorer: &failing{}, ScoreTokens: 100})
+	var handles []*Handle
+	for _, r := range []Request{
+		{IDs: []int32{1, 2}, Labels: [][]int32{{5, 6}}}, {IDs: []int32{1, 66}, Labels: [][]int32{{5, 6}}},
+		{IDs: []int32{1}, MaxTokens: 9, EOS: []int32{0}}, {IDs: []int32{3, 4}, Labels: [][]int32{{5, 6}}},
+	} {
+		h, err := e.Add(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		handles = append(handles, h)
+	}
+	for !e.Idle() {
+		if err := e.Step(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, h := range handles {
+		if r, err := h.Result(); (err != nil) != (i == 1) || (r == nil) != (i == 1) {
+			t.Errorf("request %d has the result %v and the error %v; only request 1 cannot be answered", i, r, err)
+		}
+	}
+}

@@ -78,46 +78,61 @@ func LabelEnds(labels [][]int32, eos int32) [][]int32 {
 	return labels
 }
 
-// score answers all waiting requests with labels, ScoreTokens at a time.
-func (e *Engine) score() error {
-	for {
-		var asked []*Handle
-		var questions []Question
-		var prompts []*Prompt
-		var values []float32
-		var rows []int
-		tokens := 0
-		for _, h := range e.waiting {
-			if h.Labels == nil {
-				continue
-			}
-			q := Question{Input: h.IDs, Ends: h.Labels}
-			tokens += q.Tokens()
-			if asked != nil && (tokens > e.ScoreTokens || (h.Prompt == nil) != (asked[0].Prompt == nil)) {
-				break
-			}
-			if h.Prompt != nil {
-				if q.Prompt = slices.Index(prompts, h.Prompt); q.Prompt < 0 {
-					q.Prompt = len(prompts)
-					prompts, values = append(prompts, h.Prompt), append(values, h.Prompt.values...)
-					rows = append(rows, h.Prompt.rows)
-				}
-			}
-			asked, questions = append(asked, h), append(questions, q)
+// score answers waiting requests with labels: the first ones that have ScoreTokens tokens together,
+// but at least one.
+func (e *Engine) score() {
+	var asked []*Handle
+	tokens := 0
+	for _, h := range e.waiting {
+		if h.Labels == nil {
+			continue
 		}
-		if asked == nil {
-			return nil
+		tokens += (&Question{Input: h.IDs, Ends: h.Labels}).Tokens()
+		if asked != nil && (tokens > e.ScoreTokens || (h.Prompt == nil) != (asked[0].Prompt == nil)) {
+			break
 		}
-		scores, err := Score(e.Scorer, values, rows, questions)
-		if err != nil {
-			return err
+		asked = append(asked, h)
+	}
+	if asked == nil {
+		return
+	}
+	err := e.scoreTogether(asked)
+	for _, h := range asked {
+		if err != nil && len(asked) > 1 { // find the request that the model cannot score
+			h.err = e.scoreTogether([]*Handle{h})
+		} else {
+			h.err = err
 		}
-		for i, h := range asked {
-			h.result = &Result{}
-			for _, s := range scores[i] {
-				h.result.Scores = append(h.result.Scores, s.NLL)
+		e.leave(h)
+	}
+}
+
+// scoreTogether sets the results of requests with labels.
+func (e *Engine) scoreTogether(asked []*Handle) error {
+	var questions []Question
+	var prompts []*Prompt
+	var values []float32
+	var rows []int
+	for _, h := range asked {
+		q := Question{Input: h.IDs, Ends: h.Labels}
+		if h.Prompt != nil {
+			if q.Prompt = slices.Index(prompts, h.Prompt); q.Prompt < 0 {
+				q.Prompt = len(prompts)
+				prompts, values = append(prompts, h.Prompt), append(values, h.Prompt.values...)
+				rows = append(rows, h.Prompt.rows)
 			}
-			e.leave(h)
+		}
+		questions = append(questions, q)
+	}
+	scores, err := Score(e.Scorer, values, rows, questions)
+	if err != nil {
+		return err
+	}
+	for i, h := range asked {
+		h.result = &Result{}
+		for _, s := range scores[i] {
+			h.result.Scores = append(h.result.Scores, s.NLL)
 		}
 	}
+	return nil
 }

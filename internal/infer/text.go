@@ -27,7 +27,9 @@ func (e *Engine) advance() error {
 	for _, h := range live {
 		rows := logits[:1+len(h.guessed)]
 		logits = logits[len(rows):]
-		e.accept(h, rows)
+		if h.err == nil { // Show of another request may have cancelled this one
+			e.accept(h, rows)
+		}
 	}
 	return nil
 }
@@ -36,11 +38,14 @@ func (e *Engine) advance() error {
 // removes a text that has ended.
 func (e *Engine) accept(h *Handle, rows [][]float32) {
 	wrong := h.accept(rows, e.d.Room(h.seq)+len(h.guessed), e.Decode)
-	if h.result != nil {
+	switch {
+	case h.err != nil: // Show has cancelled it
+		h.result = nil
+	case h.result != nil:
 		e.leave(h)
-		return
+	default:
+		e.d.Drop(h.seq, wrong)
 	}
-	e.d.Drop(h.seq, wrong)
 }
 
 // accept takes tokens from the rows and returns the number of wrong guesses. room is the number of
@@ -57,7 +62,7 @@ func (h *Handle) accept(rows [][]float32, room int, decode func([]int32) string)
 				h.Show(piece)
 			}
 		}
-		if h.result != nil || k == len(h.guessed) {
+		if h.result != nil || h.err != nil || k == len(h.guessed) {
 			return 0
 		}
 		if h.guessed[k] != id {

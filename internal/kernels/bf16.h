@@ -37,7 +37,7 @@ static void end(void);
 static void few_packed(const product_args *args);
 
 // The values i to i+15 of a weight that mask names, zeros for the others. They lie in one block if
-// blocks hold more than one value. Nothing may be read with an empty mask: i can lie behind the weight.
+// blocks hold more than one value. Nothing may be read with an empty mask: i can be beyond the end.
 INLINE __m512 load_weights(const uint8_t *w, const int format, long i, __mmask16 mask) {
   if (format == F32) return _mm512_maskz_loadu_ps(mask, (const float *)w + i);
   __m256i h = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)w + i);

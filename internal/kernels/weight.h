@@ -1,7 +1,8 @@
-// The formats of weights in files. A row of a weight is a sequence of blocks. In X(name, values, bytes,
-// parts) a block encodes `values` numbers in `bytes` bytes: a plain number is a block of one value, a
-// quantised format has blocks of 32 or 256 values with their scales. Kernels name a value by its index i from the weight's first value, never
-// by an address, so only the functions that read values know how a block is laid out.
+// The formats of weights in files. A row of a weight is a sequence of blocks. In X(name, values,
+// bytes, parts) a block encodes `values` numbers in `bytes` bytes: a plain number is a block of one
+// value, a quantised format has blocks of 32 or 256 values with their scales. Kernels name a value by
+// its index i from the weight's first value, never by an address, so only the functions that read
+// values know how a block is laid out.
 //
 // parts is how many bf16 values add up exactly to one value; at most 3, which hold any f32.
 //

@@ -21,9 +21,13 @@ type Adapter struct {
 	Embedding *ops.Embedding // nil: frozen
 }
 
-// Attach makes the next runs use a instead of what was attached before. The base stays as it is.
+// Attach makes the next runs use a instead of what was attached before. The base stays as it is. Keys
+// and values that a Decoder has cached are still those of the adapter before.
 func (m *Model) Attach(a *Adapter) {
 	m.adapter = a
+	for _, g := range m.graphs {
+		g.Release()
+	}
 	clear(m.graphs)
 }
 

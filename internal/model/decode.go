@@ -166,7 +166,8 @@ func (d *Decoder) pack(texts []batch.Text) (*addition, error) {
 	if a.layout, err = d.m.layout(a.forest); err != nil {
 		return nil, fmt.Errorf("run %s: %w", d.m.Name, err)
 	}
-	for i := range needsLastRow { // the logits of its last row are wanted: compute it again beside the cached one
+	// The logits of these prompts' last rows are wanted: compute them a second time.
+	for i := range needsLastRow {
 		if a.cached[i] {
 			a.cached[i] = false
 			a.need += pagesFor(rows[i])
@@ -211,9 +212,12 @@ func (a *addition) count(texts []batch.Text, positions int) {
 }
 
 // Fits reports whether there is room to Add the texts now. The error is one that Add would return
-// whatever the room.
+// even if the cache were empty; of several texts some may still fit.
 func (d *Decoder) Fits(texts []batch.Text) (bool, error) {
 	a, err := d.pack(texts)
+	if err == nil && len(texts) == 1 && a.need > d.pages.most {
+		err = d.full(fmt.Sprintf("%d more texts", len(texts)), a.need)
+	}
 	return err == nil && a.need <= d.pages.free(), err
 }
 
@@ -227,6 +231,12 @@ func (d *Decoder) Add(texts []batch.Text) (seqs []int, logits [][]float32, err e
 	}
 	if a.need > d.pages.free() {
 		return nil, nil, d.full(fmt.Sprintf("%d more texts", len(texts)), a.need)
+	}
+	var fresh []*prefix // soft prompts that this pass computes
+	for _, p := range a.roots {
+		if p.node == nil {
+			fresh = append(fresh, p)
+		}
 	}
 	nodes := d.nodes(a)
 	at := d.places(a, nodes)
@@ -243,6 +253,11 @@ func (d *Decoder) Add(texts []batch.Text) (seqs []int, logits [][]float32, err e
 	if err != nil {
 		for _, s := range seqs {
 			d.Remove(s)
+		}
+		for _, p := range fresh { // their rows were not computed
+			d.pages.reserved += len(p.node.pages)
+			d.release(p.node)
+			p.node = nil
 		}
 		return nil, nil, err
 	}
@@ -360,7 +375,8 @@ func place(at, spans []int32) (placed []int32) {
 const RowsAtOnce = 4
 
 // Next adds tokens to each of the texts and returns the logits [tokens, V] of what follows each
-// token, text after text. They are valid until the next call. On an error no text has changed.
+// token, text after text. They are valid until the next call. After an error of the model, remove the texts: they may have
+// grown by rows that were not computed.
 func (d *Decoder) Next(seqs []int, ids [][]int32) ([][]float32, error) {
 	tokens := 0
 	for i, s := range seqs {

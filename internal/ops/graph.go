@@ -189,12 +189,16 @@ func (g *Graph) Continue() error {
 	return err
 }
 
+// Release returns the results of the last run to the arena. A graph that is dropped needs it.
+func (g *Graph) Release() { g.recycle() }
+
 // errPaused stops the machine at the graph's Pause.
 var errPaused = errors.New("paused")
 
 // begin prepares a run.
 func (g *Graph) begin() {
-	g.recycle() // results of the run before
+	g.machine.Reset() // a run that paused may not have been continued
+	g.recycle()       // results of the run before
 	for _, o := range g.all {
 		o.recomputed = o.recomputable != nil && o.recomputable(g.Recompute)
 	}
