@@ -79,7 +79,8 @@ func TestSharedPrefixesAreLaidOutOnce(t *testing.T) {
 	}
 }
 
-// A target sees the same tokens as before, no row is in two parts, and the parts have about equal sizes.
+// A target sees the same tokens as before, no row is in two parts, and the parts have about
+// equal sizes.
 func TestASplitForestHasTheSameTargetsAndRows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		id := rapid.Int32Range(0, 1)

@@ -22,14 +22,15 @@ output:
   prompt: x.st
 `
 
-func TestDefaultsStandWhereTheFileSaysNothing(t *testing.T) {
+func TestMissingKeysHaveTheirDefaults(t *testing.T) {
 	got, err := parse("task.yaml", []byte(good), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Default()
 	want.Model, want.Prompt.Tokens, want.Prompt.Text = "m", 8, "Hi:"
-	want.Data.Train, want.Data.Input, want.Data.Target, want.Output.Prompt = "t.jsonl", "{a}", " {b}", "x.st"
+	want.Data.Train, want.Data.Input, want.Data.Target = "t.jsonl", "{a}", " {b}"
+	want.Output.Prompt = "x.st"
 	want.file, want.places = got.file, got.places
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("task is %+v, want %+v", got, want)
@@ -44,19 +45,24 @@ func TestEveryKindOfValueIsRead(t *testing.T) {
   shuffle: false
   seed: 18446744073709551615
   warmup: 1e-1
-`), []string{"data.labels={0: no, 1: yes}", "data.valid={dev: d.jsonl, test: e.jsonl}", "train.weight_decay=1", "train.learning_rate=.5", "prompt.text=a: b"})
+`), []string{"data.labels={0: no, 1: yes}", "data.valid={dev: d.jsonl, test: e.jsonl}",
+		"train.weight_decay=1", "train.learning_rate=.5", "prompt.text=a: b"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	tr := got.Train
-	if tr.Epochs != 1000 || tr.LearningRate != (Rate{Value: 0.5}) || tr.Betas != [2]float64{0.8, 0.99} || tr.Shuffle || tr.Seed != 1<<64-1 || tr.Warmup != 0.1 || tr.WeightDecay != 1 {
+	if tr.Epochs != 1000 || tr.LearningRate != (Rate{Value: 0.5}) ||
+		tr.Betas != [2]float64{0.8, 0.99} || tr.Shuffle || tr.Seed != 1<<64-1 || tr.Warmup != 0.1 ||
+		tr.WeightDecay != 1 {
 		t.Errorf("train is %+v", tr)
 	}
-	if want := (Labels{{Value: "0", Name: "no"}, {Value: "1", Name: "yes"}}); !reflect.DeepEqual(got.Data.Labels, want) {
-		t.Errorf("labels are %v, want %v", got.Data.Labels, want)
+	labels := Labels{{Value: "0", Name: "no"}, {Value: "1", Name: "yes"}}
+	if !reflect.DeepEqual(got.Data.Labels, labels) {
+		t.Errorf("labels are %v, want %v", got.Data.Labels, labels)
 	}
-	if want := (Sets{{"dev", "d.jsonl"}, {"test", "e.jsonl"}}); !reflect.DeepEqual(got.Data.Valid, want) {
-		t.Errorf("valid is %v, want %v", got.Data.Valid, want)
+	valid := Sets{{"dev", "d.jsonl"}, {"test", "e.jsonl"}}
+	if !reflect.DeepEqual(got.Data.Valid, valid) {
+		t.Errorf("valid is %v, want %v", got.Data.Valid, valid)
 	}
 	if got.Prompt.Text != "a: b" {
 		t.Errorf("prompt.text is %q", got.Prompt.Text)
@@ -65,7 +71,9 @@ func TestEveryKindOfValueIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Labels{{Value: "no", Name: "no"}, {Value: "yes", Name: "yes"}, {Value: "012", Name: "012"}}); !reflect.DeepEqual(list.Data.Labels, want) || list.Data.Valid[0] != (Set{"valid", "v.jsonl"}) {
+	labels = Labels{{Value: "no", Name: "no"}, {Value: "yes", Name: "yes"}, {Value: "012", Name: "012"}}
+	if !reflect.DeepEqual(list.Data.Labels, labels) ||
+		list.Data.Valid[0] != (Set{"valid", "v.jsonl"}) {
 		t.Errorf("labels are %v, valid is %v", list.Data.Labels, list.Data.Valid)
 	}
 }
@@ -118,7 +126,7 @@ output:
 	}
 }
 
-func TestValuesThatNoRunCouldUseAreRefusedAtTheirPlace(t *testing.T) {
+func TestInvalidValuesAreRefusedWithTheirPlace(t *testing.T) {
 	for setting, want := range map[string]string{
 		"model=":                   "model is missing",
 		"prompt.tokens=0":          "prompt.tokens is 0, want at least 1",
@@ -143,13 +151,14 @@ func TestValuesThatNoRunCouldUseAreRefusedAtTheirPlace(t *testing.T) {
 		"data.labels=[a]":          "at least two",
 	} {
 		_, err := parse("task.yaml", []byte(good), []string{setting})
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "--set "+setting) && !strings.HasPrefix(err.Error(), "task.yaml") {
+		if err == nil || !strings.Contains(err.Error(), want) ||
+			!strings.HasPrefix(err.Error(), "--set "+setting) && !strings.HasPrefix(err.Error(), "task.yaml") {
 			t.Errorf("%s: error is %v, want one with its place and %q", setting, err, want)
 		}
 	}
 }
 
-func TestFilesThatAreNoTaskAreRefused(t *testing.T) {
+func TestFilesThatAreNotTaskFilesAreRefused(t *testing.T) {
 	for name, c := range map[string][2]string{
 		"empty":           {"", "the file is empty"},
 		"only a comment":  {"# hi\n", "empty"},
@@ -159,13 +168,14 @@ func TestFilesThatAreNoTaskAreRefused(t *testing.T) {
 		"tabs":            {"model: m\n\tprompt: 3\n", "not YAML"},
 		"a bomb of lists": {strings.Repeat("[", 200000), "nested too deeply"},
 	} {
-		if _, err := parse("task.yaml", []byte(c[0]), nil); err == nil || !strings.Contains(err.Error(), c[1]) || !strings.HasPrefix(err.Error(), "task.yaml") {
+		if _, err := parse("task.yaml", []byte(c[0]), nil); err == nil ||
+			!strings.Contains(err.Error(), c[1]) || !strings.HasPrefix(err.Error(), "task.yaml") {
 			t.Errorf("%s: error is %v, want one with %q", name, err, c[1])
 		}
 	}
 }
 
-func TestASlipInAnyKeyIsRefusedAndTheKeyIsSuggested(t *testing.T) {
+func TestAMisspelledKeyIsRefusedAndTheKeySuggested(t *testing.T) {
 	hit, all := 0, 0
 	for _, key := range Keys() {
 		last := key[strings.LastIndexByte(key, '.')+1:]
@@ -192,7 +202,7 @@ func TestASlipInAnyKeyIsRefusedAndTheKeyIsSuggested(t *testing.T) {
 		}
 	}
 	if float64(hit) < 0.95*float64(all) {
-		t.Errorf("%d of %d slips had the right suggestion, want 95 %%", hit, all)
+		t.Errorf("%d of %d misspelled keys had the right suggestion, want at least 95 %%", hit, all)
 	}
 }
 
@@ -205,7 +215,7 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-func TestTheShippedTaskFilesAreGood(t *testing.T) {
+func TestTheTaskFilesInConfigsAreValid(t *testing.T) {
 	found := 0
 	err := filepath.WalkDir("../../configs", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -227,12 +237,12 @@ func TestTheShippedTaskFilesAreGood(t *testing.T) {
 		}
 		text, err := os.ReadFile(path)
 		if err == nil && !strings.Contains(string(text), command+d.Name()) {
-			t.Errorf("%s does not begin with its own command line", path)
+			t.Errorf("%s does not start with the command that runs it", path)
 		}
 		return err
 	})
 	if err != nil || found != 3 {
-		t.Errorf("%d task files (%v), want 3", found, err)
+		t.Errorf("found %d task files (%v), want 3", found, err)
 	}
 }
 
@@ -241,7 +251,7 @@ func FuzzATaskFileIsReadOrRefused(f *testing.F) {
 	f.Add([]byte("a: {b: [1, 2]}"), "data.labels={a: b}")
 	f.Fuzz(func(t *testing.T, text []byte, setting string) {
 		if _, err := parse("task.yaml", text, []string{setting}); err != nil && err.Error() == "" {
-			t.Fatal("an error without words")
+			t.Fatal("the error has no text")
 		}
 	})
 }
@@ -256,7 +266,7 @@ func TestTheReferenceHasEveryKeyWithItsDefault(t *testing.T) {
 	want.file, want.places = got.file, got.places
 	want.Data.Train, want.Data.Input, want.Data.Target = got.Data.Train, got.Data.Input, got.Data.Target
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("the reference says %+v, the defaults are %+v", got, want)
+		t.Errorf("the reference has %+v, want the defaults %+v", got, want)
 	}
 	for _, key := range Keys() {
 		if last := key[strings.LastIndexByte(key, '.')+1:]; !strings.Contains(Reference, last+":") {

@@ -12,8 +12,8 @@ import (
 // setting is a line of a task file that sets a key.
 var setting = regexp.MustCompile(`^( *)(\w+): +(\S.*?)\s*(#.*)?$`)
 
-// The test changes each line with a key in many ways, one at a time. Each change must be an error with
-// the line and column of the mistake.
+// The test changes each line with a key in many ways, one at a time. Each change must be an
+// error with the line and column of the mistake.
 func TestEveryMistakeOfATaskFileIsFoundAtItsPlace(t *testing.T) {
 	text, err := os.ReadFile("reference.yaml")
 	if err != nil {

@@ -88,7 +88,8 @@ func TestTheReadmeShowsTheReferenceInTwoGroups(t *testing.T) {
 			t.Errorf("everyday has %s, which is not a key", key)
 		}
 	}
-	const page, command = "../../README.md", " keys: go test ./internal/config -run Reference -update -->\n"
+	const page = "../../README.md"
+	const command = " keys: go test ./internal/config -run Reference -update -->\n"
 	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)

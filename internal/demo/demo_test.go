@@ -90,9 +90,10 @@ func TestTheBaseIsSmallAndModelsItsText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("perplexity of %.2f on held-out text; a trigram model has %.2f, a unigram model %.0f",
+	want := fmt.Sprintf("perplexity of %.2f on held-out text; a trigram model has %.2f, a unigram "+
+		"model %.0f",
 		about.Perplexity, about.Trigram, about.Unigram)
 	if !strings.Contains(strings.Join(strings.Fields(string(readme)), " "), want) {
-		t.Errorf("the README does not say %q, as about.json does", want)
+		t.Errorf("the README does not have %q from about.json", want)
 	}
 }

@@ -34,7 +34,8 @@ func TestAFailedWriteLeavesTheOldFileAndNothingElse(t *testing.T) {
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
 		t.Errorf("%d files are left, want 1", len(entries))
 	}
-	if err := files.Write(filepath.Join(dir, "no", "x.st"), func(io.Writer) error { return nil }); err == nil {
+	if err := files.Write(filepath.Join(dir, "no", "x.st"),
+		func(io.Writer) error { return nil }); err == nil {
 		t.Error("a file was written into a folder that does not exist")
 	}
 }

@@ -140,10 +140,11 @@ func TestAPulledModelHasTheLayoutOfHuggingFaceHub(t *testing.T) {
 		names = append(names, e.Name())
 		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil || !bytes.Equal(data, s.files[e.Name()]) {
-			t.Errorf("%s is not what the hub has (%v)", e.Name(), err)
+			t.Errorf("%s differs from the file on the hub (%v)", e.Name(), err)
 		}
-		if to, err := os.Readlink(filepath.Join(dir, e.Name())); err != nil || !strings.HasPrefix(to, "../../blobs/") {
-			t.Errorf("%s is no link to a blob: %q (%v)", e.Name(), to, err)
+		if to, err := os.Readlink(filepath.Join(dir, e.Name())); err != nil ||
+			!strings.HasPrefix(to, "../../blobs/") {
+			t.Errorf("%s is not a link to a blob: %q (%v)", e.Name(), to, err)
 		}
 	}
 	want := []string{"chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"}
@@ -160,7 +161,7 @@ func TestAPulledModelHasTheLayoutOfHuggingFaceHub(t *testing.T) {
 		t.Errorf("the hub saw the token %q, the other host %q", s.tokens["hub"], s.tokens["cdn"])
 	}
 	if left, _ := filepath.Glob(filepath.Join(c.Cache, "*/blobs/*.incomplete")); left != nil {
-		t.Errorf("%v is left", left)
+		t.Errorf("temporary files %v are left", left)
 	}
 }
 
@@ -174,10 +175,10 @@ func TestAnInterruptedDownloadIsResumed(t *testing.T) {
 	}
 	data, _ := os.ReadFile(filepath.Join(dir, "model.safetensors"))
 	if !bytes.Equal(data, s.files["model.safetensors"]) {
-		t.Error("the file is not what the hub has")
+		t.Error("the file differs from that on the hub")
 	}
 	if len(s.ranges) < 3 {
-		t.Errorf("parts were asked for %v times, want 3", s.ranges)
+		t.Errorf("ranges were requested %v times, want 3", s.ranges)
 	}
 }
 
@@ -186,9 +187,11 @@ func TestAFileWithAnotherHashIsRefused(t *testing.T) {
 		spoil func(*server)
 		want  string
 	}{
-		"other bytes": {func(s *server) { s.bad["model.safetensors"] = true }, "model.safetensors: the hash is"},
-		"no access":   {func(s *server) { s.status["config.json"] = 403 }, "set HF_TOKEN"},
-		"no weights":  {func(s *server) { delete(s.files, "model.safetensors") }, "needs config.json and .safetensors files"},
+		"other bytes": {func(s *server) { s.bad["model.safetensors"] = true },
+			"model.safetensors: the hash is"},
+		"no access": {func(s *server) { s.status["config.json"] = 403 }, "set HF_TOKEN"},
+		"no weights": {func(s *server) { delete(s.files, "model.safetensors") },
+			"needs config.json and .safetensors files"},
 		"never whole": {func(s *server) { s.broken["model.safetensors"] = 99 }, "model.safetensors: "},
 	} {
 		s := serve(t, tiny())
@@ -202,12 +205,12 @@ func TestAFileWithAnotherHashIsRefused(t *testing.T) {
 			t.Errorf("%s: the message has the token: %v", what, err)
 		}
 		if _, err := (Repo{"org/tiny", "main"}).Find(client.Cache); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s: the model is found all the same (%v)", what, err)
+			t.Errorf("%s: the model is in the cache (%v)", what, err)
 		}
 	}
 }
 
-func TestNamesOfRepositories(t *testing.T) {
+func TestNamesOfRepositoriesAreChecked(t *testing.T) {
 	for text, want := range map[string]string{
 		"org/name": "org/name main", "org/name@v1.0": "org/name v1.0", "a/b@refs/pr/3": "a/b refs/pr/3",
 		"../x": "", "a/../b": "", "org/name@../../x": "", "/abs/path": "", "models/": "", "a/b/c": "",
@@ -224,7 +227,7 @@ func TestNamesOfRepositories(t *testing.T) {
 	}
 }
 
-func TestTheCacheIsThatOfHuggingFaceHub(t *testing.T) {
+func TestTheCacheFolderIsThatOfHuggingFaceHub(t *testing.T) {
 	for _, c := range []struct {
 		env  map[string]string
 		want string

@@ -13,8 +13,8 @@ import (
 	"ptune/internal/batch"
 )
 
-// speller continues each text with the bytes of the next of says: token ids are bytes, 0 ends. After
-// any other byte it says something else.
+// speller is a decoder whose token ids are bytes, with 0 as the end token. Each new text takes the
+// next string of says and is continued with its bytes. After any other byte the likeliest is ?.
 type speller struct {
 	says    []string // of the texts to come
 	texts   map[int]*spelled
@@ -32,7 +32,8 @@ type spelled struct {
 }
 
 func newSpeller(says ...string) *speller {
-	return &speller{says: says, texts: map[int]*spelled{}, most: 100, logits: spell, prompts: map[int]bool{}}
+	return &speller{says: says, texts: map[int]*spelled{}, most: 100, logits: spell,
+		prompts: map[int]bool{}}
 }
 
 func spell(says string, fed []int32) []float32 {
@@ -102,7 +103,7 @@ func (s *speller) Drop(seq, n int) {
 	t.fed = t.fed[:len(t.fed)-n]
 }
 
-// Room is what a text asked for and has not used, at most 1,000 tokens, as if by the model's positions.
+// Room returns the unused part of the tokens that a text requested, at most 1,000 in all.
 func (s *speller) Room(seq int) int {
 	t := s.texts[seq]
 	return min(t.Text.Room, 1000) - len(t.fed)
@@ -118,7 +119,7 @@ func decode(ids []int32) string {
 	return strings.ToValidUTF8(string(b), "\ufffd")
 }
 
-// run continues texts with what they say. Request r says how; IDs are those of inputs.
+// run continues inputs with the texts in says. Request r has the options.
 func run(t *testing.T, d *speller, o Options, r Request, inputs ...[]int32) ([]Result, []string) {
 	t.Helper()
 	o.Decode = decode
@@ -132,7 +133,7 @@ func run(t *testing.T, d *speller, o Options, r Request, inputs ...[]int32) ([]R
 		requests[i].EOS = []int32{0}
 		requests[i].Show = func(piece string) {
 			if strings.Contains(piece, "\ufffd") {
-				t.Errorf("half a character was shown: %q", piece)
+				t.Errorf("shown %q, which is not valid UTF-8", piece)
 			}
 			shown[i] += piece
 		}
@@ -143,7 +144,7 @@ func run(t *testing.T, d *speller, o Options, r Request, inputs ...[]int32) ([]R
 		t.Fatal(err)
 	}
 	if !e.Idle() || len(d.texts) > 0 {
-		t.Errorf("%d texts are left", len(d.texts))
+		t.Errorf("%d texts are left in the decoder, want 0", len(d.texts))
 	}
 	return results, shown
 }
@@ -157,7 +158,8 @@ func TestTextsEndAtTheEndTokenAStopTextOrTheirLength(t *testing.T) {
 		{Text: "x#y", FinishReason: FinishStop}, {Text: "", FinishReason: FinishEOS},
 	} {
 		if r[i].Text != want.Text || r[i].FinishReason != want.FinishReason || shown[i] != want.Text {
-			t.Errorf("text %d: %q (%s), shown %q, want %q (%s)", i, r[i].Text, r[i].FinishReason, shown[i], want.Text, want.FinishReason)
+			t.Errorf("text %d: %q (%s), shown %q, want %q (%s)", i, r[i].Text, r[i].FinishReason, shown[i],
+				want.Text, want.FinishReason)
 		}
 	}
 }
@@ -165,7 +167,7 @@ func TestTextsEndAtTheEndTokenAStopTextOrTheirLength(t *testing.T) {
 func TestCharactersAreShownWhole(t *testing.T) {
 	r, shown := run(t, newSpeller("aé🦙z"), Options{}, Request{MaxTokens: 50})
 	if r[0].Text != "aé🦙z" || shown[0] != r[0].Text {
-		t.Errorf("text is %q, shown %q", r[0].Text, shown[0])
+		t.Errorf("text is %q, shown %q, want aé🦙z", r[0].Text, shown[0])
 	}
 }
 
@@ -173,19 +175,22 @@ func TestATextWithNoRoomLeftEnds(t *testing.T) {
 	long := strings.Repeat("abc", 400)
 	for _, rows := range []int{0, 8} {
 		r, shown := run(t, newSpeller(long, "xy"), Options{GuessRows: rows}, Request{MaxTokens: 5000})
-		if r[0].FinishReason != FinishLength || r[0].Text != long[:1001] || shown[0] != r[0].Text || r[1].Text != "xy" {
-			t.Errorf("%d rows: %d bytes (%s), %d shown", rows, len(r[0].Text), r[0].FinishReason, len(shown[0]))
+		if r[0].FinishReason != FinishLength || r[0].Text != long[:1001] || shown[0] != r[0].Text ||
+			r[1].Text != "xy" {
+			t.Errorf("%d rows: %d bytes (%s), %d shown", rows, len(r[0].Text), r[0].FinishReason,
+				len(shown[0]))
 		}
 	}
 }
 
-func TestGuessesAreWhatATextHasSaidBefore(t *testing.T) {
+func TestGuessesContinueAnEarlierOccurrence(t *testing.T) {
 	for _, c := range []struct {
 		said string
 		most int
 		want string
 	}{
-		{"the cat and the", 4, " cat"}, {"abcab", 2, "ca"}, {"aaa", 3, "aaa"}, {"ababab", 5, "ababa"}, {"xab1ab2ab", 1, "2"},
+		{"the cat and the", 4, " cat"}, {"abcab", 2, "ca"}, {"aaa", 3, "aaa"}, {"ababab", 5, "ababa"},
+		{"xab1ab2ab", 1, "2"},
 		{"abcd", 3, ""}, {"aba", 3, ""}, {"ab", 3, ""}, {"", 3, ""}, {"aaaa", 0, ""}, {"aaaa", -1, ""},
 	} {
 		var ids []int32
@@ -198,8 +203,8 @@ func TestGuessesAreWhatATextHasSaidBefore(t *testing.T) {
 	}
 }
 
-// Pairs of letters that go on at random are left alone after a while.
-func TestGuessesThatAreWrongTimeAndAgainBecomeRare(t *testing.T) {
+// In a text of random letters most guesses are wrong. After some of them, few are made.
+func TestWrongGuessesMakeGuessesRare(t *testing.T) {
 	says := ""
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 600 {
@@ -215,12 +220,12 @@ func TestGuessesThatAreWrongTimeAndAgainBecomeRare(t *testing.T) {
 	}
 	run(t, d, Options{GuessRows: 2}, Request{MaxTokens: 1000})
 	if guesses == 0 || guesses > 120 {
-		t.Errorf("%d wrong guesses in %d letters, want some, and at most 120", guesses, len(says))
+		t.Errorf("%d wrong guesses in %d letters, want between 1 and 120", guesses, len(says))
 	}
 }
 
-// The results are the same whether guesses are right, wrong, or after the end.
-func TestGuessesChangeNothingButThePasses(t *testing.T) {
+// The results are the same if guesses are right, wrong or after the end.
+func TestGuessesChangeOnlyTheNumberOfPasses(t *testing.T) {
 	says := []string{"one two one two one two one two one two three", "no more, no less, no more"}
 	for name, r := range map[string]Request{
 		"to the end":  {MaxTokens: 80},
@@ -246,8 +251,10 @@ func TestGuessesChangeNothingButThePasses(t *testing.T) {
 				}
 				got, shown := run(t, d, Options{GuessRows: rows}, r, []int32{'t', 'w', 'o', ' '}, nil)
 				for i, r := range got {
-					if want != nil && (r.Text != want[i].Text || !slices.Equal(r.IDs, want[i].IDs) || r.FinishReason != want[i].FinishReason) || r.Text != shown[i] {
-						t.Errorf("%s, %d texts, %d rows: %q (%s), shown %q, want %q (%s)", name, n, rows, r.Text, r.FinishReason, shown[i], want[i].Text, want[i].FinishReason)
+					if want != nil && (r.Text != want[i].Text || !slices.Equal(r.IDs, want[i].IDs) ||
+						r.FinishReason != want[i].FinishReason) || r.Text != shown[i] {
+						t.Errorf("%s, %d texts, %d rows: %q (%s), shown %q, want %q (%s)", name, n, rows, r.Text,
+							r.FinishReason, shown[i], want[i].Text, want[i].FinishReason)
 					}
 				}
 				if want == nil {
@@ -295,7 +302,8 @@ func TestRequestsThatJoinAndLeaveEndAsTheyDoAlone(t *testing.T) {
 			x.Handle = h
 			all = append(all, x)
 		}
-		if x := r.IntN(len(all) + 1); x < len(all) && r.IntN(8) == 0 && slices.Contains(e.running, all[x].Handle) {
+		if x := r.IntN(len(all) + 1); x < len(all) && r.IntN(8) == 0 &&
+			slices.Contains(e.running, all[x].Handle) {
 			e.Cancel(all[x].Handle)
 			all[x].gone = true
 		}
@@ -314,7 +322,7 @@ func TestRequestsThatJoinAndLeaveEndAsTheyDoAlone(t *testing.T) {
 		got, err := x.Result()
 		if x.gone {
 			if got != nil || err != context.Canceled {
-				t.Errorf("request %d was cancelled: result %v, error %v", i, got, err)
+				t.Errorf("request %d was cancelled: got result %v, error %v", i, got, err)
 			}
 			continue
 		}
@@ -323,8 +331,10 @@ func TestRequestsThatJoinAndLeaveEndAsTheyDoAlone(t *testing.T) {
 			continue
 		}
 		alone, _ := run(t, newSpeller(x.says), Options{}, Request{MaxTokens: x.MaxTokens, Stop: x.Stop})
-		if want := alone[0]; got.Text != want.Text || got.FinishReason != want.FinishReason || x.shown != want.Text {
-			t.Errorf("request %d: %q (%s), shown %q, alone %q (%s)", i, got.Text, got.FinishReason, x.shown, want.Text, want.FinishReason)
+		if want := alone[0]; got.Text != want.Text || got.FinishReason != want.FinishReason ||
+			x.shown != want.Text {
+			t.Errorf("request %d: %q (%s), shown %q, alone %q (%s)", i, got.Text, got.FinishReason, x.shown,
+				want.Text, want.FinishReason)
 		}
 	}
 	if len(d.prompts) != 1 {
@@ -335,8 +345,9 @@ func TestRequestsThatJoinAndLeaveEndAsTheyDoAlone(t *testing.T) {
 func TestRequestsThatCannotBeAnsweredAreRefused(t *testing.T) {
 	d := newSpeller("x")
 	e := New(d, Options{Decode: decode})
-	if _, err := e.Add(Request{IDs: []int32{-1}, MaxTokens: 3}); err == nil || err.Error() != "bad token" {
-		t.Errorf("a bad token: error %v", err)
+	if _, err := e.Add(Request{IDs: []int32{-1}, MaxTokens: 3}); err == nil ||
+		err.Error() != "bad token" {
+		t.Errorf("a bad token: error is %v, want bad token", err)
 	}
 	d.most = 0
 	h, err := e.Add(Request{IDs: []int32{1}, MaxTokens: 3})
@@ -344,20 +355,21 @@ func TestRequestsThatCannotBeAnsweredAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := e.Step(context.Background()); err != nil || !e.Idle() {
-		t.Errorf("one request that does not fit ended the step: %v", err)
+		t.Errorf("a request that does not fit yet ended the step: error %v", err)
 	}
 	if _, err := h.Result(); err == nil || !strings.Contains(err.Error(), "too many texts") {
-		t.Errorf("a text that never fits: error %v", err)
+		t.Errorf("a text that never fits: error is %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	d.most = 1
-	if _, err := e.Generate(ctx, []Request{{IDs: []int32{1}, MaxTokens: 3}}); err != context.Canceled || !e.Idle() {
-		t.Errorf("a context that has ended: error %v, idle %v", err, e.Idle())
+	if _, err := e.Generate(ctx, []Request{{IDs: []int32{1}, MaxTokens: 3}}); err != context.Canceled ||
+		!e.Idle() {
+		t.Errorf("a cancelled context: error is %v, idle %v; want context.Canceled, true", err, e.Idle())
 	}
 }
 
-// unlikely gives token k a −log p of k/10, and the first value of a text's soft prompt on top.
+// unlikely returns −log p = k/10 for token k, plus the first value of the text's soft prompt.
 type unlikely struct{ forests int }
 
 func (u *unlikely) NLL(prompts []float32, f *batch.Forest) (nll []float32, err error) {
@@ -390,7 +402,8 @@ func TestLabelsAreScoredAfterEachRequestsOwnPrompt(t *testing.T) {
 		got, err := e.Generate(context.Background(), []Request{
 			{Prompt: two, IDs: []int32{3}, Labels: labels}, {IDs: []int32{3}, Labels: labels},
 			{IDs: []int32{1}, MaxTokens: 9, EOS: []int32{0}},
-			{Prompt: one, IDs: []int32{3, 4}, Labels: labels}, {Prompt: two, IDs: []int32{4}, Labels: labels[:1]},
+			{Prompt: one, IDs: []int32{3, 4}, Labels: labels},
+			{Prompt: two, IDs: []int32{4}, Labels: labels[:1]},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -406,7 +419,7 @@ func TestLabelsAreScoredAfterEachRequestsOwnPrompt(t *testing.T) {
 			}
 		}
 		if got[2].Text != "ok" {
-			t.Errorf("the text between is %q", got[2].Text)
+			t.Errorf("the text of the request between them is %q", got[2].Text)
 		}
 		if tokens == 1000 && u.forests != 3 || tokens == 1 && u.forests != 4 {
 			t.Errorf("%d tokens at a time: %d passes", tokens, u.forests)
@@ -414,10 +427,10 @@ func TestLabelsAreScoredAfterEachRequestsOwnPrompt(t *testing.T) {
 	}
 }
 
-func TestGreedyTakesTheLikeliestAndSamplingKeepsToItsLimits(t *testing.T) {
+func TestGreedyTakesTheLikeliestTokenAndSamplingObeysItsLimits(t *testing.T) {
 	logits := []float32{0, 3, 2, 1, -50}
 	if id := newSampler(Sampling{}).next(logits); id != 1 {
-		t.Errorf("greedy took %d", id)
+		t.Errorf("greedy took token %d", id)
 	}
 	for name, c := range map[string]struct {
 		s     Sampling
@@ -437,7 +450,7 @@ func TestGreedyTakesTheLikeliestAndSamplingKeepsToItsLimits(t *testing.T) {
 		}
 		slices.Sort(seen)
 		if !slices.Equal(seen, c.among) {
-			t.Errorf("%s took %v, want %v", name, seen, c.among)
+			t.Errorf("%s: took tokens %v, want %v", name, seen, c.among)
 		}
 	}
 }
@@ -452,12 +465,12 @@ func TestSamplingFollowsTheProbabilities(t *testing.T) {
 	z := 1 + math.Exp(2) + math.Exp(4)
 	for i, want := range []float64{1 / z, math.Exp(2) / z, math.Exp(4) / z} {
 		if got := count[i] / float64(n); math.Abs(got-want) > 0.015 {
-			t.Errorf("token %d was taken with %g, want %g", i, got, want)
+			t.Errorf("token %d was taken with frequency %g, want %g", i, got, want)
 		}
 	}
 }
 
-func TestATextsDrawsDoNotDependOnItsNeighbours(t *testing.T) {
+func TestSamplingOfATextDoesNotDependOnOtherTexts(t *testing.T) {
 	draw := func(text int) (ids []int32) {
 		s := newSampler(Sampling{Temperature: 9, Seed: 4, Stream: text})
 		for range 20 {
@@ -466,7 +479,7 @@ func TestATextsDrawsDoNotDependOnItsNeighbours(t *testing.T) {
 		return ids
 	}
 	if !slices.Equal(draw(1), draw(1)) || slices.Equal(draw(0), draw(1)) {
-		t.Error("draws do not follow seed and text")
+		t.Error("the samples do not depend on seed and text alone")
 	}
 }
 

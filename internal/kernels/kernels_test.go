@@ -24,8 +24,8 @@ type source struct{ *rand.Rand }
 
 func newSource(seed uint64) source { return source{rand.New(rand.NewPCG(seed, 1))} }
 
-// floats returns n normal values with 41 guard values before and 40 behind them, so that they begin at
-// an odd place.
+// floats returns n normal values with 41 guard values before and 40 behind them, so that they
+// begin at an odd place.
 func (s source) floats(n int) []float32 {
 	all := make([]float32, n+81)
 	for i := range all {
@@ -294,8 +294,8 @@ func forest() []Group {
 	}
 }
 
-// longForest returns a prompt of 3 rows, a shared prefix of 70 and two leaves of 101 and 2: groups with
-// several units, and keys that many units share.
+// longForest returns a prompt of 3 rows, a shared prefix of 70 and two leaves of 101 and 2:
+// groups with several units, and keys that many units share.
 func longForest() []Group {
 	return []Group{
 		{Row: 0, N: 3, Own: 0},
@@ -546,8 +546,8 @@ func BenchmarkProduct(b *testing.B) {
 	}
 }
 
-// BenchmarkAttention measures one layer with nine query and three key heads, for batches of texts that
-// share 16 virtual tokens.
+// BenchmarkAttention measures one layer with nine query and three key heads, for batches of
+// texts that share 16 virtual tokens.
 func BenchmarkAttention(b *testing.B) {
 	for _, name := range Names(F32)[1:] { // without the plain loop, which would take far too long
 		for _, texts := range [][2]int{{16, 20}, {8, 64}, {1, 1024}} {

@@ -62,7 +62,7 @@ func eachLoRA(t *testing.T, f func(t *testing.T, dir string, load func() *model.
 	}
 }
 
-// attachLoRA puts the LoRA of a PEFT directory on m.
+// attachLoRA attaches the LoRA of a PEFT directory to m.
 func attachLoRA(t *testing.T, m *model.Model, dir string) []*param.Tensor {
 	t.Helper()
 	lora, err := adapters.LoadLoRA(dir, m.Type, m.Modules())
@@ -108,7 +108,8 @@ func paramStep(t *testing.T, m *model.Model, g *golden, b int, params []*param.T
 }
 
 // paramSteps returns the losses of ten AdamW steps.
-func paramSteps(t *testing.T, m *model.Model, g *golden, params []*param.Tensor, rate float64) []float32 {
+func paramSteps(t *testing.T, m *model.Model, g *golden, params []*param.Tensor,
+	rate float64) []float32 {
 	t.Helper()
 	var opts []train.Optimizer
 	for _, p := range params {
@@ -199,7 +200,7 @@ func TestFullFineTuningEqualsTransformers(t *testing.T) {
 			}
 		}
 		if seen < wanted {
-			t.Errorf("%d gradients were compared, transformers has %d", seen, wanted)
+			t.Errorf("compared %d gradients, want %d as in transformers", seen, wanted)
 		}
 		m = load()
 		within(t, "losses", paramSteps(t, m, g, attachWeights(m), 0.001), g.values(t, "full_losses"), 1e-4)
@@ -226,7 +227,7 @@ func results(t *testing.T, m *model.Model, g *golden) []float32 {
 	return slices.Concat(all, nll, grad)
 }
 
-func TestAnAdapterTakenOffLeavesTheBaseAsItWas(t *testing.T) {
+func TestARemovedAdapterLeavesTheBaseUnchanged(t *testing.T) {
 	eachLoRA(t, func(t *testing.T, dir string, load func() *model.Model, g *golden) {
 		m := load()
 		base := results(t, m, g)
@@ -264,7 +265,7 @@ func TestAnAdapterTakenOffLeavesTheBaseAsItWas(t *testing.T) {
 	})
 }
 
-func TestLoRAsAreSwitchedOnOneBase(t *testing.T) {
+func TestLoRAsCanBeSwitchedOnOneBase(t *testing.T) {
 	eachLoRA(t, func(t *testing.T, dir string, load func() *model.Model, g *golden) {
 		m := load()
 		first, err := adapters.LoadLoRA(dir, m.Type, m.Modules())

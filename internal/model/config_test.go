@@ -14,10 +14,10 @@ import (
 	"ptune/internal/model"
 )
 
-// strange has the values that the test sets for each key of every golden's config.json.
+// strange lists the values that the test gives to each key of every golden's config.json.
 var strange = []any{0, -1, 3, 0.5, 1 << 40, true, nil, "x", []any{1}, map[string]any{}}
 
-// A checkpoint with one strange setting in config.json is refused, or it loads and runs.
+// A checkpoint with one changed setting in config.json is refused, or it loads and runs.
 func TestNoSettingOfAConfigPanics(t *testing.T) {
 	pool, err := kernels.New(kernels.Options{Threads: 1})
 	if err != nil {
@@ -43,7 +43,7 @@ func TestNoSettingOfAConfigPanics(t *testing.T) {
 			}
 			defer func() {
 				if r := recover(); r != nil {
-					t.Errorf("%s: %s: %v", filepath.Base(dir), what, r)
+					t.Errorf("%s: %s: panic: %v", filepath.Base(dir), what, r)
 				}
 			}()
 			files := fstest.MapFS{"config.json": {Data: changed}, "model.safetensors": {Data: weights}}
@@ -57,7 +57,7 @@ func TestNoSettingOfAConfigPanics(t *testing.T) {
 			f := batch.Pack([]int{2}, []batch.Example{{IDs: []int32{1, 5, 7}, From: 1}})
 			_, err = m.NLL(make([]float32, 2*m.Hidden), f)
 			if err != nil && !strings.Contains(err.Error(), "positions") {
-				t.Errorf("%s: %s: loaded, but %v", filepath.Base(dir), what, err)
+				t.Errorf("%s: %s: the model was loaded, but it fails: %v", filepath.Base(dir), what, err)
 			}
 			ran++
 		}

@@ -30,13 +30,13 @@ func copies(rows [][]float32) (c [][]float32) {
 
 func sameBits(a, b [][]float32) bool { return slices.EqualFunc(a, b, slices.Equal) }
 
-// used is the bytes of a decoder's cache that are taken or reserved.
+// used returns the bytes of a decoder's cache that are used or reserved.
 func used(d *model.Decoder) int64 {
 	n, _ := d.Bytes()
 	return n
 }
 
-// Guesses are tokens that are added together, and are dropped where they are wrong.
+// Speculative decoding adds several tokens together and drops the wrong ones.
 func TestDecodingTokensTogetherOrDroppingThemChangesNoBitOfTheLogits(t *testing.T) {
 	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
 		texts := []batch.Text{{IDs: []int32{1, 20, 3}}, {IDs: []int32{1, 21}}}
@@ -58,14 +58,18 @@ func TestDecodingTokensTogetherOrDroppingThemChangesNoBitOfTheLogits(t *testing.
 				t.Errorf("logits of %d tokens together differ from those one after the other", n)
 			}
 		}
-		want := [][]float32{next(t, one, of[:1], []int32{5})[0], next(t, one, of[:1], []int32{6})[0], next(t, one, of[1:], []int32{7})[0]}
+		want := [][]float32{
+			next(t, one, of[:1], []int32{5})[0],
+			next(t, one, of[:1], []int32{6})[0],
+			next(t, one, of[1:], []int32{7})[0],
+		}
 		if got := next(t, many, other, []int32{5, 6}, []int32{7}); !sameBits(got, want) {
 			t.Error("logits of two texts' tokens differ from each text's alone")
 		}
 	})
 }
 
-// Texts of up to two pages and a row, where pages end and where one row is left over.
+// The texts have up to two pages and one row, so that some end at a page and some one row after it.
 func TestDecodingFromThePagesOfTheCacheChangesNoBitOfTheLogits(t *testing.T) {
 	for _, name := range bases {
 		m := load(t, name, 2)
@@ -82,7 +86,8 @@ func TestDecodingFromThePagesOfTheCacheChangesNoBitOfTheLogits(t *testing.T) {
 				}
 				texts := []batch.Text{{IDs: ids}, {IDs: ids[:n/2]}}
 				want, err := m.Logits(p, batch.Pack(prompts, []batch.Example{
-					{IDs: append(slices.Clone(ids), 0), From: n}, {IDs: append(slices.Clone(ids[:n/2]), 0), From: n / 2}}))
+					{IDs: append(slices.Clone(ids), 0), From: n},
+					{IDs: append(slices.Clone(ids[:n/2]), 0), From: n / 2}}))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -95,8 +100,8 @@ func TestDecodingFromThePagesOfTheCacheChangesNoBitOfTheLogits(t *testing.T) {
 	}
 }
 
-// Soft prompts that are cached, texts that begin alike, empty texts, texts without a soft prompt: as
-// texts join and leave at random, each has the logits that it has alone, and no room is lost.
+// Texts join and leave at random: with cached soft prompts or none, with shared prefixes, and empty
+// ones. Each has the logits that it has alone, and all memory is freed at the end.
 func TestDecodingTextsThatJoinAndLeaveEqualsEachAlone(t *testing.T) {
 	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
 		r := rand.New(rand.NewPCG(1, 2))
@@ -187,18 +192,18 @@ func TestDecodingTextsThatJoinAndLeaveEqualsEachAlone(t *testing.T) {
 			d.Remove(x.seq)
 		}
 		if got := used(d); got != registered {
-			t.Errorf("without a text %d bytes are in use, before the first one %d", got, registered)
+			t.Errorf("without texts %d bytes are in use, want %d as before the first", got, registered)
 		}
 		for _, p := range prompts {
 			d.RemovePrompt(p)
 		}
 		if got := used(d); got != 0 {
-			t.Errorf("without texts and prompts %d bytes are in use", got)
+			t.Errorf("without texts and prompts %d bytes are in use, want 0", got)
 		}
 	})
 }
 
-// Steps of up to RowsAtOnce rows give the same bits whatever is computed beside a text.
+// In steps of up to RowsAtOnce rows the bits of a text do not depend on the other texts.
 func TestDecodingUpToFourTextsGivesEachTheBitsThatItHasAlone(t *testing.T) {
 	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
 		grow := func(together bool) (logits [][]float32) {
@@ -232,9 +237,10 @@ func TestDecodingUpToFourTextsGivesEachTheBitsThatItHasAlone(t *testing.T) {
 	})
 }
 
-func TestDecodingRefusesWhatTheCacheCannotHold(t *testing.T) {
+func TestDecodingRefusesTextsThatDoNotFitInTheCache(t *testing.T) {
 	m := load(t, bases[0], 1)
-	texts := []batch.Text{{Prompt: batch.NoPrompt, IDs: []int32{1, 20}, Room: 30}, {Prompt: batch.NoPrompt, IDs: []int32{1, 21}, Room: 30}}
+	texts := []batch.Text{{Prompt: batch.NoPrompt, IDs: []int32{1, 20}, Room: 30},
+		{Prompt: batch.NoPrompt, IDs: []int32{1, 21}, Room: 30}}
 	page := m.NewDecoder(1 << 30)
 	seqs, _, err := page.Add(texts[:1])
 	if err != nil {
@@ -245,23 +251,26 @@ func TestDecodingRefusesWhatTheCacheCannotHold(t *testing.T) {
 	if ok, err := d.Fits(texts); ok || err != nil {
 		t.Errorf("two texts fit into the room of one (%v)", err)
 	}
-	if _, _, err := d.Add(texts); err == nil || !strings.Contains(err.Error(), "2 more texts need") || !strings.Contains(err.Error(), "ask for fewer") {
+	if _, _, err := d.Add(texts); err == nil || !strings.Contains(err.Error(), "2 more texts need") ||
+		!strings.Contains(err.Error(), "ask for fewer") {
 		t.Errorf("two texts in the room of one: error %v", err)
 	}
-	if _, err := d.AddPrompt(prompt(m, 60)); err == nil || !strings.Contains(err.Error(), "a soft prompt of 60 rows") {
+	if _, err := d.AddPrompt(prompt(m, 60)); err == nil ||
+		!strings.Contains(err.Error(), "a soft prompt of 60 rows") {
 		t.Errorf("a soft prompt in too little room: error %v", err)
 	}
 	if used(d) != 0 {
-		t.Errorf("what was refused takes %d bytes", used(d))
+		t.Errorf("refused texts use %d bytes", used(d))
 	}
 	if seqs, _, err = d.Add(texts[:1]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Next(seqs, [][]int32{make([]int32, 31)}); err == nil || !strings.Contains(err.Error(), "room for 30") {
+	if _, err := d.Next(seqs, [][]int32{make([]int32, 31)}); err == nil ||
+		!strings.Contains(err.Error(), "room for 30") {
 		t.Errorf("31 tokens in room for 30: error %v", err)
 	}
 	if n := d.Room(seqs[0]); n != 30 {
-		t.Errorf("what was refused has left room for %d tokens", n)
+		t.Errorf("after the refused tokens there is room for %d", n)
 	}
 	for name, c := range map[string]struct {
 		text batch.Text
@@ -269,7 +278,8 @@ func TestDecodingRefusesWhatTheCacheCannotHold(t *testing.T) {
 	}{
 		"no such prompt": {batch.Text{Prompt: 77, IDs: []int32{1}}, "there is no soft prompt 77"},
 		"nothing":        {batch.Text{Prompt: batch.NoPrompt}, "text 1 is empty"},
-		"unknown token":  {batch.Text{Prompt: batch.NoPrompt, IDs: []int32{1, 1 << 20}}, "token id 1048576"},
+		"unknown token": {batch.Text{Prompt: batch.NoPrompt, IDs: []int32{1, 1 << 20}},
+			"token id 1048576"},
 	} {
 		if _, _, err := d.Add([]batch.Text{c.text}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", name, err, c.want)
@@ -277,12 +287,14 @@ func TestDecodingRefusesWhatTheCacheCannotHold(t *testing.T) {
 	}
 }
 
-// Any number of tokens can be asked for where positions bound it; memory is used only for what is cached.
+// If positions bound the length, any number of tokens can be requested. Memory is used only for
+// cached tokens.
 func TestDecodingReservesRoomWithoutUsingIt(t *testing.T) {
 	m := load(t, bases[0], 1)
 	for _, most := range []int{1, 1 << 20, math.MaxInt} {
 		d := m.NewDecoder(1e12)
-		seqs, _, err := d.Add([]batch.Text{{Prompt: batch.NoPrompt, IDs: []int32{1, 20}, Room: most}, {Prompt: batch.NoPrompt, IDs: []int32{1, 21}, Room: most}})
+		seqs, _, err := d.Add([]batch.Text{{Prompt: batch.NoPrompt, IDs: []int32{1, 20}, Room: most},
+			{Prompt: batch.NoPrompt, IDs: []int32{1, 21}, Room: most}})
 		if m.MaxPositions == 0 && most == math.MaxInt {
 			if err == nil || !strings.Contains(err.Error(), "ask for fewer") {
 				t.Errorf("%d tokens: error %v, want one that says to ask for fewer", most, err)

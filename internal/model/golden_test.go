@@ -30,7 +30,8 @@ const goldens = 43
 const goldenDir = "../../testdata/golden"
 
 // others is a folder of goldens with new seeds, which make peer makes.
-var others = flag.String("goldens", "", "compare with the goldens in this folder, not the committed ones")
+var others = flag.String("goldens", "",
+	"compare with the goldens in this folder, not the committed ones")
 
 type golden struct {
 	LearningRate float64 `json:"learning_rate"`
@@ -171,7 +172,8 @@ func TestLogitsEqualTransformersAndPEFT(t *testing.T) {
 		if logits, err = m.Logits(nil, g.forest(0, 0)); err != nil {
 			t.Fatal(err)
 		}
-		within(t, "logits of the base alone", logits.Data, g.values(t, "logits_without_prompt"), logitsWithin)
+		within(t, "logits of the base alone", logits.Data, g.values(t, "logits_without_prompt"),
+			logitsWithin)
 	})
 }
 
@@ -211,7 +213,8 @@ func TestGreedyTextEqualsPEFTsForAllRowsAtOnce(t *testing.T) {
 }
 
 // greedy takes the likeliest token n times for each text.
-func greedy(t *testing.T, m *model.Model, prompts []float32, rows []int, texts []batch.Text, n int) [][]int32 {
+func greedy(t *testing.T, m *model.Model, prompts []float32, rows []int, texts []batch.Text,
+	n int) [][]int32 {
 	t.Helper()
 	d, seqs, logits := begin(t, m, prompts, rows, texts, n)
 	out := make([][]int32, len(texts))
@@ -236,7 +239,8 @@ func likeliest(logits []float32) int32 { return int32(slices.Index(logits, slice
 
 // begin adds texts after soft prompts of the given numbers of rows, or none, to a new decoder. Each
 // can grow by n tokens; Prompt of a text is the number of its soft prompt.
-func begin(t *testing.T, m *model.Model, prompts []float32, rows []int, texts []batch.Text, n int) (d *model.Decoder, seqs []int, logits [][]float32) {
+func begin(t *testing.T, m *model.Model, prompts []float32, rows []int, texts []batch.Text,
+	n int) (d *model.Decoder, seqs []int, logits [][]float32) {
 	t.Helper()
 	d = m.NewDecoder(1 << 30)
 	var handles []int

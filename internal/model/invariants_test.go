@@ -148,8 +148,8 @@ func TestMicroBatchesEqualOneBatch(t *testing.T) {
 	}
 }
 
-// Parts of any size, activations stored or recomputed, one soft prompt or several, shared prefixes with and
-// without targets.
+// The cases are parts of any size, activations stored or recomputed, one soft prompt or several, and
+// shared prefixes with and without targets.
 func TestASplitBatchEqualsTheWholeBatch(t *testing.T) {
 	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
 		p := prompt(m, 6)
@@ -247,12 +247,18 @@ func TestKVCacheEqualsRecomputing(t *testing.T) {
 	for _, name := range bases {
 		m := load(t, name, 2)
 		p := append(prompt(m, 3), prompt(m, 2)...) // two prompts at once
-		texts := []batch.Text{{Prompt: 0, IDs: []int32{1, 20, 21, 22, 23}}, {Prompt: 1, IDs: []int32{1, 20, 21, 22, 24, 25}}, {Prompt: 0, IDs: []int32{1, 20, 21, 22, 23, 9}}, {Prompt: 1}}
+		texts := []batch.Text{
+			{Prompt: 0, IDs: []int32{1, 20, 21, 22, 23}},
+			{Prompt: 1, IDs: []int32{1, 20, 21, 22, 24, 25}},
+			{Prompt: 0, IDs: []int32{1, 20, 21, 22, 23, 9}},
+			{Prompt: 1},
+		}
 		const n = 12
 		for i, ids := range greedy(t, m, p, []int{3, 2}, texts, n) {
 			for k := range n { // the likeliest token again, from the whole text
 				whole := append(slices.Clone(texts[i].IDs), ids[:k]...)
-				logits, err := m.Logits(p, batch.Pack([]int{3, 2}, []batch.Example{{Prompt: texts[i].Prompt, IDs: append(whole, 0), From: len(whole)}}))
+				logits, err := m.Logits(p, batch.Pack([]int{3, 2},
+					[]batch.Example{{Prompt: texts[i].Prompt, IDs: append(whole, 0), From: len(whole)}}))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -293,7 +299,7 @@ func TestTheBaseFileIsUnchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	if sha256.Sum256(before) != sha256.Sum256(after) {
-		t.Error("the file has changed")
+		t.Error("the model file has changed")
 	}
 }
 
@@ -304,8 +310,9 @@ func TestInvalidTextsAreErrors(t *testing.T) {
 		e    batch.Example
 		want string
 	}{
-		"too long":         {batch.Example{IDs: long, From: 69}, "the model has 64 positions"},
-		"unknown token":    {batch.Example{IDs: []int32{1, 99, 2}, From: 1}, "token id 99 is not in the model's vocabulary of 99"},
+		"too long": {batch.Example{IDs: long, From: 69}, "the model has 64 positions"},
+		"unknown token": {batch.Example{IDs: []int32{1, 99, 2}, From: 1},
+			"token id 99 is not in the model's vocabulary of 99"},
 		"unknown target":   {batch.Example{IDs: []int32{1, -5}, From: 1}, "token id -5"},
 		"nothing to learn": {batch.Example{IDs: []int32{1, 2}, From: 2}, "no token to predict"},
 	} {
@@ -362,7 +369,8 @@ func TestRecomputingGivesTheSameBitsInLessMemory(t *testing.T) {
 	}
 }
 
-// The largest batch recomputes two layers, larger ones more, smaller ones fewer within the same memory.
+// The largest batch recomputes two layers, larger ones more, smaller ones fewer within the same
+// memory.
 func TestSmallerBatchesUseTheMemoryOfTheLargest(t *testing.T) {
 	m := load(t, "llama-gqa-tied-f32", 2)
 	const largest = 20
@@ -405,8 +413,8 @@ func TestSmallerBatchesUseTheMemoryOfTheLargest(t *testing.T) {
 	}
 }
 
-// Counted by hand for a Llama: gate and up of the first layers are recomputed, or those of every layer and
-// the queries, keys and values too.
+// The FLOPs are counted by hand for a Llama. Recomputed are gate and up of the first layers, or gate,
+// up, queries, keys and values of every layer.
 func TestTheInputsOfMLPAndAttentionAreRecomputed(t *testing.T) {
 	m := load(t, "llama-gqa-tied-f32", 1)
 	const d, inner, q, kv, layers = 48, 56, 48, 16, 3 // config.json
@@ -440,7 +448,7 @@ func TestTheInputsOfMLPAndAttentionAreRecomputed(t *testing.T) {
 	}
 }
 
-// The test counts by hand what is left of a step if nothing is computed that the gradient does not need.
+// The expected FLOPs are counted by hand. A step computes nothing that the gradient does not need.
 func TestAPlanCountsTheWorkOfAStep(t *testing.T) {
 	m := load(t, "llama-gqa-tied-f32", 1)
 	c := struct{ vocab, d, inner, q, kv, layers float64 }{99, 48, 56, 48, 16, 3} // config.json

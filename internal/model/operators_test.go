@@ -13,16 +13,17 @@ import (
 	"ptune/internal/process"
 )
 
-// kinds has the kind of operator by a part of its name; the first match counts.
+// kinds maps a part of an operator's name to its kind. The first match counts.
 var kinds = []struct{ in, kind string }{
 	{".attend", "attention"}, {"loss", "head"}, {".weight", "products"}, {".qkv", "products"},
 	{"act", "activations"}, {"rope", "positions"}, {"embed", "positions"}, {"", "norms"},
 }
 
-// BenchmarkOperators reports for each kind of operator its part of a step: milliseconds, GFLOP of products
-// and attention, and MB of values read and written. It also reports the CPU's peak: the median of
-// measurements between the steps, because on a shared machine the peak changes. The step has 16 texts of 20
-// tokens after 16 virtual tokens. PTUNE_BENCH_MODEL is the model directory.
+// BenchmarkOperators reports for each kind of operator its part of a step: milliseconds, GFLOP
+// of products and attention, and MB of values read and written. It also reports the CPU's peak:
+// the median of measurements between the steps, because on a shared machine the peak changes.
+// The step has 16 texts of 20 tokens after 16 virtual tokens. PTUNE_BENCH_MODEL is the model
+// directory.
 func BenchmarkOperators(b *testing.B) {
 	pool, err := kernels.New(kernels.Options{Kernels: os.Getenv("PTUNE_KERNELS")})
 	if err != nil {
@@ -78,7 +79,8 @@ func BenchmarkOperators(b *testing.B) {
 	b.ReportMetric(peaks[len(peaks)/2]/1e9, "peak-GFLOP/s")
 }
 
-// texts returns n examples of that many tokens, of which the last two are targets. No two share a prefix.
+// texts returns n examples of that many tokens, of which the last two are targets. No two share
+// a prefix.
 func texts(n, tokens, vocab int) []batch.Example {
 	var list []batch.Example
 	for i := range n {

@@ -11,9 +11,9 @@ import (
 	"ptune/internal/model"
 )
 
-// A base with a prompt in its vocabulary, read from disk again, has the logits that the base has after the
-// prompt: for spare rows and new ones, tied and separate heads, shards, and every type of weights, to which
-// the prompt is rounded.
+// A base model with a prompt in its vocabulary is written and read again. Its logits after the
+// new tokens equal those of the base model after the prompt, rounded to the type of the weights.
+// The cases are spare and new rows, tied and separate heads, shards and every type of weights.
 func TestAPromptInTheVocabularyGivesTheLogitsOfThePrompt(t *testing.T) {
 	pool, err := kernels.New(kernels.Options{Threads: 2})
 	if err != nil {

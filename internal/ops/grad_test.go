@@ -17,9 +17,9 @@ import (
 	"ptune/internal/ops"
 )
 
-// The backward pass of every operator is compared with finite differences of its forward pass, between an
-// embedding and a loss. The loss is f32: with steps of 1e-2, its rounding and the third derivative leave an
-// error of about 1e-3 of the gradient.
+// The backward pass of every operator is compared with finite differences of its forward pass,
+// between an embedding and a loss. The loss is f32: with steps of 1e-2, its rounding and the
+// third derivative leave an error of about 1e-3 of the gradient.
 const (
 	step      = 1e-2
 	tolerance = 4e-3 // of the largest derivative
@@ -53,8 +53,8 @@ func vector(r *rand.Rand, n int, mean float64) []float32 {
 	return v
 }
 
-// layout returns the forest of the constants above. With all, every row is a target row, else some are,
-// one of them twice.
+// layout returns the forest of the constants above. With all, every row is a target row, else
+// some are, one of them twice.
 func layout(all bool) *ops.Layout {
 	l := &ops.Layout{
 		Prompts: prompts, Scale: 0.7,
@@ -159,14 +159,18 @@ func blocks() []block {
 			build: identity},
 		{name: "HeadScaledAndCapped", head: width, after: ops.Head{Scale: 0.5, Cap: 4}, build: identity},
 		{name: "RMSNorm", head: width,
-			build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node { return g.Norm(x, rms(r, "rms", width)) }},
+			build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+				return g.Norm(x, rms(r, "rms", width))
+			}},
 		{name: "LayerNorm", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			return g.Norm(x, ops.Norm{Name: "ln", Weight: vector(r, width, 1), Bias: vector(r, width, 0), Eps: 1e-5})
+			return g.Norm(x, ops.Norm{Name: "ln", Weight: vector(r, width, 1), Bias: vector(r, width, 0),
+				Eps: 1e-5})
 		}},
 		{name: "Scale", head: width,
 			build: func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.Scale(x, 0.4, "scale") }},
 		{name: "Linear", head: 20, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			return g.Linear(x, linear(r, "a", 8, width), ops.Linear{Weight: weight(r, "b", 12, width, true), Bias: vector(r, 12, 0)})
+			return g.Linear(x, linear(r, "a", 8, width), ops.Linear{Weight: weight(r, "b", 12, width, true),
+				Bias: vector(r, 12, 0)})
 		}},
 		{name: "Attend", head: 24, build: attend(func(*rand.Rand, *ops.Attention) {})},
 		{name: "AttendInAWindow", head: 24,
@@ -174,7 +178,9 @@ func blocks() []block {
 		{name: "AttendCapped", head: 24,
 			build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Heads.Cap = 1.5 })},
 		{name: "AttendWithBiases", head: 24,
-			build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Rotary, a.Heads.Bias = nil, kernels.NewALiBi(4) })},
+			build: attend(func(_ *rand.Rand, a *ops.Attention) {
+				a.Rotary, a.Heads.Bias = nil, kernels.NewALiBi(4)
+			})},
 		{name: "AttendWithNormedHeads", head: 24, build: attend(func(r *rand.Rand, a *ops.Attention) {
 			q, k := rms(r, "q", 6), rms(r, "k", 6)
 			a.QNorm, a.KNorm = &q, &k
@@ -192,29 +198,38 @@ func blocks() []block {
 		{name: "AttendFromTargets", head: 24, someTargets: true,
 			build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Targets = true })},
 		{name: "AttendFused", head: 24,
-			build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node { return g.Attend(x, fused(r, false, ops.AllRows)) }},
-		{name: "AttendFusedForPromptRows", head: 24, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			return g.Attend(x, fused(r, false, ops.PromptRows))
-		}},
-		{name: "AttendFusedFromTargets", head: 24, someTargets: true, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			return g.Attend(x, fused(r, true, ops.AllRows))
-		}},
+			build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+				return g.Attend(x, fused(r, false, ops.AllRows))
+			}},
+		{name: "AttendFusedForPromptRows", head: 24,
+			build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+				return g.Attend(x, fused(r, false, ops.PromptRows))
+			}},
+		{name: "AttendFusedFromTargets", head: 24, someTargets: true,
+			build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+				return g.Attend(x, fused(r, true, ops.AllRows))
+			}},
 		{name: "ForkAndJoin", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
 			h, skip := g.Fork(x, rms(r, "rms", width))
 			return g.Join(skip, g.Linear(h, linear(r, "y", width, width)), false)
 		}},
 		{name: "ForkWithoutNorm", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
 			h, skip := g.Fork(x, ops.Norm{Name: "none"})
-			return g.Join(skip, g.Norm(g.Linear(h, linear(r, "y", width, width)), rms(r, "post", width)), false)
+			return g.Join(skip, g.Norm(g.Linear(h, linear(r, "y", width, width)), rms(r, "post", width)),
+				false)
 		}},
-		{name: "ForkAndJoinForPromptRows", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			h, skip := g.Fork(x, rms(r, "rms", width))
-			return g.Join(skip, g.Linear(g.Attend(h, attention(r, false, ops.PromptRows)), linear(r, "o", width, 24)), false)
-		}},
-		{name: "ForkAndJoinTargets", head: width, someTargets: true, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			h, skip := g.Fork(x, rms(r, "rms", width))
-			return g.Join(skip, g.Linear(g.Attend(h, attention(r, true, ops.AllRows)), linear(r, "o", width, 24)), true)
-		}},
+		{name: "ForkAndJoinForPromptRows", head: width,
+			build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+				h, skip := g.Fork(x, rms(r, "rms", width))
+				return g.Join(skip, g.Linear(g.Attend(h, attention(r, false, ops.PromptRows)),
+					linear(r, "o", width, 24)), false)
+			}},
+		{name: "ForkAndJoinTargets", head: width, someTargets: true,
+			build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+				h, skip := g.Fork(x, rms(r, "rms", width))
+				return g.Join(skip, g.Linear(g.Attend(h, attention(r, true, ops.AllRows)),
+					linear(r, "o", width, 24)), true)
+			}},
 		{name: "Parallel", head: width, after: ops.Head{Scale: 0.25},
 			build: parallel(false, ops.AllRows)},
 		{name: "ParallelForPromptRows", head: width, after: ops.Head{Scale: 0.25},
@@ -245,7 +260,8 @@ func lossAndGrad(
 	positions := weight(r, "positions", 16, width, false)
 	b.embed.Tokens, b.embed.Positions = weight(r, "tokens", vocab, width, false), &positions
 	x := g.Embed(in, b.embed)
-	b.after.Linear = ops.Linear{Weight: weight(r, "head", vocab, b.head, false), Bias: vector(r, vocab, 0)}
+	b.after.Linear = ops.Linear{Weight: weight(r, "head", vocab, b.head, false),
+		Bias: vector(r, vocab, 0)}
 	loss := g.HeadLoss(b.build(g, r, x), b.after)
 	grad, err := g.Grad(loss, in)
 	if err != nil {
@@ -253,7 +269,8 @@ func lossAndGrad(
 	}
 	g.Compile(grad)
 	return func(values []float32, l *ops.Layout) (float64, []float32) {
-		if err := G.Let(in, tensor.New(tensor.WithShape(prompts, width), tensor.WithBacking(values))); err != nil {
+		rows := tensor.New(tensor.WithShape(prompts, width), tensor.WithBacking(values))
+		if err := G.Let(in, rows); err != nil {
 			t.Fatal(err)
 		}
 		g.Layout = l
@@ -307,8 +324,8 @@ func TestEveryBackwardPassEqualsFiniteDifferences(t *testing.T) {
 	}
 }
 
-// The vocabulary and the rows need more than one chunk each. Some targets are almost certain: a sum that
-// includes the target would leave no digits of 1 − p.
+// The vocabulary and the rows need more than one chunk each. Some targets are almost certain: a
+// sum that includes the target would leave no digits of 1 − p.
 func TestTheLossInChunksEqualsTheDefinition(t *testing.T) {
 	const vocab, n = 5000, 300
 	r := random(11)
@@ -426,9 +443,11 @@ func TestALogitThatOverflowsGivesNaN(t *testing.T) {
 		bias[at] = float32(math.Inf(1))
 		g := ops.NewGraph(p, &ops.Arena{})
 		in := g.Input(1, width)
-		g.HeadLoss(g.Embed(in, ops.Embedding{Tokens: w}), ops.Head{Linear: ops.Linear{Weight: w, Bias: bias}})
+		g.HeadLoss(g.Embed(in, ops.Embedding{Tokens: w}),
+			ops.Head{Linear: ops.Linear{Weight: w, Bias: bias}})
 		g.Compile()
-		if err := G.Let(in, tensor.New(tensor.WithShape(1, width), tensor.WithBacking(make([]float32, width)))); err != nil {
+		row := tensor.New(tensor.WithShape(1, width), tensor.WithBacking(make([]float32, width)))
+		if err := G.Let(in, row); err != nil {
 			t.Fatal(err)
 		}
 		g.Layout = &ops.Layout{
@@ -452,7 +471,8 @@ func TestAPanicInAnOperatorIsAnErrorThatNamesIt(t *testing.T) {
 	g := ops.NewGraph(p, &ops.Arena{})
 	in := g.Input(prompts, width)
 	x := g.Embed(in, ops.Embedding{Tokens: weight(random(1), "tokens", 2, width, false)})
-	out := g.Logits(x, ops.Head{Linear: ops.Linear{Weight: weight(random(1), "head", vocab, width, false)}})
+	out := g.Logits(x,
+		ops.Head{Linear: ops.Linear{Weight: weight(random(1), "head", vocab, width, false)}})
 	g.Compile(out)
 	zero := tensor.New(tensor.WithShape(prompts, width), tensor.Of(tensor.Float32))
 	if err := G.Let(in, zero); err != nil {
@@ -477,7 +497,8 @@ func TestAnUnreachableGraphIsCollectedWithItsMemory(t *testing.T) {
 		g := ops.NewGraph(p, arena)
 		in := g.Input(prompts, width)
 		x := g.Embed(in, ops.Embedding{Tokens: weight(random(1), "tokens", vocab, width, false)})
-		g.Compile(g.Logits(x, ops.Head{Linear: ops.Linear{Weight: weight(random(1), "head", vocab, width, false)}}))
+		g.Compile(g.Logits(x,
+			ops.Head{Linear: ops.Linear{Weight: weight(random(1), "head", vocab, width, false)}}))
 		zero := tensor.New(tensor.WithShape(prompts, width), tensor.Of(tensor.Float32))
 		if err := G.Let(in, zero); err != nil {
 			t.Fatal(err)

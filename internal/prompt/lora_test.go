@@ -120,7 +120,8 @@ func TestALoRAThatPtuneDoesNotSupportIsRefused(t *testing.T) {
 		}
 		os.WriteFile(filepath.Join(to, "adapter_config.json"), changed, 0o644)
 		os.WriteFile(filepath.Join(to, "adapter_model.safetensors"), weights, 0o644)
-		if _, err := prompt.LoadLoRA(to, "llama", modules); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := prompt.LoadLoRA(to, "llama", modules); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error is %v, want one that contains %q", change, err, want)
 		}
 	}
@@ -139,7 +140,8 @@ func TestANewLoRATargetsPEFTsModulesAndStartsAtTheBase(t *testing.T) {
 			t.Fatal(err)
 		}
 		if l.Scale() != 2 || len(l.Params) != 2*len(want) {
-			t.Fatalf("%s: scale %g, %d tensors, want 2 and %d", modelType, l.Scale(), len(l.Params), 2*len(want))
+			t.Fatalf("%s: scale %g, %d tensors, want 2 and %d", modelType, l.Scale(), len(l.Params),
+				2*len(want))
 		}
 		for i, at := range want {
 			m, a, b := modules[at], l.Params[2*i], l.Params[2*i+1]

@@ -52,7 +52,8 @@ func TestOnlyPromptsAreReadFromAdapters(t *testing.T) {
 		"prefix":    `of type "PREFIX_TUNING"`,
 		"lora":      `of type "LORA"`,
 	} {
-		if _, err := Load(filepath.Join(adapters, name)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Load(filepath.Join(adapters, name)); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error is %v, want one that contains %q", name, err, want)
 		}
 	}
@@ -102,7 +103,8 @@ func TestAPickleIsRefusedByName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "a pickle (adapter_model.bin)") {
+	if _, err := Load(dir); err == nil ||
+		!strings.Contains(err.Error(), "a pickle (adapter_model.bin)") {
 		t.Errorf("error is %v, want one that names the pickle", err)
 	}
 }

@@ -166,14 +166,15 @@ func TestASavedPromptIsLoadedTheSame(t *testing.T) {
 	}
 	x, _ := os.ReadFile(a)
 	if y, _ := os.ReadFile(b); len(x) == 0 || !bytes.Equal(x, y) {
-		t.Error("the same prompt has other bytes")
+		t.Error("the same prompt gives other bytes")
 	}
 }
 
 func TestAPromptIsInitialisedFromAPEFTAdapter(t *testing.T) {
 	dir := t.TempDir()
 	write := func(config string) {
-		if err := os.WriteFile(filepath.Join(dir, "adapter_config.json"), []byte(config), 0o644); err != nil {
+		path := filepath.Join(dir, "adapter_config.json")
+		if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -192,7 +193,8 @@ func TestAPromptIsInitialisedFromAPEFTAdapter(t *testing.T) {
 	if p := start(t, 4, prompt.Init{Kind: "file", File: dir}, s); !slices.Equal(p.Values, values) {
 		t.Errorf("the prompt is %v, want %v", p.Values, values)
 	}
-	if p := start(t, 3, prompt.Init{Kind: "file", File: dir}, s); !slices.Equal(p.Values, values[:3*dim]) {
+	p := start(t, 3, prompt.Init{Kind: "file", File: dir}, s)
+	if !slices.Equal(p.Values, values[:3*dim]) {
 		t.Errorf("three rows of four are %v, want %v", p.Values, values[:3*dim])
 	}
 	longer := start(t, 6, prompt.Init{Kind: "file", File: dir}, s)
@@ -202,7 +204,7 @@ func TestAPromptIsInitialisedFromAPEFTAdapter(t *testing.T) {
 	}
 	_, err := prompt.New(4, dim+1, prompt.Init{Kind: "file"}, s)
 	if err == nil || !strings.Contains(err.Error(), "the base needs 7") {
-		t.Errorf("another width: %v", err)
+		t.Errorf("another width: error is %v", err)
 	}
 	for config, want := range map[string]string{
 		`{"peft_type":"LORA"}`: `type "LORA"`,
@@ -222,14 +224,16 @@ func TestOtherFilesAreNotReadAsPrompts(t *testing.T) {
 	const name = "prompt_embeddings"
 	pair := []float32{1, 2}
 	ours := map[string]string{"ptune_format": "1", "ptune": "{}"}
-	later, broken := map[string]string{"ptune_format": "9"}, map[string]string{"ptune_format": "1", "ptune": "{"}
+	later := map[string]string{"ptune_format": "9"}
+	broken := map[string]string{"ptune_format": "1", "ptune": "{"}
 	for what, c := range map[string]struct {
 		tensor tensorfile.Tensor
 		meta   map[string]string
 		want   string
 	}{
-		"another tensor": {tensorfile.Floats("weight", []int{1, 2}, pair), ours, `no tensor "prompt_embeddings"`},
-		"three dims":     {tensorfile.Floats(name, []int{1, 1, 2}, pair), ours, "shape [1 1 2]"},
+		"another tensor": {tensorfile.Floats("weight", []int{1, 2}, pair), ours,
+			`no tensor "prompt_embeddings"`},
+		"three dims": {tensorfile.Floats(name, []int{1, 1, 2}, pair), ours, "shape [1 1 2]"},
 		"not a number": {
 			tensorfile.Floats(name, []int{2, 1}, []float32{1, float32(math.NaN())}), ours,
 			"virtual token 2 has the value NaN",
@@ -262,7 +266,8 @@ func TestAPromptForAnotherBaseIsRefusedWithBothNames(t *testing.T) {
 		t.Error(err)
 	}
 	for _, err := range []error{p.Fits("other", "def", 3), p.Fits("other", "abc", 4)} {
-		if err == nil || !strings.Contains(err.Error(), `"base"`) || !strings.Contains(err.Error(), `"other"`) {
+		if err == nil || !strings.Contains(err.Error(), `"base"`) ||
+			!strings.Contains(err.Error(), `"other"`) {
 			t.Errorf("error is %v, want one that has both names", err)
 		}
 	}

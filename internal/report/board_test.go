@@ -10,11 +10,13 @@ import (
 
 func TestTensorBoardRecordsHaveItsFormat(t *testing.T) {
 	// The record of tensorboard.summary.writer.record_writer.RecordWriter for b"hello".
-	if got, want := hex.EncodeToString(record([]byte("hello"))), "0500000000000000eab2043e68656c6c6fbb1f1c19"; got != want {
+	if got, want := hex.EncodeToString(record([]byte("hello"))),
+		"0500000000000000eab2043e68656c6c6fbb1f1c19"; got != want {
 		t.Errorf("record is %s, want %s", got, want)
 	}
 	var b bytes.Buffer
-	tell := TensorBoard(&b, func() time.Time { return time.Unix(1, 5e8) }, func(err error) { t.Error(err) })
+	tell := TensorBoard(&b, func() time.Time { return time.Unix(1, 5e8) },
+		func(err error) { t.Error(err) })
 	tell(Eval{Step: 300, Set: "v", Loss: 0.5})
 	// wall_time 1.5, file_version; then wall_time, step 300, summary { value { tag "v/loss"
 	// simple_value 0.5 } }

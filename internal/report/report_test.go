@@ -42,7 +42,7 @@ type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
 
-func TestAFailedWriteIsHandedOn(t *testing.T) {
+func TestAFailedWriteIsReported(t *testing.T) {
 	var failed error
 	report.JSONL(full{}, func(err error) { failed = err })(report.End{})
 	if failed == nil {

@@ -64,7 +64,8 @@ output: {prompt: p.st}
 	}
 	lean, err := plan(config.Auto, enough-1e3)
 	if err != nil || lean.Recompute != 6 || lean.MemoryBytes >= usual.MemoryBytes {
-		t.Errorf("with a little less: %d layers recomputed, %d bytes, %v; want all 6 and less than %d bytes",
+		t.Errorf("with a little less: %d layers recomputed, %d bytes, %v; want all 6 and less "+
+			"than %d bytes",
 			lean.Recompute, lean.MemoryBytes, err, usual.MemoryBytes)
 	}
 	if p, err := plan(config.Off, enough-1e3); err != nil || p.Recompute != 0 {

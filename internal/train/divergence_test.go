@@ -38,7 +38,8 @@ func TestAValueThatIsNotFiniteEndsTheRunAndIsNeverTheBest(t *testing.T) {
 		for _, optimizer := range Optimizers() {
 			c := config()
 			c.Optimizer.Name = optimizer
-			job := Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Tell: func(report.Event) {}}
+			job := Job{Config: c, Values: []float32{3, -2}, Examples: examples(10),
+				Tell: func(report.Event) {}}
 			r, err := Run(context.Background(), &broken{at: 13, change: change}, job)
 			wantDivergence(t, name+" with "+optimizer, r, err, 12)
 		}

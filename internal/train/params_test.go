@@ -12,7 +12,7 @@ import (
 	"ptune/internal/report"
 )
 
-// inner is wavy's loss of parameters that the objective has itself.
+// inner has the loss of wavy, but the objective holds the parameters itself.
 type inner struct {
 	wavy
 	params []*param.Tensor
@@ -20,7 +20,8 @@ type inner struct {
 
 func (o *inner) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float32, error) {
 	if x != nil || grad != nil || f.Prompts != 0 {
-		return nil, fmt.Errorf("a soft prompt of %d values (gradient %d) in %d rows", len(x), len(grad), f.Prompts)
+		return nil, fmt.Errorf("a soft prompt of %d values (gradient %d) in %d rows", len(x), len(grad),
+			f.Prompts)
 	}
 	var values, sum []float32
 	for _, p := range o.params {
@@ -103,7 +104,8 @@ func (flat) LossGrad(_ []float32, f *batch.Forest, _ []float32) ([]float32, erro
 
 func TestParametersInPlaceAreNotCopied(t *testing.T) {
 	x := param.New("x", 1<<22)
-	job := Job{Config: config(), Params: []*param.Tensor{x}, Examples: examples(10), Tell: (&events{}).tell}
+	job := Job{Config: config(), Params: []*param.Tensor{x}, Examples: examples(10),
+		Tell: (&events{}).tell}
 	job.Steps, job.Optimizer.Name = 3, "sgd"
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -117,14 +119,15 @@ func TestParametersInPlaceAreNotCopied(t *testing.T) {
 }
 
 func TestParametersInPlaceAreNotTrainedBesideOtherRuns(t *testing.T) {
-	prompt := Job{Config: config(), Values: []float32{3, -2}, Examples: examples(10), Tell: (&events{}).tell}
+	prompt := Job{Config: config(), Values: []float32{3, -2}, Examples: examples(10),
+		Tell: (&events{}).tell}
 	inPlace := prompt
 	inPlace.Values, inPlace.Params = nil, []*param.Tensor{param.New("x", 2)}
 	results, errs := RunTogether(context.Background(), &bowl{}, []Job{prompt, inPlace}, Halving{})
 	if errs[0] != nil || results[0].Steps != 100 {
-		t.Errorf("the prompt: %+v, %v", results[0], errs[0])
+		t.Errorf("the prompt: result %+v, error %v", results[0], errs[0])
 	}
 	if errs[1] == nil || results[1].StopReason != StopFailed {
-		t.Errorf("the parameters in place: %+v, %v", results[1], errs[1])
+		t.Errorf("the parameters in place: result %+v, error %v", results[1], errs[1])
 	}
 }

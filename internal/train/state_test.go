@@ -92,7 +92,8 @@ func TestAResumedRunEqualsAnUninterruptedOne(t *testing.T) {
 					t.Fatal(err)
 				}
 				what := fmt.Sprintf("%s, reparametrise %s, from step %d", optimizer, reparametrise, split)
-				if got.Steps != want.Steps || got.BestStep != want.BestStep || got.StopReason != want.StopReason ||
+				if got.Steps != want.Steps || got.BestStep != want.BestStep ||
+					got.StopReason != want.StopReason ||
 					got.Loss != want.Loss || !slices.Equal(got.Best, want.Best) {
 					t.Fatalf("%s: %+v, want %+v", what, got, want)
 				}
@@ -137,7 +138,8 @@ func TestADamagedStateIsFoundAndTheOneBeforeIsLoaded(t *testing.T) {
 		broken := slices.Clone(whole)
 		broken[n] ^= 4
 		os.WriteFile(path, broken, 0o644)
-		if s, damage, err := LoadState(path); err != nil || damage == nil && fmt.Sprint(s) != fmt.Sprint(last) {
+		if s, damage, err := LoadState(path); err != nil ||
+			damage == nil && fmt.Sprint(s) != fmt.Sprint(last) {
 			t.Fatalf("a changed bit of byte %d was accepted: %v", n, err)
 		}
 	}
@@ -145,11 +147,11 @@ func TestADamagedStateIsFoundAndTheOneBeforeIsLoaded(t *testing.T) {
 	check("gone")
 	os.WriteFile(before(path), whole[:100], 0o644)
 	if _, _, err := LoadState(path); err == nil {
-		t.Error("both are damaged, and there is no error")
+		t.Error("both states are damaged, but there is no error")
 	}
 	os.Remove(before(path))
 	if _, _, err := LoadState(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("without a state the error is %v", err)
+		t.Errorf("without a state: error is %v", err)
 	}
 }
 
@@ -203,7 +205,7 @@ func FuzzAStateIsReadOrRefused(f *testing.F) {
 			t.Fatal(err)
 		}
 		if again, damage, err := LoadState(path); err != nil || damage != nil || again.Step != state.Step {
-			t.Fatalf("written again it is %+v (%v, %v)", again, damage, err)
+			t.Fatalf("written and read again: state is %+v (damage %v, error %v)", again, damage, err)
 		}
 	})
 }

@@ -50,10 +50,10 @@ func TestAJobThatFailsLeavesTheOthersRunning(t *testing.T) {
 	bad.Values, bad.VirtualTokens = []float32{float32(math.NaN()), 1}, 1
 	results, errs := RunTogether(context.Background(), &bowl{}, []Job{bad, good}, Halving{})
 	if !errors.Is(errs[0], ErrDiverged) || results[0].StopReason != StopDiverged {
-		t.Errorf("the bad one: %+v, %v", results[0], errs[0])
+		t.Errorf("the failing job: result %+v, error %v", results[0], errs[0])
 	}
 	if errs[1] != nil || results[1].StopReason != StopSteps || results[1].Steps != 100 {
-		t.Errorf("the good one: %+v, %v", results[1], errs[1])
+		t.Errorf("the other job: result %+v, error %v", results[1], errs[1])
 	}
 }
 
@@ -75,7 +75,7 @@ func TestHalvingKeepsTheBest(t *testing.T) {
 		steps = append(steps, r.Steps)
 	}
 	if want := []int{20, 100, 100, 10, 10}; !slices.Equal(steps, want) {
-		t.Errorf("the jobs got %v steps, want %v", steps, want)
+		t.Errorf("the jobs made %v steps, want %v", steps, want)
 	}
 	if results[3].StopReason != StopHalved {
 		t.Errorf("the worst run stopped because of %q", results[3].StopReason)
@@ -91,7 +91,7 @@ func TestPatienceCountsGainsAboveMinGainAndTheBestIsTheLowestLoss(t *testing.T) 
 		n++
 		return []report.Eval{{Loss: report.Number(losses[n-1])}}, nil
 	}
-	// With 5 to beat, 4.9 is not low enough and 4.8 is. Then 4.7 and 4.68 are not.
+	// After a loss of 5, 4.9 is no gain and 4.8 is one. After 4.8, 4.7 and 4.68 are none.
 	r, err := Run(context.Background(), &bowl{}, job)
 	if err != nil || r.Steps != 4 || r.BestStep != 4 || r.Loss != 4.68 {
 		t.Errorf("%+v (%v), want the best of step 4, after 4 steps", r, err)
@@ -121,7 +121,7 @@ func TestAnAnchorPullsThePrompt(t *testing.T) {
 	}
 }
 
-func TestGradientsOfReparametrisationsEqualDifferenceQuotients(t *testing.T) {
+func TestGradientsOfReparametrizationsEqualFiniteDifferences(t *testing.T) {
 	start := []float32{0.3, -0.2, 0.5, 0.1, -0.4, 0.2}
 	weight := []float32{1, -2, 0.5, 3, -1, 0.25} // the loss is Σ weight·values
 	for _, name := range Reparametrisations() {
@@ -161,7 +161,8 @@ func TestGradientsOfReparametrisationsEqualDifferenceQuotients(t *testing.T) {
 				slope := (up - loss()) / (2 * h)
 				block.values[i] = v
 				if math.Abs(slope-float64(block.grad[i])) > 1e-3*(1+math.Abs(slope)) {
-					t.Errorf("%s, block %d, value %d: gradient %g, difference quotient %g", name, b, i, block.grad[i], slope)
+					t.Errorf("%s, block %d, value %d: gradient %g, finite difference %g", name, b, i, block.grad[i],
+						slope)
 				}
 			}
 		}

@@ -145,7 +145,8 @@ func TestPackedBatchesOfAnySizeGiveTheSameStep(t *testing.T) {
 
 func TestABatchIsSplitIntoPartsOfEqualSize(t *testing.T) {
 	for _, c := range []struct{ rows, limit, parts, largest int }{ // rows of three tokens
-		{8, 24, 1, 8}, {8, 23, 2, 4}, {9, 21, 2, 5}, {8, 7, 4, 2}, {8, 3, 8, 1}, {3, 1, 3, 1}, {8, math.MaxInt, 1, 8},
+		{8, 24, 1, 8}, {8, 23, 2, 4}, {9, 21, 2, 5}, {8, 7, 4, 2}, {8, 3, 8, 1}, {3, 1, 3, 1},
+		{8, math.MaxInt, 1, 8},
 	} {
 		run := config()
 		run.BatchSize, run.PackedTokens = c.rows, c.limit
@@ -189,7 +190,8 @@ func TestTheBestIsKeptAndPatienceEndsTheRun(t *testing.T) {
 			{Set: "a", Loss: report.Number(l - 1)}, {Set: "b", Loss: report.Number(l + 1)},
 		}, nil
 	}
-	job := Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Evaluate: evaluate, Tell: e.tell}
+	job := Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Evaluate: evaluate,
+		Tell: e.tell}
 	r, err := Run(context.Background(), &bowl{}, job)
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +210,8 @@ func TestANaNLossEndsTheRunWithTheBestSoFar(t *testing.T) {
 	x := []float32{3, -2}
 	job := Job{Config: c, Values: x, Examples: examples(10), Tell: (&events{}).tell}
 	r, err := Run(context.Background(), &bowl{spoil: 13}, job)
-	if !errors.Is(err, ErrDiverged) || r.StopReason != StopDiverged || r.Steps != 12 || r.BestStep != 11 {
+	if !errors.Is(err, ErrDiverged) || r.StopReason != StopDiverged || r.Steps != 12 ||
+		r.BestStep != 11 {
 		t.Errorf("result is %+v (%v), want divergence at step 13", r, err)
 	}
 }
@@ -221,7 +224,8 @@ func TestAFailedRunReturnsItsErrorAndItsBest(t *testing.T) {
 		}
 		return []report.Eval{{Loss: report.Number(9 - n)}}, nil
 	}
-	job := Job{Config: config(), Values: []float32{3}, Examples: examples(10), Evaluate: evaluate, Tell: (&events{}).tell}
+	job := Job{Config: config(), Values: []float32{3}, Examples: examples(10), Evaluate: evaluate,
+		Tell: (&events{}).tell}
 	r, err := Run(context.Background(), &bowl{}, job)
 	if !errors.Is(err, broken) || r.StopReason != StopFailed || r.Steps != 20 || r.BestStep != 10 {
 		t.Errorf("result is %+v (%v)", r, err)
@@ -235,8 +239,10 @@ func TestAnInterruptedRunReturnsItsBest(t *testing.T) {
 			cancel()
 		}
 	}
-	r, err := Run(ctx, &bowl{}, Job{Config: config(), Values: []float32{3}, Examples: examples(10), Tell: tell})
-	if !errors.Is(err, context.Canceled) || r.StopReason != StopInterrupted || r.Steps != 25 || r.BestStep != 20 {
+	r, err := Run(ctx, &bowl{}, Job{Config: config(), Values: []float32{3}, Examples: examples(10),
+		Tell: tell})
+	if !errors.Is(err, context.Canceled) || r.StopReason != StopInterrupted || r.Steps != 25 ||
+		r.BestStep != 20 {
 		t.Errorf("result is %+v (%v)", r, err)
 	}
 }
@@ -246,7 +252,8 @@ func TestSchedulesRiseStayAndFall(t *testing.T) {
 	for name, want := range map[string][]float64{
 		"constant": {0.5, 1, 1, 1, 1, 1, 1, 1, 1, 1},
 		"linear":   {0.5, 1, 1, 7. / 8, 6. / 8, 5. / 8, 4. / 8, 3. / 8, 2. / 8, 1. / 8},
-		"cosine":   {0.5, 1, 1, cosine(7), cosine(6), cosine(5), cosine(4), cosine(3), cosine(2), cosine(1)},
+		"cosine": {0.5, 1, 1, cosine(7), cosine(6), cosine(5), cosine(4), cosine(3), cosine(2),
+			cosine(1)},
 	} {
 		for i, w := range want {
 			if got, err := schedule(name, 0.2, i+1, 10); err != nil || math.Abs(got-w) > 1e-12 {
@@ -261,7 +268,8 @@ func TestSchedulesRiseStayAndFall(t *testing.T) {
 
 func TestAStepReportsHowFarThePromptMovedAndEachTokensGradient(t *testing.T) {
 	c, e := config(), &events{}
-	c.Steps, c.Optimizer.Name, c.Schedule, c.Warmup, c.ClipNorm, c.VirtualTokens = 2, "sgd", "constant", 0, 5, 2
+	c.Steps, c.Optimizer.Name, c.Schedule = 2, "sgd", "constant"
+	c.Warmup, c.ClipNorm, c.VirtualTokens = 0, 5, 2
 	job := Job{Config: c, Values: []float32{4, 5}, Examples: examples(4), Tell: e.tell}
 	if _, err := Run(context.Background(), &bowl{}, job); err != nil {
 		t.Fatal(err)
@@ -300,7 +308,8 @@ func TestALossThatStaysFarAboveTheFirstEndsTheRunWithTheLastGoodPrompt(t *testin
 		t.Fatalf("%+v (%v), want a run that diverged", r, err)
 	}
 	// The first loss is 1, so the limit is 6. Step 7 is the first above it, step 26 the twentieth.
-	if want := "at step 26: the loss has been above 6 for 20 steps (it began at 1, now it is 26): "; !strings.Contains(err.Error(), want) {
+	want := "at step 26: the loss has been above 6 for 20 steps (it began at 1, now it is 26): "
+	if !strings.Contains(err.Error(), want) {
 		t.Errorf("error is %q, want one that contains %q", err, want)
 	}
 	if r.BestStep != 5 || math.Abs(float64(r.Best[0])+0.5) > 1e-6 {
