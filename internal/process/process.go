@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -22,10 +23,11 @@ const heapGrowth = 20
 // so collecting is cheap, and waiting would double the memory. Opening makes many small objects.
 func SmallHeap() { debug.SetGCPercent(heapGrowth) }
 
+// spare is 1 once SpareProcessor has raised GOMAXPROCS, else 0.
+var spare atomic.Int32
+
 // CPUs returns the number of CPUs the process may use, within the quota of its control group.
-func CPUs() int {
-	return min(runtime.GOMAXPROCS(0), runtime.NumCPU()) // GOMAXPROCS may have been raised by SpareProcessor
-}
+func CPUs() int { return min(runtime.GOMAXPROCS(0)-int(spare.Load()), runtime.NumCPU()) }
 
 // CPUName returns the CPU's name, or "" if the system does not say.
 func CPUName() string {
@@ -48,6 +50,7 @@ func CPUName() string {
 func SpareProcessor(threads int) {
 	if threads <= CPUs() && runtime.GOMAXPROCS(0) <= threads {
 		runtime.GOMAXPROCS(threads + 1)
+		spare.Store(1)
 	}
 }
 
