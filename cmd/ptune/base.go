@@ -42,7 +42,7 @@ func (o computeOptions) options() (base.Options, error) {
 		return b, failure.Usage(fmt.Errorf("--threads is %d, want 0 or more", o.threads))
 	case o.compute == "bf16":
 		b.Compute = kernels.BF16
-	case o.compute != "f32" && o.compute != "":
+	case o.compute != "f32":
 		return b, failure.Usage(fmt.Errorf("--compute is %q, want f32 or bf16", o.compute))
 	}
 	return b, nil

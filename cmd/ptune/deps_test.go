@@ -56,7 +56,7 @@ var mayImport = map[string]string{
 
 	// Flags, streams, exit codes, the order of events.
 	"cmd/ptune": "base chat config data demo eval failure files hub infer kernels model process " +
-		"prompt report run tokenize train",
+		"prompt report run train",
 }
 
 // onlyIn lists the packages that may import an external library.

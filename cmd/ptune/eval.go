@@ -63,7 +63,8 @@ With --model and without --prompt, the base alone is measured. --input and --tar
 		"prompt file, or an ensemble as a.st,b.st,c.st (repeatable: all are measured on "+
 			"one loaded base)")
 	f.StringVar(&o.model, "model", "",
-		"directory of the base model, if it is not where the prompt's file says")
+		"the base model: a directory, org/name or ptune:demo (default: what the prompt's file "+
+			"names)")
 	f.StringVar(&o.data, "data", "",
 		"file of rows, in the format of the training rows (.jsonl, .csv, .tsv; .parquet "+
 			"if ptune was built with it)")

@@ -29,7 +29,7 @@ the adapter names if that is a directory here.`,
 		}),
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "the prompt file to write")
-	cmd.Flags().StringVar(&model, "model", "", "the base's directory (default: what the adapter names)")
+	cmd.Flags().StringVar(&model, "model", "", "the base model: a directory, org/name or ptune:demo (default: what the adapter names)")
 	return cmd
 }
 
@@ -48,7 +48,7 @@ func importAdapter(dir, out, model string, s streams) error {
 		s.warn("%s was made for %q, which is not a directory here: %s will not name its base",
 			dir, p.Meta.Base.Name, out)
 	} else {
-		b, err := openBaseOf([]base.Prompt{p}, model, computeOptions{})
+		b, err := openBaseOf([]base.Prompt{p}, model, computeOptions{compute: "f32"})
 		if err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ suppresses them; configure an engine that does not read this file accordingly.`,
 	f := cmd.Flags()
 	f.StringVar(&o.peft, "peft", "", "the adapter directory to write")
 	f.StringVar(&o.vocabRows, "vocab-rows", "", "the model directory to write")
-	f.StringVar(&o.model, "model", "", "the base's directory (default: what the prompt's file names)")
+	f.StringVar(&o.model, "model", "", "the base model: a directory or org/name (default: what the prompt's file names)")
 	f.StringVar(&o.name, "base-name", "",
 		"the base's name or path in adapter_config.json (default: its directory)")
 	return cmd
@@ -104,7 +104,7 @@ func exportPrompt(o exportFlags, path string, s streams) error {
 	if o.name != "" && o.peft == "" {
 		return failure.Usage(errors.New("--base-name needs --peft"))
 	}
-	prompts, b, err := openPrompts([]string{path}, o.model, computeOptions{})
+	prompts, b, err := openPrompts([]string{path}, o.model, computeOptions{compute: "f32"})
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,8 @@ Without --json, white space at the beginning of a continuation is not printed.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&o.prompts, "prompt", nil, "prompt file (repeatable)")
 	f.StringVar(&o.model, "model", "",
-		"directory of the base model, if it is not where the prompt's file says")
+		"the base model: a directory, org/name or ptune:demo (default: what the prompt's file "+
+			"names)")
 	f.StringVar(&o.jsonl, "jsonl", "",
 		"file of rows whose fields fill the template, one JSON object a line (-: standard input)")
 	f.IntVar(&o.maxTokens, "max-tokens", 128, "most tokens to generate for a text")

@@ -35,7 +35,8 @@ the file alone says.`,
 		}),
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.model, "model", "", "the base's directory (default: what the prompt's file names)")
+	f.StringVar(&o.model, "model", "", "the base model: a directory, org/name or ptune:demo "+
+		"(default: what the prompt's file names)")
 	f.IntVar(&o.top, "top", 5, "number of nearest tokens to show for each virtual token")
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print as JSON")

@@ -26,8 +26,8 @@ func newValidate(s streams) *cobra.Command {
 		Use:   "validate task.yaml",
 		Short: "Find everything that would stop a run",
 		Long: `Check a task file's keys and values, its model and files, every row of the data, and whether the run
-fits into memory. All mistakes are printed at once, with their places. Nothing is written and nothing
-is computed.`,
+fits into memory. All mistakes of the task file are printed at once, with their places; if it has none,
+those of the model and of all rows. Nothing is written and nothing is trained.`,
 		Example: "  ptune validate configs/sentiment.yaml\n" +
 			"  ptune validate configs/sentiment.yaml --print-config --set train.steps=20",
 		Args: cobra.ExactArgs(1),

@@ -37,8 +37,13 @@ type Options struct {
 	Trusted bool          // the tokenizer is known to load: no child process tries it first
 }
 
-// ErrKernels is wrapped by Open's error if this CPU does not have the kernels asked for.
-var ErrKernels = errors.New("choose kernels")
+// ErrKernels matches Open's error if this CPU does not have the kernels asked for.
+var ErrKernels = errors.New("kernels are not available")
+
+// kernelsError is an error that matches ErrKernels.
+type kernelsError struct{ error }
+
+func (kernelsError) Is(target error) bool { return target == ErrKernels }
 
 // Open loads the model of a directory or of the Hugging Face cache, or the embedded demo.
 func Open(path string, o Options) (*Base, error) {
@@ -50,7 +55,7 @@ func Open(path string, o Options) (*Base, error) {
 		Threads: o.Threads, Kernels: o.Kernels, Compute: o.Compute,
 	})
 	if err != nil {
-		return nil, failure.Usage(fmt.Errorf("%w: %w", ErrKernels, err))
+		return nil, failure.Usage(kernelsError{err})
 	}
 	b := &Base{Pool: pool, files: os.DirFS(dir)}
 	if path == demo.Name {
