@@ -242,8 +242,7 @@ func TestDecodingRefusesTextsThatDoNotFitInTheCache(t *testing.T) {
 	texts := []batch.Text{{Prompt: batch.NoPrompt, IDs: []int32{1, 20}, Room: 30},
 		{Prompt: batch.NoPrompt, IDs: []int32{1, 21}, Room: 30}}
 	page := m.NewDecoder(1 << 30)
-	seqs, _, err := page.Add(texts[:1])
-	if err != nil {
+	if _, _, err := page.Add(texts[:1]); err != nil {
 		t.Fatal(err)
 	}
 	size := used(page)
@@ -262,7 +261,8 @@ func TestDecodingRefusesTextsThatDoNotFitInTheCache(t *testing.T) {
 	if used(d) != 0 {
 		t.Errorf("refused texts use %d bytes", used(d))
 	}
-	if seqs, _, err = d.Add(texts[:1]); err != nil {
+	seqs, _, err := d.Add(texts[:1])
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Next(seqs, [][]int32{make([]int32, 31)}); err == nil ||
