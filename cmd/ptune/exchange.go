@@ -18,10 +18,10 @@ func newImport(s streams) *cobra.Command {
 	var out, model string
 	cmd := &cobra.Command{
 		Use:   "import ADAPTER_DIR -o x.st",
-		Short: "Make a prompt file of a PEFT adapter",
-		Long: `Make a prompt file of a PEFT adapter directory of type PROMPT_TUNING, or of type P_TUNING, whose saved
-rows mean the same. The values are copied. The file names the base that --model gives, or the one that
-the adapter names if that is a directory here.`,
+		Short: "Convert a PEFT adapter to a prompt file",
+		Long: `Convert a PEFT adapter directory to a prompt file. The types PROMPT_TUNING and P_TUNING are supported:
+both save the virtual tokens as plain rows. The base is --model or, without it, the adapter's
+base_model_name_or_path if that is a local directory.`,
 		Example: "  ptune import runs/adapter -o runs/imported.st --model ptune:demo",
 		Args:    cobra.ExactArgs(1),
 		RunE: runE(func(_ context.Context, args []string) error {
@@ -29,7 +29,8 @@ the adapter names if that is a directory here.`,
 		}),
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "the prompt file to write")
-	cmd.Flags().StringVar(&model, "model", "", "the base model: a directory, org/name or ptune:demo (default: what the adapter names)")
+	cmd.Flags().StringVar(&model, "model", "", "the base model: a directory, org/name or "+
+		"ptune:demo (default: what the adapter names)")
 	return cmd
 }
 

@@ -17,7 +17,7 @@ type Decoder interface {
 	AddPrompt(values []float32) (int, error)
 	RemovePrompt(prompt int)
 	// Fits reports whether there is room for the texts now. The error is one that Add would return
-	// however much room there is.
+	// even if the cache were empty.
 	Fits(texts []batch.Text) (bool, error)
 	// Add begins texts, which all have a soft prompt or all have none, and returns a handle for each
 	// and the logits of what follows it.

@@ -76,8 +76,8 @@ func (h *Handle) accept(rows [][]float32, room int, decode func([]int32) string)
 	return 0
 }
 
-// A guess is made only if the last minMatch tokens have occurred earlier. Every failuresPerToken failed
-// guesses in a row raise minMatch by one: without this, a text that counts up takes 20 % longer.
+// A guess needs the last minMatch tokens to have occurred before, and one more token for every
+// failuresPerToken wrong guesses in a row. Without this, a text that counts up takes 20 % longer.
 const (
 	minMatch         = 2
 	failuresPerToken = 6

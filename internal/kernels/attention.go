@@ -142,8 +142,8 @@ type attention struct {
 // share returns the number of query heads that share a key head.
 func (h Heads) share() int { return h.Q / h.KV }
 
-// room returns the floats of scratch that units need, with that many transposed copies of keys and
-// tables of scores.
+// room returns the floats of scratch that the largest unit needs. copies is the number of transposed
+// keys and score tables that are kept: 1 forward, 2 backward.
 func (a *attention) room(units []unit, copies int) int {
 	n := 0
 	for _, u := range units {
@@ -224,8 +224,8 @@ func (p *Pool) AttendBack(dq, dkv, dout, lse, q, kv Matrix, heads Heads, groups 
 	}
 }
 
-// sum returns a matrix of zeros, owned by the pool, with a number of rows as wide as those of m. It
-// is the i-th of several that are used at the same time.
+// sum returns a [rows, m.Cols] matrix of zeros in memory that the pool keeps. Matrices with different i
+// can be used at the same time.
 func (p *Pool) sum(i, rows int, m Matrix) Matrix {
 	if i == len(p.sums) {
 		p.sums = append(p.sums, nil)

@@ -136,8 +136,8 @@ func (p *Pool) Kernels() string { return p.set.name }
 // Each.
 func (p *Pool) Each(n int, f func(thread, i int)) { p.each(n, p.Threads(), f) }
 
-// InOrder is Each for calls that should begin in order: they read memory in that order, or the last
-// ones are small so that all threads end together.
+// InOrder is Each with all calls begun in ascending order. Use it if the calls read memory in sequence,
+// or if the last calls are smaller so that all threads end together.
 func (p *Pool) InOrder(n int, f func(thread, i int)) { p.each(n, 1, f) }
 
 // each is Each with the calls cut into that many parts.
@@ -179,7 +179,7 @@ func (p *Pool) each(n, parts int, f func(thread, i int)) {
 	loop(0)
 	for _, w := range helpers {
 		for poll := 1; w.work.Load() != nil; poll++ {
-			// After so long the worker has lost its CPU, and another program may want this one too.
+			// After 4096 polls the worker has probably lost its CPU: let it have this one.
 			if poll > 1<<12 || poll%1024 == 0 {
 				p.pass()
 			}

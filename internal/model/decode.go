@@ -212,7 +212,7 @@ func (a *addition) count(texts []batch.Text, positions int) {
 }
 
 // Fits reports whether there is room to Add the texts now. The error is one that Add would return
-// even if the cache were empty; of several texts some may still fit.
+// even if the cache were empty. Several texts that do not fit together are not an error.
 func (d *Decoder) Fits(texts []batch.Text) (bool, error) {
 	a, err := d.pack(texts)
 	if err == nil && len(texts) == 1 && a.need > d.pages.most {

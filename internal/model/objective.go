@@ -135,8 +135,8 @@ func (m *Model) LossGrad(prompts []float32, f *batch.Forest, grad []float32) ([]
 	return nll, nil
 }
 
-// Plan returns what LossGrad takes on a forest: FLOPs, and bytes of activations and scratch memory without
-// the weights. It computes nothing.
+// Plan returns what LossGrad takes on a forest: FLOPs and bytes of activations, without the weights and
+// the operators' own scratch memory. It computes nothing.
 func (m *Model) Plan(f *batch.Forest) (ops.Plan, error) {
 	s, err := m.split(f)
 	if err != nil {

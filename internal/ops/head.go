@@ -180,8 +180,9 @@ func (h Head) train(
 	})
 }
 
-// eachChunk calls do with each part of the vocabulary: its first token, the part p of the head that makes
-// its logits, the logits of the rows x and, if back is set and they are not all 1, their slopes.
+// eachChunk calls do for each chunk of the vocabulary. from is its first token, p the part of the head
+// that computes it, l the logits of x. slopes are the derivatives of l by the product; they are empty
+// unless back is set and the head has a Scale or Cap.
 func (h Head) eachChunk(g *Graph, x Matrix, back bool, do func(from int, p Head, l, slopes Matrix)) {
 	v := h.Weight.Out
 	room := g.arena.take(x.Rows * min(vocabChunk, v))

@@ -51,7 +51,8 @@ func memoryBytes(values, packed int64) int64 { return ownBytes + values + 2*pack
 
 // keptTokens is the micro-batch up to which train.recompute: auto stores all activations. In a larger
 // one, two of five layers recompute their widest values, which costs a twentieth of the time and saves
-// a fifth of the memory. Smaller micro-batches use the same memory, so they recompute less.
+// a fifth of the memory. Smaller micro-batches of the same run may use as much memory as the largest,
+// so they recompute fewer layers or none.
 const keptTokens = 256
 
 // Plan returns how the run fits into memory and what it takes. It changes nothing. With work, it also

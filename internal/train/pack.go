@@ -70,7 +70,7 @@ func packTogether(runs []*run) []*packed {
 		p, prompts, examples, tokens = nil, nil, nil, 0
 	}
 	for _, r := range runs {
-		for part := range splitBatch(r.Config, r.Examples, r.rows()) {
+		for part := range packableParts(r.Config, r.Examples, r.rows()) {
 			n := 0
 			for _, e := range part {
 				n += len(e.IDs)
@@ -93,10 +93,10 @@ func packTogether(runs []*run) []*packed {
 	return all
 }
 
-// splitBatch yields rows in parts of at most PackedTokens tokens of text, or of one row. The parts
+// packableParts yields rows in parts of at most PackedTokens tokens of text, or of one row. The parts
 // are of about equal size, because the largest decides how much memory is needed. Rows are sorted by
 // text first, so that rows with a shared prefix are in one part.
-func splitBatch(c Config, examples []batch.Example, rows []int) iter.Seq[[]batch.Example] {
+func packableParts(c Config, examples []batch.Example, rows []int) iter.Seq[[]batch.Example] {
 	sorted := slices.Clone(rows)
 	slices.SortStableFunc(sorted, func(a, b int) int {
 		return slices.Compare(examples[a].IDs, examples[b].IDs)
@@ -144,7 +144,7 @@ func PackedBatches(c Config, examples []batch.Example) iter.Seq2[int, *batch.For
 			if step == c.Steps {
 				return
 			}
-			for part := range splitBatch(c, examples, rows) {
+			for part := range packableParts(c, examples, rows) {
 				if !yield(step, batch.Pack([]int{c.VirtualTokens}, part)) {
 					return
 				}

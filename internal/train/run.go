@@ -11,7 +11,8 @@ import (
 	"ptune/internal/report"
 )
 
-// saveEvery is the most work that a killed run loses.
+// saveEvery is the longest time between saves. It is checked after each step, so a killed run loses at
+// most this and one step.
 const saveEvery = 30 * time.Second
 
 // run is a job in progress.

@@ -129,7 +129,7 @@ const (
 	stateFormat = "1"
 )
 
-// before returns the path of the state that was replaced by the last one.
+// before returns the path of the previous state.
 func before(path string) string { return path + ".before" }
 
 // Save writes the state to path. The state before it is kept beside it, so that one of them is always
@@ -182,8 +182,8 @@ func stateHash(meta map[string]string, tensors []tensorfile.Tensor) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// LoadState reads the state at path. If that is damaged or missing it reads the state before it, and
-// damage is the error of the last one. err is fs.ErrNotExist if there is neither.
+// LoadState reads the newest state. If that is damaged or missing, it reads the previous one and returns
+// the newest one's error as damage. err wraps fs.ErrNotExist if there is no state at all.
 func LoadState(path string) (s *State, damage, err error) {
 	s, damage = loadState(path)
 	if damage == nil {

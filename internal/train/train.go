@@ -86,7 +86,7 @@ type Job struct {
 	// These may be nil.
 	Best func() error        // called when the current values are the best so far
 	Save func(*State) error  // saves a state: at evaluations, every saveEvery and on interruption
-	Done func(*Result) error // called with the result of a run that ended by itself
+	Done func(*Result) error // called at the end, unless the run was interrupted or failed
 }
 
 // promptRows returns the virtual tokens of the job's soft prompt as batch.Pack takes them.
