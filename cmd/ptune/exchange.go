@@ -54,7 +54,7 @@ func importAdapter(dir, out, model string, s streams) error {
 			return err
 		}
 		defer b.Close()
-		b.NameIn(p, out, model)
+		b.NameIn(&p.Meta, out, model)
 	}
 	if err := p.Save(out); err != nil {
 		return err

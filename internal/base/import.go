@@ -25,13 +25,13 @@ func ImportAdapter(dir string) (Prompt, error) {
 	return p, nil
 }
 
-// NameIn makes the base, opened as model, the one that p names when it is saved as file.
-func (b *Base) NameIn(p Prompt, file, model string) {
-	p.Meta.Base = prompt.Base{
+// NameIn makes the base, opened as model, the one that the metadata of the prompt file names.
+func (b *Base) NameIn(m *prompt.Meta, file, model string) {
+	m.Base = prompt.Base{
 		Name: b.Name, Path: ModelFrom(file, model), Fingerprint: b.Fingerprint, Type: b.Type,
 	}
-	p.Meta.Tokenizer = b.Tokenizer.Hash
+	m.Tokenizer = b.Tokenizer.Hash
 	if len(b.EOS) > 0 {
-		p.Meta.EOS = b.EOS[0]
+		m.EOS = b.EOS[0]
 	}
 }

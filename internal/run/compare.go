@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"ptune/internal/data"
-	"ptune/internal/eval"
 	"ptune/internal/failure"
 	"ptune/internal/param"
 	"ptune/internal/prompt"
@@ -199,7 +198,7 @@ func (m *Method) tune(ctx context.Context, params []*param.Tensor, file string,
 	}
 	if len(r.Rows.Valid) > 0 {
 		job.Evaluate = func(ctx context.Context, _ []float32) ([]report.Eval, error) {
-			return r.Rows.measure(ctx, r.Base, nil, nil, r.Task.Train.MicroBatchTokens)
+			return r.Rows.measure(ctx, r.Base, r.Rows.Valid, nil, nil, r.Task.Train.MicroBatchTokens)
 		}
 	}
 	result, err := train.Run(ctx, r.Base, job)
@@ -243,16 +242,16 @@ func (m *Method) Measure(ctx context.Context) error {
 	if m.Result.Method == MethodPrompt {
 		values, promptRows = r.Prompt.Values, []int{r.Prompt.Rows}
 	}
-	options := evalOptions(r.Rows.Choices, r.Rows.EOS, promptRows, r.Task.Train.MicroBatchTokens)
+	tokens := r.Task.Train.MicroBatchTokens
+	evals, err := r.Rows.measure(ctx, r.Base, m.measured, values, promptRows, tokens)
+	if err != nil {
+		return err
+	}
 	var loss, accuracy float64
-	for _, set := range m.measured {
-		res, err := eval.Run(ctx, r.Base, values, evalRows(set), options)
-		if err != nil {
-			return fmt.Errorf("evaluate %s: %w", set.Path, err)
-		}
-		loss += res.Loss / float64(len(m.measured))
-		if res.Accuracy != nil {
-			accuracy += *res.Accuracy / float64(len(m.measured))
+	for _, e := range evals {
+		loss += float64(e.Loss) / float64(len(evals))
+		if e.Accuracy != nil {
+			accuracy += *e.Accuracy / float64(len(evals))
 			m.Result.Accuracy = &accuracy
 		}
 	}

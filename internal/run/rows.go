@@ -125,16 +125,16 @@ func (r *Rows) evaluate(b *base.Base, task *config.Task) train.Evaluate {
 		return nil
 	}
 	return func(ctx context.Context, values []float32) ([]report.Eval, error) {
-		return r.measure(ctx, b, values, []int{task.Prompt.Tokens}, task.Train.MicroBatchTokens)
+		return r.measure(ctx, b, r.Valid, values, []int{task.Prompt.Tokens}, task.Train.MicroBatchTokens)
 	}
 }
 
-// measure evaluates the validation sets after a prompt of promptRows, or without one.
-func (r *Rows) measure(ctx context.Context, b *base.Base, values []float32, promptRows []int,
-	maxTokens int) ([]report.Eval, error) {
+// measure evaluates sets of rows after a prompt of promptRows, or without one.
+func (r *Rows) measure(ctx context.Context, b *base.Base, sets []*data.Set, values []float32,
+	promptRows []int, maxTokens int) ([]report.Eval, error) {
 	options := evalOptions(r.Choices, r.EOS, promptRows, maxTokens)
 	var evals []report.Eval
-	for _, set := range r.Valid {
+	for _, set := range sets {
 		begin := time.Now()
 		res, err := eval.Run(ctx, b, values, evalRows(set), options)
 		if err != nil {

@@ -120,11 +120,8 @@ func (r *Run) newPrompt() (*prompt.Prompt, error) {
 // describe writes the task's part of a prompt's metadata: what using the prompt needs.
 func (r *Run) describe(m *prompt.Meta) {
 	task, b := r.Task, r.Base
-	m.Base = prompt.Base{
-		Name: b.Name, Path: base.ModelFrom(task.Output.Prompt, task.Model),
-		Fingerprint: b.Fingerprint, Type: b.Type,
-	}
-	m.Tokenizer, m.EOS = b.Tokenizer.Hash, r.Rows.EOS
+	b.NameIn(m, task.Output.Prompt, task.Model)
+	m.EOS = r.Rows.EOS // a chat template can end a target with another token than the base's first
 	m.Input, m.Target, m.Messages = task.Data.Input, task.Data.Target, task.Data.Messages
 	if r.Rows.Chat != nil {
 		m.Chat = r.Rows.Chat.Sum()
@@ -204,16 +201,18 @@ func (r *Run) Unusual() []string {
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	// In sweeps, the best rates were 0.4 to 3.2 times the embedding's RMS with adamw, and 0.1 to 3.2
 	// with adafactor.
-	rms := r.Base.EmbeddingRMS()
-	share, t := r.Config.LearningRate/rms, r.Task.Train
-	if t.Optimizer != "sgd" && !t.LearningRate.Auto && (share < 0.02 || share > 30) {
+	if t := r.Task.Train; t.Optimizer != "sgd" && !t.LearningRate.Auto {
+		rms := r.Base.EmbeddingRMS() // reads the whole embedding
+		share := r.Config.LearningRate / rms
 		effect := "hardly changes"
 		if share > 1 {
 			effect = "oscillates"
 		}
-		note("train.learning_rate %.3g is %.2g times the RMS of the embedding, "+
-			"at which a prompt usually %s; auto would be %.3g",
-			r.Config.LearningRate, share, effect, autoRate(t.Optimizer)*rms)
+		if share < 0.02 || share > 30 {
+			note("train.learning_rate %.3g is %.2g times the RMS of the embedding, "+
+				"at which a prompt usually %s; auto would be %.3g",
+				r.Config.LearningRate, share, effect, autoRate(t.Optimizer)*rms)
+		}
 	}
 	if n := r.Config.BatchSize; n > 512 || n < 4 {
 		note("train.batch_size is %d; 8 to 512 rows are known to work: "+
