@@ -44,7 +44,7 @@ var mayImport = map[string]string{
 	"internal/report": "",                               // events and their writers; tables, units
 	"internal/train":  "batch param report tensorfile",  // optimizer, schedule, stopping, state
 	"internal/infer":  "batch chat data failure prompt", // continuations and label scores of requests
-	"internal/eval":   "infer",                          // metrics and calibration
+	"internal/eval":   "failure infer",                  // metrics and calibration
 
 	// From a task file to a run.
 	"internal/config": "data prompt train", // the task file

@@ -5,10 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -22,13 +20,13 @@ import (
 )
 
 type evalFlags struct {
-	prompts []string
-	model   string
-	data    string
-	input   string
-	target  string
-	labels  []string
-	gateFlags
+	prompts    []string
+	model      string
+	data       string
+	input      string
+	target     string
+	labels     []string
+	gates      eval.GateOptions
 	samples    string
 	junit      string
 	exact      bool
@@ -72,7 +70,15 @@ With --model and without --prompt, the base alone is measured. --input and --tar
 	f.StringVar(&o.target, "target", "", "target template, only without --prompt")
 	f.StringSliceVar(&o.labels, "labels", nil,
 		"labels, as name,name or value=name,value=name, only without --prompt")
-	o.gateFlags.flags(f)
+	f.StringArrayVar(&o.gates.FailUnder, "fail-under", nil,
+		"exit with 3 if a metric is lower, as in accuracy=0.9; one of "+
+			strings.Join(eval.Metrics(), ", ")+" (repeatable)")
+	f.StringArrayVar(&o.gates.FailOver, "fail-over", nil,
+		"exit with 3 if a metric is higher, as in loss=0.5 (repeatable)")
+	f.StringVar(&o.gates.Compare, "compare", "", "JSON file of an earlier evaluation, for --max-drop")
+	f.StringArrayVar(&o.gates.MaxDrop, "max-drop", nil,
+		"exit with 3 if a metric is worse than in --compare by more than this, "+
+			"as in accuracy=0.02 (repeatable)")
 	f.StringVar(&o.samples, "samples", "",
 		"write the prediction for each row to this file, one JSON object a line")
 	f.StringVar(&o.junit, "junit", "", "write the gates as a JUnit report to this file")
@@ -88,7 +94,7 @@ With --model and without --prompt, the base alone is measured. --input and --tar
 }
 
 func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
-	gates, err := o.gates()
+	gates, err := o.gates.Gates()
 	if err != nil {
 		return failure.Usage(err)
 	}
@@ -122,10 +128,15 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		if err != nil {
 			return err
 		}
-		if err := printEval(s, o.json, res); err != nil {
+		if o.json {
+			err = json.NewEncoder(s.out).Encode(res)
+		} else {
+			err = res.Text(s.out)
+		}
+		if err != nil {
 			return err
 		}
-		missed = append(missed, checkGates(gates, res, n))
+		missed = append(missed, eval.CheckGates(gates, res, n))
 		if o.samples != "" {
 			if err := e.WriteSamples(&samples, res); err != nil {
 				return err
@@ -138,10 +149,10 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		err = errors.Join(err, files.WriteBytes(o.samples, samples.Bytes()))
 	}
 	if o.junit != "" {
-		err = errors.Join(err, files.WriteBytes(o.junit, report.JUnit(cases(gates))))
+		err = errors.Join(err, files.WriteBytes(o.junit, report.JUnit(run.GateCases(gates))))
 	}
 	if summary := os.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
-		err = errors.Join(err, report.AppendSummary(summary, run.EvaluationTable(results), cases(gates)))
+		err = errors.Join(err, report.AppendSummary(summary, run.EvaluationTable(results), run.GateCases(gates)))
 	}
 	return err
 }
@@ -152,7 +163,7 @@ func evaluations(o evalFlags, b *base.Base, prompts []base.Prompt, sizes []int) 
 		if o.data == "" || o.target == "" {
 			return nil, errors.New("the base alone needs --data, --input and --target to know its rows")
 		}
-		e, err := run.EvaluateBase(b, o.data, o.input, o.target, parseLabels(o.labels))
+		e, err := run.EvaluateBase(b, o.data, o.input, o.target, prompt.ParseLabels(o.labels))
 		return []*run.Evaluation{e}, err
 	}
 	if o.input != "" || o.target != "" || len(o.labels) > 0 {
@@ -167,68 +178,4 @@ func evaluations(o evalFlags, b *base.Base, prompts []base.Prompt, sizes []int) 
 		all, prompts = append(all, evals...), prompts[n:]
 	}
 	return all, nil
-}
-
-func printEval(s streams, asJSON bool, r eval.Evaluation) error {
-	if asJSON {
-		return json.NewEncoder(s.out).Encode(r)
-	}
-	var t strings.Builder
-	name := r.Prompt
-	if name == "" {
-		name = "base"
-	}
-	fmt.Fprintf(&t, "%s on %s (%d rows)\n", name, r.Data, r.Rows)
-	line := func(metric string, value func(*eval.Result) *float64) {
-		if value(r.Result) == nil {
-			return
-		}
-		fmt.Fprintf(&t, "  %-11s %8.4f", metric, *value(r.Result))
-		if r.Baseline != nil {
-			fmt.Fprintf(&t, "   without the prompt %8.4f", *value(r.Baseline))
-		}
-		if r.AsWords != nil {
-			fmt.Fprintf(&t, "   as plain words %8.4f", *value(r.AsWords))
-		}
-		if i, ok := r.Intervals[strings.ReplaceAll(strings.ToLower(metric), "-", "_")]; ok {
-			fmt.Fprintf(&t, "   [%.4f–%.4f]", i[0], i[1])
-		}
-		t.WriteByte('\n')
-	}
-	line("loss", func(e *eval.Result) *float64 { return &e.Loss })
-	line("perplexity", func(e *eval.Result) *float64 { return &e.Perplexity })
-	for i, m := range r.Members {
-		fmt.Fprintf(&t, "  member %-4d %8.4f   loss %8.4f\n", i+1, *m.Accuracy, m.Loss)
-	}
-	line("accuracy", func(e *eval.Result) *float64 { return e.Accuracy })
-	line("macro-F1", func(e *eval.Result) *float64 { return e.MacroF1 })
-	if r.ExactMatch != nil {
-		fmt.Fprintf(&t, "  %-11s %8.4f\n", "exact match", *r.ExactMatch)
-	}
-	if r.MCC != nil {
-		fmt.Fprintf(&t, "  %-11s %8.4f\n  %-11s %8.4f\n", "MCC", *r.MCC, "calibration", *r.CalibrationError)
-	}
-	if len(r.Classes) > 0 {
-		w := tabwriter.NewWriter(&t, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "  label\tprecision\trecall\tF1\trows")
-		for _, c := range r.Classes {
-			fmt.Fprintf(w, "  %s\t%.4f\t%.4f\t%.4f\t%d\n", c.Label, c.Precision, c.Recall, c.F1, c.Rows)
-		}
-		w.Flush()
-	}
-	_, err := fmt.Fprint(s.out, t.String())
-	return err
-}
-
-// parseLabels reads labels, each a name or value=name.
-func parseLabels(list []string) []prompt.Label {
-	var labels []prompt.Label
-	for _, s := range list {
-		value, name, ok := strings.Cut(s, "=")
-		if !ok {
-			name = value
-		}
-		labels = append(labels, prompt.Label{Value: value, Name: name})
-	}
-	return labels
 }

@@ -8,16 +8,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"ptune/internal/base"
-	"ptune/internal/data"
 	"ptune/internal/failure"
 	"ptune/internal/infer"
 	"ptune/internal/model"
-	"ptune/internal/prompt"
 )
 
 type generateFlags struct {
@@ -82,21 +81,15 @@ Without --json, white space at the beginning of a continuation is not printed.`,
 
 func (o *generateFlags) check() error {
 	switch {
-	case !(o.sampling.Temperature >= 0):
-		return fmt.Errorf("--temperature is %g, want at least 0", o.sampling.Temperature)
-	case !(o.sampling.TopP > 0 && o.sampling.TopP <= 1):
-		return fmt.Errorf("--top-p is %g, want above 0 and at most 1", o.sampling.TopP)
-	case o.sampling.TopK < 0:
-		return fmt.Errorf("--top-k is %d, want at least 0", o.sampling.TopK)
 	case o.maxTokens < 1:
 		return fmt.Errorf("--max-tokens is %d, want at least 1", o.maxTokens)
 	case o.batch < 1:
 		return fmt.Errorf("--batch is %d, want at least 1", o.batch)
+	case slices.Contains(o.stop, ""):
+		return errors.New("--stop is empty, want a text")
 	}
-	for _, s := range o.stop {
-		if s == "" {
-			return errors.New("--stop is empty, want a text")
-		}
+	if err := o.sampling.Check(); err != nil {
+		return fmt.Errorf("--%w", err)
 	}
 	return nil
 }
@@ -127,18 +120,7 @@ const textsHint = "give texts as arguments, or lines on standard input"
 // eachInput calls run with the inputs, o.batch at a time.
 func eachInput(o generateFlags, args []string, s streams, run func([]infer.Input) error) error {
 	if len(args) > 0 {
-		var all []infer.Input
-		for i, a := range args {
-			all = append(all, infer.Input{Text: a, Place: fmt.Sprintf("text %d", i+1)})
-		}
-		for len(all) > 0 {
-			n := min(o.batch, len(all))
-			if err := run(all[:n]); err != nil {
-				return err
-			}
-			all = all[n:]
-		}
-		return nil
+		return infer.EachText(args, o.batch, run)
 	}
 	in, name := s.in, "standard input"
 	if f, ok := in.(*os.File); ok && o.jsonl == "" {
@@ -154,42 +136,11 @@ func eachInput(o generateFlags, args []string, s streams, run func([]infer.Input
 		defer f.Close()
 		in, name = f, o.jsonl
 	}
-	return lines(in, name, o, run)
-}
-
-// lines calls run with the lines of in, or with the rows that they contain.
-func lines(in io.Reader, name string, o generateFlags, run func([]infer.Input) error) error {
-	var batch []infer.Input
-	var ran error // of run; other errors are about the text
-	found := false
-	err := data.Lines(in, name, func(n int, line string) error {
-		found = true
-		x := infer.Input{Text: line, Place: fmt.Sprintf("%s:%d", name, n)}
-		if o.jsonl != "" {
-			var err error
-			if x.Fields, err = data.ParseObject([]byte(line)); err != nil {
-				return fmt.Errorf("%s: %w", x.Place, err)
-			}
-		}
-		if batch = append(batch, x); len(batch) < o.batch {
-			return nil
-		}
-		full := batch
-		batch = nil
-		ran = run(full)
-		return ran
-	})
-	switch {
-	case ran != nil:
-		return ran
-	case err != nil:
-		return failure.Usage(err)
-	case !found:
-		return failure.Usage(failure.Hint(fmt.Errorf("there is no text in %s", name), textsHint))
-	case len(batch) == 0:
-		return nil
+	err := infer.EachLine(in, name, o.jsonl != "", o.batch, run)
+	if errors.Is(err, infer.ErrNoText) {
+		err = failure.Hint(err, textsHint)
 	}
-	return run(batch)
+	return err
 }
 
 // newGenerator returns a generator for the prompts, or for the base alone if there are none.
@@ -201,21 +152,15 @@ func newGenerator(o generateFlags, b *base.Base, prompts []base.Prompt) (*infer.
 	g := infer.NewGenerator(infer.New(b.NewDecoder(model.NoCacheLimit), options), infer.Request{
 		Sampling: o.sampling, MaxTokens: o.maxTokens, EOS: b.EOS, Stop: o.stop,
 	})
-	add := func(p *prompt.Prompt, m *prompt.Meta) error {
-		t, err := infer.NewTask(m, b, b.Tokenizer)
-		if err == nil && o.jsonl == "" {
-			if err = t.CheckText(); err != nil {
-				err = fmt.Errorf("%w; give rows with --jsonl", err)
-			}
-		}
-		g.Add(p, t)
-		return err
-	}
 	if len(prompts) == 0 {
-		return g, add(nil, &prompt.Meta{})
+		return g, g.Add(nil, b, b.Tokenizer, o.jsonl == "")
 	}
 	for _, p := range prompts {
-		if err := add(p.Prompt, &p.Meta); err != nil {
+		err := g.Add(p.Prompt, b, b.Tokenizer, o.jsonl == "")
+		if errors.Is(err, infer.ErrFields) {
+			err = failure.Hint(err, "give rows with --jsonl")
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Path, err)
 		}
 	}

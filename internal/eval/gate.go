@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+
+	"ptune/internal/failure"
 )
 
 // Evaluation is a result, what was measured, and what it is compared with.
@@ -81,39 +84,83 @@ type Gate struct {
 	Missed []string
 }
 
-// ParseGate returns the gate that text describes as METRIC=NUMBER.
-func ParseGate(option, text string) (Gate, error) {
-	metric, value, _ := strings.Cut(text, "=")
-	limit, err := strconv.ParseFloat(value, 64)
-	if err != nil || !slices.Contains(Metrics(), metric) {
-		return Gate{}, fmt.Errorf("%s %q: want METRIC=NUMBER, as in accuracy=0.9, of %s",
-			option, text, strings.Join(Metrics(), ", "))
+// GateOptions are what evaluations must reach; each text is METRIC=NUMBER.
+type GateOptions struct {
+	FailUnder []string // a lower metric misses
+	FailOver  []string // a higher metric misses
+	MaxDrop   []string // a metric that is worse than in Compare by more than the number misses
+	Compare   string   // the JSON file of an earlier evaluation
+}
+
+// Gates returns the gates, in the order of the fields.
+func (o GateOptions) Gates() ([]Gate, error) {
+	if (o.Compare == "") != (len(o.MaxDrop) == 0) {
+		return nil, errors.New("--compare and --max-drop need each other: " +
+			"an earlier evaluation, and how much worse a metric may be")
 	}
-	return Gate{Option: option, Metric: metric, Limit: limit}, nil
+	var before []Evaluation
+	if o.Compare != "" {
+		f, err := os.Open(o.Compare)
+		if err != nil {
+			return nil, fmt.Errorf("--compare: %w", err)
+		}
+		defer f.Close()
+		if before, err = Read(f); err != nil {
+			return nil, fmt.Errorf("--compare %s: %w", o.Compare, err)
+		}
+	}
+	var gates []Gate
+	var errs []error
+	parse := func(texts []string, like Gate) {
+		for _, text := range texts {
+			metric, value, _ := strings.Cut(text, "=")
+			limit, err := strconv.ParseFloat(value, 64)
+			if err != nil || !slices.Contains(Metrics(), metric) {
+				errs = append(errs, fmt.Errorf("%s %q: want METRIC=NUMBER, as in accuracy=0.9, of %s",
+					like.Option, text, strings.Join(Metrics(), ", ")))
+			}
+			g := like
+			g.Metric, g.Limit = metric, limit
+			gates = append(gates, g)
+		}
+	}
+	parse(o.FailUnder, Gate{Option: "--fail-under"})
+	parse(o.FailOver, Gate{Option: "--fail-over", Over: true})
+	parse(o.MaxDrop, Gate{Option: "--max-drop", Before: before})
+	return gates, errors.Join(errs...)
+}
+
+// CheckGates checks evaluation number n, from 0, and returns the errors of Check for all gates.
+func CheckGates(gates []Gate, e Evaluation, n int) error {
+	var errs []error
+	for i := range gates {
+		errs = append(errs, gates[i].Check(e, n))
+	}
+	return errors.Join(errs...)
 }
 
 // Name returns the gate as it was asked for.
 func (g *Gate) Name() string { return fmt.Sprintf("%s %s=%g", g.Option, g.Metric, g.Limit) }
 
 // Check measures evaluation number n, from 0, and notes the outcome. The error of a missed gate wraps
-// ErrGate; any other says that the gate does not apply.
+// ErrGate; that of a gate that does not apply is a usage error.
 func (g *Gate) Check(e Evaluation, n int) error {
 	value, lower := e.metric(g.Metric)
 	if value == nil {
-		return fmt.Errorf("%s %s: %s has no labels, so there is no %s",
-			g.Option, g.Metric, e.Data, g.Metric)
+		return failure.Usage(fmt.Errorf("%s %s: %s has no labels, so there is no %s",
+			g.Option, g.Metric, e.Data, g.Metric))
 	}
 	measured := fmt.Sprintf("%s is %.4f on %s", g.Metric, *value, e.Data)
 	var err error
 	switch {
 	case g.Before != nil:
 		if n >= len(g.Before) {
-			return fmt.Errorf("the earlier evaluation has %d results, this is number %d",
-				len(g.Before), n+1)
+			return failure.Usage(fmt.Errorf("the earlier evaluation has %d results, this is number %d",
+				len(g.Before), n+1))
 		}
 		before, _ := g.Before[n].metric(g.Metric)
 		if before == nil {
-			return fmt.Errorf("the earlier evaluation has no %s", g.Metric)
+			return failure.Usage(fmt.Errorf("the earlier evaluation has no %s", g.Metric))
 		}
 		drop := *before - *value
 		if lower {

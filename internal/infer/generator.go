@@ -8,13 +8,6 @@ import (
 	"ptune/internal/prompt"
 )
 
-// Input is a text to continue, or the fields of a row.
-type Input struct {
-	Text   string
-	Fields map[string]string // nil: a text
-	Place  string            // where it came from, for errors
-}
-
 // Generator continues inputs after each of its soft prompts.
 type Generator struct {
 	common  Request // what all requests have in common
@@ -29,9 +22,22 @@ func NewGenerator(e *Engine, common Request) *Generator {
 	return &Generator{common: common, engine: e}
 }
 
-// Add adds a soft prompt with its task, or nil and a task for the base model alone.
-func (g *Generator) Add(p *prompt.Prompt, t *Task) {
+// Add adds a soft prompt with the task of its metadata, or nil for the base model alone. If inputs will
+// be texts, the prompt's template must have one field.
+func (g *Generator) Add(p *prompt.Prompt, b Base, tok Tokenizer, texts bool) error {
+	m := &prompt.Meta{}
+	if p != nil {
+		m = &p.Meta
+	}
+	t, err := NewTask(m, b, tok)
+	if err == nil && texts {
+		err = t.CheckText()
+	}
+	if err != nil {
+		return err
+	}
 	g.prompts, g.tasks = append(g.prompts, p), append(g.tasks, t)
+	return nil
 }
 
 // Generate continues each input after each prompt and returns the results in this order: those of the

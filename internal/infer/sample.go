@@ -2,6 +2,7 @@ package infer
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -14,6 +15,19 @@ type Sampling struct {
 	TopP        float64 // only among the likeliest that reach this probability together; 0 or 1: all
 	Seed        uint64
 	Stream      int // requests with the same seed and another Stream draw other numbers
+}
+
+// Check returns an error for a setting outside its range, with the name that the command line gives it.
+func (s Sampling) Check() error {
+	switch {
+	case !(s.Temperature >= 0):
+		return fmt.Errorf("temperature is %g, want at least 0", s.Temperature)
+	case !(s.TopP > 0 && s.TopP <= 1):
+		return fmt.Errorf("top-p is %g, want above 0 and at most 1", s.TopP)
+	case s.TopK < 0:
+		return fmt.Errorf("top-k is %d, want at least 0", s.TopK)
+	}
+	return nil
 }
 
 type sampler struct {

@@ -2,6 +2,7 @@ package infer
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 
 	"ptune/internal/chat"
@@ -49,10 +50,13 @@ func NewTask(m *prompt.Meta, b Base, tok Tokenizer) (*Task, error) {
 	return t, nil
 }
 
+// ErrFields is wrapped by the error about a text for a template of several fields.
+var ErrFields = errors.New("a text alone does not fill it")
+
 // CheckText returns an error if a text alone does not fill the input template.
 func (t *Task) CheckText() error {
 	if n := len(t.template.Fields()); n != 1 {
-		return fmt.Errorf("the template %q has %d fields, so a text alone does not fill it", t.template, n)
+		return fmt.Errorf("the template %q has %d fields, so %w", t.template, n, ErrFields)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ package prompt
 import (
 	"fmt"
 	"math"
+	"strings"
 )
 
 // Prompt is P virtual token embeddings of D values, row 0 leftmost.
@@ -60,6 +61,19 @@ type Base struct {
 type Label struct {
 	Value string `json:"value"`
 	Name  string `json:"name"`
+}
+
+// ParseLabels reads labels, each a name or value=name.
+func ParseLabels(list []string) []Label {
+	var labels []Label
+	for _, s := range list {
+		value, name, ok := strings.Cut(s, "=")
+		if !ok {
+			name = value
+		}
+		labels = append(labels, Label{Value: value, Name: name})
+	}
+	return labels
 }
 
 // Set is a named file of rows. Its path is relative like that of Base.

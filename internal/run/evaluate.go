@@ -213,6 +213,15 @@ func (e *Evaluation) WriteSamples(w io.Writer, r eval.Evaluation) error {
 	return nil
 }
 
+// GateCases returns gates that were checked as a report shows them.
+func GateCases(gates []eval.Gate) []report.Case {
+	var cases []report.Case
+	for _, g := range gates {
+		cases = append(cases, report.Case{Name: g.Name(), Passed: g.Passed, Missed: g.Missed})
+	}
+	return cases
+}
+
 // EvaluationTable returns the table of evaluations.
 func EvaluationTable(results []eval.Evaluation) report.Table {
 	number := func(x *float64) string {
