@@ -2,22 +2,18 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"ptune/internal/config"
 	"ptune/internal/failure"
-	"ptune/internal/process"
 	"ptune/internal/report"
 	"ptune/internal/run"
 )
@@ -102,7 +98,7 @@ func compareAll(ctx context.Context, path string, o compareOptions, s streams) e
 	if o.json && o.markdown {
 		return failure.Usage(errors.New("--json and --markdown exclude each other"))
 	}
-	if _, err := compareTask(path, o); err != nil {
+	if _, err := run.LoadComparison(path, o.set, o.MethodOptions); err != nil {
 		return err
 	}
 	var methods []run.MethodResult
@@ -159,50 +155,24 @@ func compareInChild(ctx context.Context, name string, args []string,
 	return m, nil
 }
 
-// compareTask reads the task. It returns its mistakes and those of the command line.
-func compareTask(path string, o compareOptions) (*config.Task, error) {
-	task, err := config.Load(path, o.set)
-	if err == nil && o.Data == "" && len(task.Data.Valid) == 0 && task.Data.ValidFraction == 0 {
-		err = fmt.Errorf("%s: data.valid is missing; there are no rows to measure on", path)
-	}
-	return task, failure.Usage(errors.Join(o.Check(), err))
-}
-
 // compareOne trains and measures one method and prints its result as JSON.
 func compareOne(ctx context.Context, path string, o compareOptions, s streams) error {
-	task, err := compareTask(path, o)
+	task, err := run.LoadComparison(path, o.set, o.MethodOptions)
 	if err != nil {
 		return err
-	}
-	task.Output.Dir = filepath.Join(cmp.Or(task.Output.Dir, filepath.Dir(task.Output.Prompt)), "compare")
-	if err := os.MkdirAll(task.Output.Dir, 0o755); err != nil {
-		return failure.Usage(fmt.Errorf("make the output folder: %w", err))
 	}
 	b, err := openBase(task.Model, o.computeOptions)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	r, err := run.Open(task, b, version)
-	if err != nil {
-		return err
-	}
-	method, err := r.Method(o.only, o.MethodOptions)
-	if err != nil {
-		return err
-	}
-	b.CloseTokenizer()
-	process.FreeMemory()
 	tell := func(report.Event) {}
 	if !o.quiet {
 		tell = report.Text(s.err, 2*time.Second)
 	}
-	if err := method.Train(ctx, tell); err != nil {
+	result, err := run.Compare(ctx, task, b, o.only, o.MethodOptions, version, tell)
+	if err != nil {
 		return err
 	}
-	method.Result.PeakMemory = process.PeakMemory() // of training; measuring loads files once more
-	if err := method.Measure(ctx); err != nil {
-		return err
-	}
-	return json.NewEncoder(s.out).Encode(method.Result)
+	return json.NewEncoder(s.out).Encode(result)
 }

@@ -4,16 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"ptune/internal/base"
 	"ptune/internal/config"
-	"ptune/internal/data"
 	"ptune/internal/failure"
-	"ptune/internal/report"
 	"ptune/internal/run"
 )
 
@@ -84,45 +80,19 @@ func (o dataOptions) open() (*config.Task, *base.Base, *run.Rows, error) {
 	return task, b, rows, nil
 }
 
-// shownToken is a token of a row.
-type shownToken struct {
-	ID      int32  `json:"id"`
-	Token   string `json:"token"`
-	Learned bool   `json:"learned"` // part of the target
-}
-
 func showData(o dataOptions, s streams) error {
 	task, b, rows, err := o.open()
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	for _, r := range rows.Train.Rows[:min(o.rows, len(rows.Train.Rows))] {
-		var tokens []shownToken
-		for i, id := range slices.Concat(r.Input, r.Target) {
-			tokens = append(tokens, shownToken{id, b.Tokenizer.Piece(id), i >= len(r.Input)})
-		}
+	for _, r := range rows.Show(o.rows, b, task.Prompt.Tokens) {
 		if o.json {
-			err := json.NewEncoder(s.out).Encode(map[string]any{
-				"file": rows.Train.Path, "line": r.Line,
-				"virtual_tokens": task.Prompt.Tokens, "tokens": tokens,
-			})
-			if err != nil {
-				return err
-			}
-			continue
+			err = json.NewEncoder(s.out).Encode(r)
+		} else {
+			_, err = fmt.Fprintln(s.out, r.Text())
 		}
-		var text strings.Builder
-		fmt.Fprintf(&text, "%s:%d: %d virtual tokens, then %d of input and %d of target\n",
-			rows.Train.Path, r.Line, task.Prompt.Tokens, len(r.Input), len(r.Target))
-		for _, t := range tokens {
-			format := " %q %d"
-			if t.Learned {
-				format = " [%q %d]"
-			}
-			fmt.Fprintf(&text, format, t.Token, t.ID)
-		}
-		if _, err := fmt.Fprintln(s.out, text.String()); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -135,34 +105,14 @@ func dataStats(o dataOptions, s streams) error {
 		return err
 	}
 	defer b.Close()
-	all := data.StatsOf(rows.Train, rows.Valid, rows.Format.Labels)
+	all := rows.Stats()
 	if o.json {
 		return json.NewEncoder(s.out).Encode(map[string]any{"sets": all})
 	}
-	sets := report.Table{Head: []string{
-		"set", "rows", "tokens", "median", "95 %", "longest",
-		"equal texts", "also in training", "dropped", "cut",
-	}}
-	classes := report.Table{Head: []string{"label"}}
-	for _, l := range rows.Format.Labels {
-		classes.Rows = append(classes.Rows, []string{l.Name})
-	}
-	for _, x := range all {
-		row := []string{x.Set}
-		for _, n := range []int{
-			x.Rows, x.Tokens, x.Median, x.P95, x.Longest, x.Equal, x.Shared, x.Dropped, x.Cut,
-		} {
-			row = append(row, fmt.Sprint(n))
-		}
-		sets.Rows = append(sets.Rows, row)
-		classes.Head = append(classes.Head, x.Set)
-		for i, l := range rows.Format.Labels {
-			classes.Rows[i] = append(classes.Rows[i], fmt.Sprint(x.Classes[l.Name]))
-		}
-	}
-	if err := sets.Text(s.out); err != nil || len(classes.Rows) == 0 {
+	sets, labels := rows.StatsTables(all)
+	if err := sets.Text(s.out); err != nil || len(labels.Rows) == 0 {
 		return err
 	}
 	fmt.Fprintln(s.out)
-	return classes.Text(s.out)
+	return labels.Text(s.out)
 }

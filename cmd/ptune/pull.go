@@ -1,12 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,51 +40,24 @@ func pullModel(ctx context.Context, name string, quiet bool, s streams) error {
 		return failure.Usage(fmt.Errorf(
 			"%q is not the name of a model on the Hub, want org/name or org/name@revision", name))
 	}
-	cache, err := hub.CacheDir(os.Getenv)
+	c, err := hub.NewClient(os.Getenv)
 	if err != nil {
 		return failure.Usage(err)
 	}
-	switch strings.ToUpper(os.Getenv("HF_HUB_OFFLINE")) {
-	case "1", "TRUE", "YES", "ON":
-		dir, err := repo.Find(cache)
-		if err != nil {
-			return failure.Hint(err, "HF_HUB_OFFLINE is set, so nothing is downloaded")
-		}
-		_, err = fmt.Fprintln(s.out, dir)
-		return err
-	}
 	last := time.Now()
-	c := hub.Client{
-		Endpoint: strings.TrimRight(cmp.Or(os.Getenv("HF_ENDPOINT"), "https://huggingface.co"), "/"),
-		Token:    hubToken(), Cache: cache,
-		Tell: func(file string, done, size int64) {
-			if !quiet && (time.Since(last) > 2*time.Second || done == size) {
-				last = time.Now()
-				s.tell("%s: %s of %s", file, report.BytesText(done), report.BytesText(size))
-			}
-		},
+	c.Tell = func(file string, done, size int64) {
+		if !quiet && (time.Since(last) > 2*time.Second || done == size) {
+			last = time.Now()
+			s.tell("%s: %s of %s", file, report.BytesText(done), report.BytesText(size))
+		}
 	}
 	dir, err := c.Pull(ctx, repo)
+	if c.Offline {
+		err = failure.Hint(err, "HF_HUB_OFFLINE is set, so nothing is downloaded")
+	}
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(s.out, dir)
 	return err
-}
-
-// hubToken returns HF_TOKEN, or the token that huggingface_hub's login saved.
-func hubToken() string {
-	if t := os.Getenv("HF_TOKEN"); t != "" {
-		return t
-	}
-	path := os.Getenv("HF_TOKEN_PATH")
-	if path == "" {
-		cache := cmp.Or(os.Getenv("XDG_CACHE_HOME"), filepath.Join(os.Getenv("HOME"), ".cache"))
-		path = filepath.Join(cmp.Or(os.Getenv("HF_HOME"), filepath.Join(cache, "huggingface")), "token")
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
 }

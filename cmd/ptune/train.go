@@ -94,7 +94,10 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		return err
 	}
 	if o.dryRun {
-		return printPlan(s, plan, o.json)
+		if o.json {
+			return json.NewEncoder(s.out).Encode(plan)
+		}
+		return plan.Text(s.out)
 	}
 	unlock, err := run.Lock(task.Output.Dir)
 	if err != nil {
@@ -180,20 +183,4 @@ func printTrained(s streams, asJSON bool, path string, r *train.Result, took tim
 		Seconds         float64                   `json:"seconds"`
 		PeakMemoryBytes int64                     `json:"peak_memory_bytes"`
 	}{path, r.Steps, r.BestStep, r.StopReason, run.Qualities(r), took.Seconds(), process.PeakMemory()})
-}
-
-// printPlan prints what --dry-run found.
-func printPlan(s streams, p run.Plan, asJSON bool) error {
-	if asJSON {
-		return json.NewEncoder(s.out).Encode(p)
-	}
-	recomputed := ""
-	if p.Recompute > 0 {
-		recomputed = fmt.Sprintf(" (%d layers recomputed)", p.Recompute)
-	}
-	_, err := fmt.Fprintf(s.out, "%d steps of %.1f GFLOP\nlargest micro-batch: %d tokens\n"+
-		"memory: about %d MB: %d MB of weights, %d MB of activations%s\n",
-		p.Steps, p.StepFLOPs/1e9, p.Tokens,
-		p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, recomputed)
-	return err
 }

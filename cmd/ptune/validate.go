@@ -86,5 +86,5 @@ func validateRun(task *config.Task, b *base.Base, s streams) error {
 		return err
 	}
 	s.warnAll(append(r.Rows.Shortened(), r.Unusual()...))
-	return printPlan(streams{out: s.err}, plan, false)
+	return plan.Text(s.err)
 }

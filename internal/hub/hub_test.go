@@ -242,3 +242,40 @@ func TestTheCacheFolderIsThatOfHuggingFaceHub(t *testing.T) {
 		}
 	}
 }
+
+func TestTheEnvironmentDescribesTheClient(t *testing.T) {
+	home := t.TempDir()
+	saved := filepath.Join(home, ".cache", "huggingface", "token")
+	if err := os.MkdirAll(filepath.Dir(saved), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(saved, []byte("hf_saved\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cache := filepath.Join(home, ".cache", "huggingface", "hub")
+	for _, c := range []struct {
+		env  map[string]string
+		want Client
+	}{
+		{nil, Client{Endpoint: "https://huggingface.co", Token: "hf_saved", Cache: cache}},
+		{
+			map[string]string{"HF_TOKEN": "hf_given", "HF_ENDPOINT": "http://mirror/", "HF_HUB_OFFLINE": "true"},
+			Client{Endpoint: "http://mirror", Token: "hf_given", Cache: cache, Offline: true},
+		},
+		{
+			map[string]string{"HF_TOKEN_PATH": filepath.Join(home, "none"), "HF_HUB_OFFLINE": "0"},
+			Client{Endpoint: "https://huggingface.co", Cache: cache},
+		},
+	} {
+		got, err := NewClient(func(name string) string {
+			if name == "HOME" {
+				return home
+			}
+			return c.env[name]
+		})
+		if err != nil || got.Endpoint != c.want.Endpoint || got.Token != c.want.Token ||
+			got.Cache != c.want.Cache || got.Offline != c.want.Offline {
+			t.Errorf("%v: got %+v, %v, want %+v", c.env, got, err, c.want)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -29,7 +30,41 @@ type Client struct {
 	Endpoint string                              // for example https://huggingface.co
 	Token    string                              // sent only to the endpoint's host; empty: none
 	Cache    string                              // folder
+	Offline  bool                                // use what the cache has, download nothing
 	Tell     func(file string, done, size int64) // reports progress, in bytes
+}
+
+// NewClient returns the client that the environment describes, with the variables of huggingface_hub. Its
+// Tell is not set.
+func NewClient(getenv func(string) string) (Client, error) {
+	c := Client{
+		Endpoint: strings.TrimRight(cmp.Or(getenv("HF_ENDPOINT"), "https://huggingface.co"), "/"),
+		Token:    token(getenv),
+	}
+	switch strings.ToUpper(getenv("HF_HUB_OFFLINE")) {
+	case "1", "TRUE", "YES", "ON":
+		c.Offline = true
+	}
+	var err error
+	c.Cache, err = CacheDir(getenv)
+	return c, err
+}
+
+// token returns HF_TOKEN, or the token that huggingface_hub's login saved, or "".
+func token(getenv func(string) string) string {
+	if t := getenv("HF_TOKEN"); t != "" {
+		return t
+	}
+	path := getenv("HF_TOKEN_PATH")
+	if path == "" {
+		cache := cmp.Or(getenv("XDG_CACHE_HOME"), filepath.Join(getenv("HOME"), ".cache"))
+		path = filepath.Join(cmp.Or(getenv("HF_HOME"), filepath.Join(cache, "huggingface")), "token")
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // wanted reports whether ptune reads a file. It never downloads code, which includes pickled
@@ -60,6 +95,9 @@ type info struct {
 // folder. It checks the hash of each file before it moves the file to its place, and resumes
 // interrupted downloads.
 func (c Client) Pull(ctx context.Context, r Repo) (string, error) {
+	if c.Offline {
+		return r.Find(c.Cache)
+	}
 	dir, err := c.pull(ctx, r)
 	if err != nil {
 		return "", fmt.Errorf("pull %s: %w", r, err)

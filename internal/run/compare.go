@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +11,12 @@ import (
 	"slices"
 	"time"
 
+	"ptune/internal/base"
+	"ptune/internal/config"
 	"ptune/internal/data"
 	"ptune/internal/failure"
 	"ptune/internal/param"
+	"ptune/internal/process"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
 	"ptune/internal/train"
@@ -94,9 +98,47 @@ func MethodTable(methods []MethodResult) report.Table {
 	return t
 }
 
-// Method is a run of one method of a comparison.
-type Method struct {
-	Result MethodResult
+// LoadComparison reads a task whose methods are compared. It returns the mistakes of the task and of the
+// options.
+func LoadComparison(path string, set []string, o MethodOptions) (*config.Task, error) {
+	task, err := config.Load(path, set)
+	if err == nil && o.Data == "" && len(task.Data.Valid) == 0 && task.Data.ValidFraction == 0 {
+		err = fmt.Errorf("%s: data.valid is missing; there are no rows to measure on", path)
+	}
+	if err = errors.Join(o.Check(), err); err != nil {
+		return nil, failure.Usage(err)
+	}
+	task.Output.Dir = filepath.Join(cmp.Or(task.Output.Dir, filepath.Dir(task.Output.Prompt)), "compare")
+	return task, nil
+}
+
+// Compare trains and measures one method of a comparison. Its files are in output.dir. The peak memory of
+// its result is that of this process.
+func Compare(ctx context.Context, task *config.Task, b *base.Base, name string, o MethodOptions,
+	version string, tell report.Func) (MethodResult, error) {
+	if err := os.MkdirAll(task.Output.Dir, 0o755); err != nil {
+		return MethodResult{}, failure.Usage(fmt.Errorf("make the output folder: %w", err))
+	}
+	r, err := Open(task, b, version)
+	if err != nil {
+		return MethodResult{}, err
+	}
+	m, err := r.method(name, o)
+	if err != nil {
+		return MethodResult{}, err
+	}
+	b.CloseTokenizer()
+	process.FreeMemory()
+	if err := m.train(ctx, tell); err != nil {
+		return MethodResult{}, err
+	}
+	m.result.PeakMemory = process.PeakMemory() // of training; measuring loads files once more
+	return m.result, m.measure(ctx)
+}
+
+// method is a run of one method of a comparison.
+type method struct {
+	result MethodResult
 
 	run      *Run
 	options  MethodOptions
@@ -107,9 +149,9 @@ type Method struct {
 	load     func() error // loads a task's file, as switching to another task does
 }
 
-// Method prepares the run to train by a method: it reads the rows to measure on and plans the memory.
-func (r *Run) Method(name string, o MethodOptions) (*Method, error) {
-	m := &Method{Result: MethodResult{Method: name}, run: r, options: o, measured: r.Rows.Valid}
+// method prepares the run to train by a method: it reads the rows to measure on and plans the memory.
+func (r *Run) method(name string, o MethodOptions) (*method, error) {
+	m := &method{result: MethodResult{Method: name}, run: r, options: o, measured: r.Rows.Valid}
 	if o.Data != "" {
 		limits, err := r.Rows.limits(r.Task, r.Base)
 		if err != nil {
@@ -130,18 +172,18 @@ func (r *Run) Method(name string, o MethodOptions) (*Method, error) {
 }
 
 // told notes the time of each step and passes the event on.
-func (m *Method) told(e report.Event) {
+func (m *method) told(e report.Event) {
 	if step, ok := e.(report.Step); ok {
 		m.seconds = append(m.seconds, step.Seconds)
 	}
 	m.tell(e)
 }
 
-// Train trains by the method, saves the best parameters and leaves them loaded.
-func (m *Method) Train(ctx context.Context, tell report.Func) error {
+// train trains by the method, saves the best parameters and leaves them loaded.
+func (m *method) train(ctx context.Context, tell report.Func) error {
 	m.tell = tell
 	r, at := m.run, func(name string) string { return filepath.Join(m.run.Task.Output.Dir, name) }
-	switch m.Result.Method {
+	switch m.result.Method {
 	case MethodBase:
 		return nil
 	case MethodPrompt:
@@ -170,7 +212,7 @@ func (m *Method) Train(ctx context.Context, tell report.Func) error {
 	return m.tune(ctx, params, file, func() error { return prompt.SaveParams(file, params) })
 }
 
-func (m *Method) trainPrompt(ctx context.Context, file string) error {
+func (m *method) trainPrompt(ctx context.Context, file string) error {
 	m.plan.apply(m.run.Base)
 	job := m.run.Job()
 	job.Tell = m.told
@@ -189,7 +231,7 @@ func (m *Method) trainPrompt(ctx context.Context, file string) error {
 	return m.trained(result.Steps, len(m.run.Prompt.Values), file)
 }
 
-func (m *Method) tune(ctx context.Context, params []*param.Tensor, file string,
+func (m *method) tune(ctx context.Context, params []*param.Tensor, file string,
 	save func() error) error {
 	r := m.run
 	m.plan.apply(r.Base)
@@ -213,33 +255,33 @@ func (m *Method) tune(ctx context.Context, params []*param.Tensor, file string,
 }
 
 // trained notes what the training took, and loads its best parameters as another task's would be.
-func (m *Method) trained(steps, parameters int, file string) error {
-	m.Result.Steps, m.Result.Parameters = steps, parameters
-	m.Result.LearningRate = m.run.Config.LearningRate
+func (m *method) trained(steps, parameters int, file string) error {
+	m.result.Steps, m.result.Parameters = steps, parameters
+	m.result.LearningRate = m.run.Config.LearningRate
 	slices.Sort(m.seconds)
-	m.Result.StepSeconds = m.seconds[len(m.seconds)/2]
+	m.result.StepSeconds = m.seconds[len(m.seconds)/2]
 	info, err := os.Stat(file)
 	if err != nil {
 		return err
 	}
-	m.Result.FileBytes = info.Size()
-	m.Result.SwitchTime = math.Inf(1)
+	m.result.FileBytes = info.Size()
+	m.result.SwitchTime = math.Inf(1)
 	for range 3 {
 		begin := time.Now()
 		if err := m.load(); err != nil {
 			return err
 		}
-		m.Result.SwitchTime = min(m.Result.SwitchTime, time.Since(begin).Seconds())
+		m.result.SwitchTime = min(m.result.SwitchTime, time.Since(begin).Seconds())
 	}
 	return nil
 }
 
-// Measure evaluates what was trained: the means of loss and accuracy over the sets to measure on.
-func (m *Method) Measure(ctx context.Context) error {
+// measure evaluates what was trained: the means of loss and accuracy over the sets to measure on.
+func (m *method) measure(ctx context.Context) error {
 	r := m.run
 	var values []float32
 	var promptRows []int
-	if m.Result.Method == MethodPrompt {
+	if m.result.Method == MethodPrompt {
 		values, promptRows = r.Prompt.Values, []int{r.Prompt.Rows}
 	}
 	tokens := r.Task.Train.MicroBatchTokens
@@ -252,9 +294,9 @@ func (m *Method) Measure(ctx context.Context) error {
 		loss += float64(e.Loss) / float64(len(evals))
 		if e.Accuracy != nil {
 			accuracy += *e.Accuracy / float64(len(evals))
-			m.Result.Accuracy = &accuracy
+			m.result.Accuracy = &accuracy
 		}
 	}
-	m.Result.Loss = report.Number(loss)
+	m.result.Loss = report.Number(loss)
 	return nil
 }

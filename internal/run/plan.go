@@ -2,6 +2,7 @@ package run
 
 import (
 	"fmt"
+	"io"
 	"iter"
 
 	"ptune/internal/base"
@@ -24,6 +25,19 @@ type Plan struct {
 	Recompute   int     `json:"recompute_layers"`         // layers that the largest micro-batch recomputes
 
 	settings settings
+}
+
+// Text writes the plan for people.
+func (p Plan) Text(to io.Writer) error {
+	recomputed := ""
+	if p.Recompute > 0 {
+		recomputed = fmt.Sprintf(" (%d layers recomputed)", p.Recompute)
+	}
+	_, err := fmt.Fprintf(to, "%d steps of %.1f GFLOP\nlargest micro-batch: %d tokens\n"+
+		"memory: about %d MB: %d MB of weights, %d MB of activations%s\n",
+		p.Steps, p.StepFLOPs/1e9, p.Tokens,
+		p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, recomputed)
+	return err
 }
 
 // settings are how a base computes gradients.
