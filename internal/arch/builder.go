@@ -118,8 +118,8 @@ func (b *builder) gated(name string, act kernels.Activation, bias bool) MLP {
 		Down: b.linear(name+".down_proj", b.m.Hidden, b.IntermediateSize, bias)}
 }
 
-// part returns the outputs from <= o < from+n of a fused matrix.
-func (b *builder) part(l *Linear, from, n int) *Linear {
+// outRange returns the outputs from <= o < from+n of a fused matrix.
+func (b *builder) outRange(l *Linear, from, n int) *Linear {
 	if b.failed() { // the matrix can have another shape
 		return &Linear{}
 	}
@@ -130,7 +130,7 @@ func (b *builder) part(l *Linear, from, n int) *Linear {
 func (b *builder) inRows(h kernels.Heads, qkv *Linear) Attention {
 	q, kv := h.QCols(), h.KVCols()/2
 	return Attention{Heads: h,
-		Q: b.part(qkv, 0, q), K: b.part(qkv, q, kv), V: b.part(qkv, q+kv, kv)}
+		Q: b.outRange(qkv, 0, q), K: b.outRange(qkv, q, kv), V: b.outRange(qkv, q+kv, kv)}
 }
 
 // headByHead returns the outputs at which each head's query, key and value begin in a matrix that makes

@@ -115,7 +115,7 @@ func (m *Model) CheckWeights(pool *kernels.Pool) error {
 		t, _ := m.Weights.Tensor(name)
 		if d, err := kernels.ParseDType(t.DType); err == nil {
 			if i := pool.NotFinite(aligned(t.Data, d.Align()), d); i >= 0 {
-				return fmt.Errorf("read model %q: value %d of tensor %q is no number (NaN or infinite)",
+				return fmt.Errorf("read model %q: value %d of tensor %q is NaN or infinite",
 					m.Name, i+1, name)
 			}
 		}

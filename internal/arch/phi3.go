@@ -25,7 +25,7 @@ func loadPhi3(b *builder) {
 			AttnOut:  b.linear(n+"self_attn.o_proj", d, q, false),
 			MLPNorm:  b.rmsNorm(n+"post_attention_layernorm", d),
 			MLP: MLP{Act: act,
-				Gate: b.part(gateUp, 0, inner), Up: b.part(gateUp, inner, inner),
+				Gate: b.outRange(gateUp, 0, inner), Up: b.outRange(gateUp, inner, inner),
 				Down: b.linear(n+"mlp.down_proj", d, inner, false)},
 		})
 	}

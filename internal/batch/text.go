@@ -1,5 +1,7 @@
 package batch
 
+import "errors"
+
 // Text is a text to continue.
 type Text struct {
 	Prompt int     // the handle of its soft prompt, or NoPrompt
@@ -9,3 +11,6 @@ type Text struct {
 
 // NoPrompt is the prompt of a text that the base model continues by itself.
 const NoPrompt = -1
+
+// ErrFull is the error of a decoder that has not enough memory now for the keys and values of a text.
+var ErrFull = errors.New("the key/value cache is full")

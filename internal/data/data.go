@@ -197,8 +197,8 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 			s.Dropped++
 			return nil
 		case TooLongCutInput:
-			room := o.MaxTokens - len(row.Target)
-			if row.Text, row.Input, err = f.cut(r.values, enc, room); err != nil {
+			most := o.MaxTokens - len(row.Target)
+			if row.Text, row.Input, err = f.cut(r.values, enc, most); err != nil {
 				return err
 			}
 			s.Cut++

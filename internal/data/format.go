@@ -97,8 +97,8 @@ func (f *Format) Choices(enc Encoder) ([]Choice, error) {
 	return choices, nil
 }
 
-// cut shortens the longest field of an input until it has at most room tokens.
-func (f *Format) cut(values map[string]string, enc Encoder, room int) (text string, ids []int32, err error) {
+// cut shortens the longest field of an input until it has at most `most` tokens.
+func (f *Format) cut(values map[string]string, enc Encoder, most int) (text string, ids []int32, err error) {
 	longest := ""
 	for _, field := range f.Input.Fields() {
 		if len(values[field]) > len(values[longest]) {
@@ -112,7 +112,7 @@ func (f *Format) cut(values map[string]string, enc Encoder, room int) (text stri
 		if text, err = f.Input.Fill(shorter); err == nil {
 			text, ids, err = EncodeInput(f.chat, text, enc)
 		}
-		return err == nil && len(ids) <= room
+		return err == nil && len(ids) <= most
 	}
 	// Bisect for the longest text that fits. Longer texts have more tokens, except when the
 	// tokenizer merges at the end, so go down from there.
@@ -126,7 +126,7 @@ func (f *Format) cut(values map[string]string, enc Encoder, room int) (text stri
 		}
 	}
 	return "", nil, fmt.Errorf("the target and the template leave %d tokens for the input, which are too few",
-		room)
+		most)
 }
 
 // label returns the index of the label with a row's value.

@@ -133,18 +133,18 @@ func decoded(r io.Reader, encoding string) (io.Reader, error) {
 // latin1 converts Latin-1 to UTF-8: each byte is the code point of a character.
 type latin1 struct {
 	r    io.Reader
-	room [2048]byte
+	buf  [2048]byte
 	left []byte
 }
 
 func (l *latin1) Read(p []byte) (int, error) {
 	if len(l.left) == 0 {
-		n, err := l.r.Read(l.room[:])
+		n, err := l.r.Read(l.buf[:])
 		if n == 0 {
 			return 0, err
 		}
 		l.left = make([]byte, 0, 2*n)
-		for _, b := range l.room[:n] {
+		for _, b := range l.buf[:n] {
 			l.left = utf8.AppendRune(l.left, rune(b))
 		}
 	}

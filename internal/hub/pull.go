@@ -241,8 +241,8 @@ type permanent struct{ error }
 
 // download writes a blob and checks it. It continues after the bytes that an earlier attempt wrote.
 func (c Client) download(ctx context.Context, from, blob, tag, name string, size int64) error {
-	part := blob + ".incomplete"
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_RDWR, 0o644)
+	incomplete := blob + ".incomplete"
+	f, err := os.OpenFile(incomplete, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return &permanent{err}
 	}
@@ -287,7 +287,7 @@ func (c Client) download(ctx context.Context, from, blob, tag, name string, size
 	if err := f.Sync(); err != nil {
 		return &permanent{err}
 	}
-	if err := os.Rename(part, blob); err != nil {
+	if err := os.Rename(incomplete, blob); err != nil {
 		return &permanent{err}
 	}
 	return nil

@@ -16,11 +16,11 @@ type Decoder interface {
 	// AddPrompt registers a soft prompt of [P, D] values and returns its handle.
 	AddPrompt(values []float32) (int, error)
 	RemovePrompt(prompt int)
-	// Fits reports whether there is room for the texts now. The error is one that Add would return
-	// even if the cache were empty.
-	Fits(texts []batch.Text) (bool, error)
+	// Check returns the error with which Add would refuse the text even if nothing else were in work.
+	Check(batch.Text) error
 	// Add begins texts, which all have a soft prompt or all have none, and returns a handle for each
-	// and the logits of what follows it.
+	// and the logits of what follows it. If the error wraps batch.ErrFull, there is not enough
+	// memory now, and nothing has changed.
 	Add(texts []batch.Text) (seqs []int, logits [][]float32, err error)
 	// Next adds tokens to each text and returns the logits of what follows each token.
 	Next(seqs []int, ids [][]int32) ([][]float32, error)
@@ -143,7 +143,7 @@ func (e *Engine) Add(r Request) (*Handle, error) {
 	case r.Labels != nil && e.Scorer == nil:
 		return nil, errors.New("this engine scores no labels")
 	case r.Labels == nil:
-		if _, err := e.d.Fits([]batch.Text{h.text()}); err != nil {
+		if err := e.d.Check(h.text()); err != nil {
 			return nil, err
 		}
 	}
@@ -245,23 +245,21 @@ func (e *Engine) join() error {
 		}
 		texts, queue = append(texts, h.text()), append(queue, h)
 	}
-	for len(texts) > 0 {
-		fits, err := e.d.Fits(texts)
-		if fits {
-			break
-		}
-		if len(texts) == 1 && (err != nil || len(e.running) == 0) { // it will never fit
-			h := queue[0]
-			_, _, h.err = e.d.Add(texts)
-			e.leave(h)
-			return nil
-		}
-		texts = texts[:len(texts)/2]
-	}
 	if len(texts) == 0 {
 		return nil
 	}
 	seqs, logits, err := e.d.Add(texts)
+	for errors.Is(err, batch.ErrFull) && len(texts) > 1 {
+		texts = texts[:len(texts)/2]
+		seqs, logits, err = e.d.Add(texts)
+	}
+	if errors.Is(err, batch.ErrFull) {
+		if len(e.running) == 0 { // nothing will become free
+			queue[0].err = err
+			e.leave(queue[0])
+		}
+		return nil
+	}
 	if err != nil {
 		return err
 	}

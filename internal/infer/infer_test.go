@@ -59,21 +59,24 @@ func (s *speller) AddPrompt([]float32) (int, error) {
 
 func (s *speller) RemovePrompt(p int) { delete(s.prompts, p) }
 
-func (s *speller) Fits(texts []batch.Text) (bool, error) {
-	for _, t := range texts {
-		if t.Prompt != batch.NoPrompt && !s.prompts[t.Prompt] {
-			return false, errors.New("no such prompt")
-		}
-		if len(t.IDs) == 1 && t.IDs[0] < 0 {
-			return false, errors.New("bad token")
-		}
+func (s *speller) Check(t batch.Text) error {
+	if t.Prompt != batch.NoPrompt && !s.prompts[t.Prompt] {
+		return errors.New("no such prompt")
 	}
-	return len(s.texts)+len(texts) <= s.most, nil
+	if len(t.IDs) == 1 && t.IDs[0] < 0 {
+		return errors.New("bad token")
+	}
+	return nil
 }
 
 func (s *speller) Add(texts []batch.Text) (seqs []int, logits [][]float32, err error) {
-	if fits, err := s.Fits(texts); err != nil || !fits {
-		return nil, nil, errors.Join(err, errors.New("too many texts"))
+	for _, t := range texts {
+		if err := s.Check(t); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(s.texts)+len(texts) > s.most {
+		return nil, nil, fmt.Errorf("%w: too many texts", batch.ErrFull)
 	}
 	for _, t := range texts {
 		s.last++
@@ -484,7 +487,11 @@ func TestSamplingOfATextDoesNotDependOnOtherTexts(t *testing.T) {
 }
 
 func TestShowMayCancelItsOwnRequestAndOthers(t *testing.T) {
-	for _, victim := range []int{0, 1, 2} {
+	for _, c := range []struct{ victim, piece int }{
+		{0, 1}, {1, 1}, {2, 1}, // as the requests join
+		{0, 3}, {1, 3}, {2, 3}, // in a later step
+	} {
+		victim := c.victim
 		d := newSpeller("one one one one", "two two two two", "red red red red")
 		e := New(d, Options{Decode: decode, GuessRows: 8})
 		p, err := e.AddPrompt(make([]float32, 4), 2)
@@ -495,7 +502,12 @@ func TestShowMayCancelItsOwnRequestAndOthers(t *testing.T) {
 		for i := range handles {
 			r := Request{Prompt: p, IDs: []int32{1}, MaxTokens: 30, EOS: []int32{0}}
 			if i == 1 {
-				r.Show = func(string) { e.Cancel(handles[victim]) }
+				pieces := 0
+				r.Show = func(string) {
+					if pieces++; pieces == c.piece {
+						e.Cancel(handles[victim])
+					}
+				}
 			}
 			if handles[i], err = e.Add(r); err != nil {
 				t.Fatal(err)
@@ -510,7 +522,8 @@ func TestShowMayCancelItsOwnRequestAndOthers(t *testing.T) {
 		}
 		for i, h := range handles {
 			if r, err := h.Result(); i == victim && err != context.Canceled || i != victim && r == nil {
-				t.Errorf("text %d cancels text %d: text %d has the result %v and the error %v", 1, victim, i, r, err)
+				t.Errorf("text 1 cancels text %d at piece %d: text %d has the result %v and the error %v",
+					victim, c.piece, i, r, err)
 			}
 		}
 		if len(d.texts) > 0 || len(d.prompts) > 0 {

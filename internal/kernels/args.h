@@ -36,7 +36,7 @@ typedef struct {
   float *out;
   long ldo;
   int add;     // add to out instead of writing it
-  float *room; // room_values values for panels of weights; product only
+  float *scratch; // scratch_floats values for panels of weights; product only
 } product_args;
 
 // Attention of n query rows of a group over one key head, for the query heads that share it.
@@ -55,12 +55,12 @@ typedef struct {
   long ldb;
   const int32_t *spans; // nspans times from, to
   int nspans, own, first, n;
-  int part;   // query rows whose scores are kept at a time
+  int rows_at_once; // query rows whose scores are kept at a time
   float *out; // attend writes it; for attend_back it is the gradient of what attend wrote
   long ldo;
   float *lse; // log of each softmax's denominator: attend writes it, attend_back reads it
   long ldl;
-  float *room; // attention.room floats
+  float *scratch; // as many as attention.scratch returns
 } attend_args;
 
 typedef struct {
@@ -108,7 +108,7 @@ typedef struct {
   int depth;         // columns of packed x are a multiple of this
   int panel_columns; // columns of a panel of weights
   int share_panels;  // panels of one call of product, at most
-  int room_values;   // of product_args.room
+  int scratch_floats;   // of product_args.scratch
   pack_kernel *pack;
   product_kernel *product;
   product_kernel *few_rows;   // x is not packed; at most 16 rows, 4 if in_out. Not in bf16 sets

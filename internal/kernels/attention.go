@@ -139,25 +139,25 @@ type attention struct {
 	dq, dkv    Matrix // results of AttendBack
 }
 
-// share returns the number of query heads that share a key head.
-func (h Heads) share() int { return h.Q / h.KV }
+// headsPerKey returns the number of query heads that share a key head.
+func (h Heads) headsPerKey() int { return h.Q / h.KV }
 
-// room returns the floats of scratch that the largest unit needs. copies is the number of transposed
+// scratch returns how many floats of scratch the largest unit needs. copies is the number of transposed
 // keys and score tables that are kept: 1 forward, 2 backward.
-func (a *attention) room(units []unit, copies int) int {
+func (a *attention) scratch(units []unit, copies int) int {
 	n := 0
 	for _, u := range units {
-		queries := a.part(u) * a.share()
-		n = max(n, 3*queries+(u.seen()+64)*(2+max(a.share(), copies*(a.Dim+queries))))
+		queries := a.rowsAtOnce(u) * a.headsPerKey()
+		n = max(n, 3*queries+(u.seen()+64)*(2+max(a.headsPerKey(), copies*(a.Dim+queries))))
 	}
 	return n
 }
 
-// part returns how many rows of a unit are computed at a time: all of them if they see few keys,
+// rowsAtOnce returns how many rows of a unit are computed at a time: all of them if they see few keys,
 // otherwise as many as keep the scores of all their queries in the second-level cache. The parts of
 // a unit have about the same size.
-func (a *attention) part(u unit) int {
-	rows := max(1, max(48, 1<<14/u.seen())/a.share())
+func (a *attention) rowsAtOnce(u unit) int {
+	rows := max(1, max(48, 1<<14/u.seen())/a.headsPerKey())
 	parts := (u.n + rows - 1) / rows
 	return (u.n + parts - 1) / parts
 }
@@ -181,7 +181,7 @@ func (p *Pool) Attend(out, lse, q, kv Matrix, heads Heads, groups []Group) {
 	a := &attention{Heads: heads, q: q, kv: kv, out: out, lse: lse}
 	list := units(groups)
 	a.reach(list)
-	p.rooms(a.room(list, 1))
+	p.needScratch(a.scratch(list, 1))
 	p.Each(heads.KV*len(list), func(thread, i int) {
 		p.set.attend(a, i%heads.KV, list[i/heads.KV], p.scratch[thread])
 	})
@@ -194,7 +194,7 @@ func (p *Pool) AttendBack(dq, dkv, dout, lse, q, kv Matrix, heads Heads, groups 
 	a := &attention{Heads: heads, q: q, kv: kv, out: dout, lse: lse, dq: dq, dkv: dkv}
 	list := units(groups)
 	a.reach(list)
-	p.rooms(a.room(list, 2))
+	p.needScratch(a.scratch(list, 2))
 	p.rows(dkv.Rows, dkv.Cols, func(from, to int) {
 		for r := from; r < to; r++ {
 			clear(dkv.Row(r))
@@ -268,12 +268,12 @@ func (m Matrix) OfHead(c, heads int) Matrix {
 
 // key returns row j's key for query head h.
 func (a *attention) key(h, j int) []float32 {
-	kv, c, _ := a.head(h / a.share())
+	kv, c, _ := a.head(h / a.headsPerKey())
 	return kv.Row(j)[c : c+a.Dim]
 }
 
 // value returns row j's value for query head h.
 func (a *attention) value(h, j int) []float32 {
-	kv, _, c := a.head(h / a.share())
+	kv, _, c := a.head(h / a.headsPerKey())
 	return kv.Row(j)[c : c+a.Dim]
 }

@@ -16,10 +16,10 @@ typedef struct {
   const float *bias; // of the first listed key and the first head; NULL: none
 } key_list;
 
-// Lists, in room, the key rows that the last query row sees. A window leaves out those at the front
+// Lists, in scratch, the key rows that the last query row sees. A window leaves out those at the front
 // that no query row sees.
 static key_list list_keys(const attend_args *a) {
-  int *list = (int *)a->room, n = 0;
+  int *list = (int *)a->scratch, n = 0;
   for (int s = 0; s < a->nspans; s++)
     for (int j = a->spans[2 * s]; j < a->spans[2 * s + 1]; j++) list[n++] = j;
   for (int j = a->own; j < a->own + a->first + a->n; j++) list[n++] = j;
@@ -258,7 +258,7 @@ static inline void prefetch_key(const float *key, int value, int dim, int i, int
 // lines after each product: of many prefetches at once Zen 5 drops some.
 static void attend_row(const attend_args *args, key_list keys) {
   const attend_args a = *args;
-  float *s = a.room + keys.lds;
+  float *s = a.scratch + keys.lds;
   for (int j = 0; j < keys.n; j += VL) {
     for (int h = 0; h < a.heads; h++) {
       V by[VL];
@@ -295,13 +295,13 @@ static void attend(const attend_args *args) {
   key_list keys = list_keys(args);
   skip_keys(&keys, first_seen(keys.base, a.window));
   if (a.n == 1) return attend_row(args, keys);
-  int *of_q = (int *)(a.room + keys.lds), *of_out = of_q + a.part * a.heads;
-  float *k = (float *)(of_out + a.part * a.heads), *s = k + (long)keys.lds * a.dim;
-  query_offsets(a.part, a.heads, a.dim, a.ldq, of_q);
-  query_offsets(a.part, a.heads, a.dim, a.ldo, of_out);
+  int *of_q = (int *)(a.scratch + keys.lds), *of_out = of_q + a.rows_at_once * a.heads;
+  float *k = (float *)(of_out + a.rows_at_once * a.heads), *s = k + (long)keys.lds * a.dim;
+  query_offsets(a.rows_at_once, a.heads, a.dim, a.ldq, of_q);
+  query_offsets(a.rows_at_once, a.heads, a.dim, a.ldo, of_out);
   transpose_keys(a.kv, a.ldkv, keys, a.dim, k);
-  for (int i = 0; i < a.n; i += a.part, keys.base += a.part) {
-    queries q = {a.n - i < a.part ? a.n - i : a.part, a.heads, a.dim, a.q + i * a.ldq, of_q};
+  for (int i = 0; i < a.n; i += a.rows_at_once, keys.base += a.rows_at_once) {
+    queries q = {a.n - i < a.rows_at_once ? a.n - i : a.rows_at_once, a.heads, a.dim, a.q + i * a.ldq, of_q};
     score(q, k, keys, s);
     for (int t = 0, row = 0; row < q.n; row++)
       for (int h = 0; h < a.heads; h++, t++) {
@@ -324,22 +324,22 @@ static void attend_back(const attend_back_args *args) {
   const attend_back_args b = *args;
   const attend_args a = b.of;
   key_list keys = list_keys(&args->of);
-  const int most = a.part * a.heads;
+  const int most = a.rows_at_once * a.heads;
   const long lds = keys.lds;
-  int *of_q = (int *)a.room + lds, *of_dout = of_q + most, *of_dq = of_dout + most;
+  int *of_q = (int *)a.scratch + lds, *of_dout = of_q + most, *of_dq = of_dout + most;
   float *k = (float *)(of_dq + most), *v = k + lds * a.dim; // transposed
   float *s = v + lds * a.dim, *d = s + most * lds, *by = d + most * lds;
   skip_keys(&keys, first_seen(keys.base, a.window));
   int wanted = 0, elsewhere = 0; // keys with a gradient, and those of them before from
   while (wanted < keys.n && keys.list[wanted] < b.nk) wanted++;
   while (elsewhere < keys.n && keys.list[elsewhere] < b.from) elsewhere++;
-  query_offsets(a.part, a.heads, a.dim, a.ldq, of_q);
-  query_offsets(a.part, a.heads, a.dim, a.ldo, of_dout);
-  query_offsets(a.part, a.heads, a.dim, b.lddq, of_dq);
+  query_offsets(a.rows_at_once, a.heads, a.dim, a.ldq, of_q);
+  query_offsets(a.rows_at_once, a.heads, a.dim, a.ldo, of_dout);
+  query_offsets(a.rows_at_once, a.heads, a.dim, b.lddq, of_dq);
   transpose_keys(a.kv, a.ldkv, keys, a.dim, k);
   transpose_keys(a.kv + a.value, a.ldkv, keys, a.dim, v);
-  for (int i = 0; i < a.n; i += a.part, keys.base += a.part) {
-    const int rows = a.n - i < a.part ? a.n - i : a.part;
+  for (int i = 0; i < a.n; i += a.rows_at_once, keys.base += a.rows_at_once) {
+    const int rows = a.n - i < a.rows_at_once ? a.n - i : a.rows_at_once;
     const queries q = {rows, a.heads, a.dim, a.q + i * a.ldq, of_q};
     const queries dout = {rows, a.heads, a.dim, a.out + i * a.ldo, of_dout};
     score(q, k, keys, s);

@@ -233,14 +233,14 @@ static void product(const product_args *args) {
   const int panels = (a.n1 - a.n0 + SIDE - 1) / SIDE, blocks = (a.m + SIDE - 1) / SIDE;
   const int slices = (steps(a.k) + STEPS - 1) / STEPS;
   const int depth = (steps(a.k) + slices - 1) / slices * DEPTH;
-  char *panel_room = (char *)a.room;
+  char *packed_panels = (char *)a.scratch;
   float t[2][4][16][16] __attribute__((aligned(64)));
   for (int k0 = 0; k0 < a.k; k0 += depth) {
     const int k1 = a.k - k0 < depth ? a.k : k0 + depth;
     const long panel = (long)steps(k1 - k0) * a.wparts * 2 * TILE;
     const long at = a.in_out ? a.n0 : a.n0 * a.ldw;
     const source s = {a.w, at, a.ldw, a.n1 - a.n0, k0, k1};
-    weights(a.format, a.wparts, a.in_out, &s, panel_room, panel);
+    weights(a.format, a.wparts, a.in_out, &s, packed_panels, panel);
     // A block's sums are stored while the next block's are computed.
     for (int j = 0; j <= blocks * panels; j++) {
       if (j < blocks * panels) {
@@ -248,7 +248,7 @@ static void product(const product_args *args) {
         const int rows = a.m - b * SIDE, cols = a.n1 - a.n0 - p * SIDE;
         const char *x =
             (const char *)a.x + b * xblock + (long)k0 / DEPTH * a.xparts * 2 * TILE;
-        const char *w = panel_room + p * panel;
+        const char *w = packed_panels + p * panel;
         if (a.in_out)
           multiply(steps(k1 - k0), x, a.xparts, w, a.wparts, rows > 16, cols > 16, t[j & 1]);
         else
@@ -270,7 +270,7 @@ const product_kernels PRODUCTS = {
     .depth = DEPTH,
     .panel_columns = SIDE,
     .share_panels = GROUP,
-    .room_values = GROUP * STEPS * DEPTH * SIDE,
+    .scratch_floats = GROUP * STEPS * DEPTH * SIDE,
     .pack = pack,
     .product = product,
     .few_packed = few_packed,

@@ -8,12 +8,12 @@ import (
 // NotFinite returns the index of the first value that is NaN or infinite, -1 if there is none. data
 // must be aligned to d.Align.
 func (p *Pool) NotFinite(data []byte, d DType) int {
-	const share = 1 << 18 // values
+	const chunk = 1 << 18 // values
 	n := d.Values(len(data))
 	var first atomic.Int64
 	first.Store(int64(n))
-	p.InOrder((n+share-1)/share, func(_, i int) {
-		from, to := i*share, min(n, (i+1)*share)
+	p.InOrder((n+chunk-1)/chunk, func(_, i int) {
+		from, to := i*chunk, min(n, (i+1)*chunk)
 		if int64(from) > first.Load() {
 			return
 		}

@@ -26,15 +26,15 @@ func Floats(n int) []float32 {
 	return b[:n]
 }
 
-// Reserve returns room for n values that takes memory only where it is touched, page by page; nil if
+// Reserve returns n values whose memory is taken only where it is touched, page by page; nil if
 // the system refuses. release gives the memory back. Without it, that happens when owner is garbage.
-func Reserve[T any](owner *T, n int) (room []float32, release func()) {
-	room, unmap := reserve(n)
-	if room == nil {
+func Reserve[T any](owner *T, n int) (values []float32, release func()) {
+	values, unmap := reserve(n)
+	if values == nil {
 		return nil, nil
 	}
 	forgotten := runtime.AddCleanup(owner, func(unmap func()) { unmap() }, unmap)
-	return room, func() { forgotten.Stop(); unmap() }
+	return values, func() { forgotten.Stop(); unmap() }
 }
 
 // grow makes b at least n values long and returns the first n, which may have any content.

@@ -78,15 +78,15 @@ type set struct {
 
 	// Products. pack takes the blocks b0 <= b < b1 of x, blockRows rows each, and product multiplies
 	// them with the columns n0 <= n < n1. If product is nil, the plain loop multiplies.
-	blockRows   int
-	blockFloats func(cols int) int // size of a packed block
-	panelCols   int                // columns of a panel of weights
-	sharePanels int                // panels in a share of the work, at most
-	taper       bool               // shares get smaller towards the end
-	roomFloats  int                // scratch for panels
-	pack        func(x Matrix, inOut bool, b0, b1 int, packed []float32)
-	product     func(packed []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix,
-		add bool, room []float32)
+	blockRows     int
+	blockFloats   func(cols int) int // size of a packed block
+	panelCols     int                // columns of a panel of weights
+	sharePanels   int                // panels in a share of the work, at most
+	taper         bool               // shares get smaller towards the end
+	scratchFloats int                // scratch for panels
+	pack          func(x Matrix, inOut bool, b0, b1 int, packed []float32)
+	product       func(packed []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix,
+		add bool, scratch []float32)
 
 	// few multiplies x without packing it or the weight. It is used for at most fewRows rows, and
 	// for at most 4 if the weight is stored [k, n]: making panels would take longer.
@@ -96,9 +96,9 @@ type set struct {
 	// may have any size.
 	unpackedRows int
 
-	attend func(a *attention, head int, u unit, room []float32)
+	attend func(a *attention, head int, u unit, scratch []float32)
 	// attendBack adds the gradients of key rows < from to before, of others to a.dkv.
-	attendBack func(a *attention, head int, u unit, before Matrix, from int, room []float32)
+	attendBack func(a *attention, head int, u unit, before Matrix, from int, scratch []float32)
 
 	gated         func(act Activation, gate, up, out []float32)
 	gatedBack     func(act Activation, gate, up, d, dgate, dup []float32)

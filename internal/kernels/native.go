@@ -41,11 +41,11 @@ var (
 func nativeSet(name string, k *C.kernel_set) set {
 	s := set{
 		name: name,
-		attend: func(a *attention, head int, u unit, room []float32) {
-			C.call_attend(k.attend, a.args(head, u, room))
+		attend: func(a *attention, head int, u unit, scratch []float32) {
+			C.call_attend(k.attend, a.args(head, u, scratch))
 		},
-		attendBack: func(a *attention, head int, u unit, before Matrix, from int, room []float32) {
-			C.call_attend_back(k.attend_back, a.backArgs(head, u, before, from, room))
+		attendBack: func(a *attention, head int, u unit, before Matrix, from int, scratch []float32) {
+			C.call_attend_back(k.attend_back, a.backArgs(head, u, before, from, scratch))
 		},
 		gated: func(act Activation, gate, up, out []float32) {
 			C.call_act(k.gated, C.act_args{kind: C.int(act), x: ptr(gate), up: ptr(up),
@@ -109,7 +109,7 @@ func (s *set) setProducts(k *C.product_kernels, parts int) {
 	weightParts := func(d DType) int { return min(parts, formats[d].parts) }
 	blockRows, depth := int(k.block_rows), int(k.depth)
 	s.blockRows, s.panelCols, s.sharePanels = blockRows, int(k.panel_columns), int(k.share_panels)
-	s.roomFloats = int(k.room_values) * packedBytes / 4
+	s.scratchFloats = int(k.scratch_floats) * packedBytes / 4
 	s.blockFloats = func(cols int) int {
 		return (cols + depth - 1) / depth * depth * blockRows * packedBytes / 4
 	}
@@ -136,9 +136,9 @@ func (s *set) setProducts(k *C.product_kernels, parts int) {
 		}
 	}
 	s.product = func(packed []float32, m, cols int, w Weight, inOut bool, n0, n1 int, out Matrix,
-		add bool, room []float32) {
+		add bool, scratch []float32) {
 		a := productArgs(w, inOut, n0, n1, out, add)
-		a.x, a.m, a.k, a.room = ptr(packed), C.int(m), C.int(cols), ptr(room)
+		a.x, a.m, a.k, a.scratch = ptr(packed), C.int(m), C.int(cols), ptr(scratch)
 		a.xparts, a.wparts = C.int(parts), C.int(weightParts(w.DType))
 		if k.few_packed != nil && m <= s.unpackedRows && !inOut {
 			C.call_product(k.few_packed, a)
@@ -156,20 +156,20 @@ func productArgs(w Weight, inOut bool, n0, n1 int, out Matrix, add bool) C.produ
 }
 
 // args returns the arguments of a unit's attention over one key head.
-func (a *attention) args(head int, u unit, room []float32) C.attend_args {
-	h := head * a.share()
+func (a *attention) args(head int, u unit, scratch []float32) C.attend_args {
+	h := head * a.headsPerKey()
 	kv, key, value := a.head(head)
 	args := C.attend_args{
 		q: at(a.q, u.row(), h*a.Dim), ldq: C.long(a.q.Stride),
 		kv: at(kv, 0, key), ldkv: C.long(kv.Stride), value: C.int(value - key),
-		heads: C.int(a.share()), dim: C.int(a.Dim),
+		heads: C.int(a.headsPerKey()), dim: C.int(a.Dim),
 		scale: C.float(a.Scale), window: C.int(a.Window), cap: C.float(a.Cap),
 		spans:  (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(u.Spans))),
 		nspans: C.int(len(u.Spans) / 2), own: C.int(u.Own), first: C.int(u.first), n: C.int(u.n),
-		part: C.int(a.part(u)),
-		out:  at(a.out, u.row(), h*a.Dim), ldo: C.long(a.out.Stride),
+		rows_at_once: C.int(a.rowsAtOnce(u)),
+		out:          at(a.out, u.row(), h*a.Dim), ldo: C.long(a.out.Stride),
 		lse: at(a.lse, u.row(), h), ldl: C.long(a.lse.Stride),
-		room: ptr(room),
+		scratch: ptr(scratch),
 	}
 	if a.Bias != nil {
 		args.bias, args.ldb = ptr(a.Bias.row(h)), C.long(a.Bias.positions())
@@ -179,16 +179,16 @@ func (a *attention) args(head int, u unit, room []float32) C.attend_args {
 
 // backArgs returns the arguments of the gradients of a unit's attention over one key head.
 func (a *attention) backArgs(head int, u unit, before Matrix, from int,
-	room []float32) C.attend_back_args {
+	scratch []float32) C.attend_back_args {
 	nq := max(0, min(u.n, a.dq.Rows-u.row()))
 	args := C.attend_back_args{
-		of:   a.args(head, u, room),
+		of:   a.args(head, u, scratch),
 		lddq: C.long(a.dq.Stride), nq: C.int(nq),
 		dkv: at(a.dkv, 0, head*a.Dim), lddkv: C.long(a.dkv.Stride),
 		from: C.int(from), nk: C.int(a.dkv.Rows),
 	}
 	if nq > 0 {
-		args.dq = at(a.dq, u.row(), head*a.share()*a.Dim)
+		args.dq = at(a.dq, u.row(), head*a.headsPerKey()*a.Dim)
 	}
 	if before.Rows > 0 {
 		args.before = at(before, 0, head*a.Dim)

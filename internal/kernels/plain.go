@@ -72,7 +72,7 @@ func (a *attention) score(h, pos int, qk float32) (score, slope float32) {
 }
 
 func plainAttend(a *attention, head int, u unit, s []float32) {
-	for h := head * a.share(); h < (head+1)*a.share(); h++ {
+	for h := head * a.headsPerKey(); h < (head+1)*a.headsPerKey(); h++ {
 		for i := u.first; i < u.first+u.n; i++ {
 			r := u.Row + i
 			q, o := a.q.Row(r)[h*a.Dim:(h+1)*a.Dim], a.out.Row(r)[h*a.Dim:(h+1)*a.Dim]
@@ -100,7 +100,7 @@ func plainAttendBack(a *attention, head int, u unit, before Matrix, from int, s 
 	kc := head * a.Dim
 	vc := kc + a.KV*a.Dim
 	p, dp, slope := s[:len(s)/3], s[len(s)/3:len(s)/3*2], s[len(s)/3*2:]
-	for h := head * a.share(); h < (head+1)*a.share(); h++ {
+	for h := head * a.headsPerKey(); h < (head+1)*a.headsPerKey(); h++ {
 		for i := u.first; i < u.first+u.n; i++ {
 			r := u.Row + i
 			q, do, lse := a.q.Row(r)[h*a.Dim:(h+1)*a.Dim], a.out.Row(r)[h*a.Dim:(h+1)*a.Dim], a.lse.Row(r)[h]

@@ -78,7 +78,7 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	p.Each((blocks+each-1)/each, func(_, i int) {
 		s.pack(x, inOut, i*each, min(blocks, (i+1)*each), packed)
 	})
-	p.rooms(s.roomFloats)
+	p.needScratch(s.scratchFloats)
 	p.InOrder(len(p.shares), func(thread, i int) {
 		c := p.shares[i]
 		s.product(packed, m, k, ws[c.of], inOut, c.n0, c.n1, outs[c.of], add, p.scratch[thread])

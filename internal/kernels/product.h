@@ -108,16 +108,16 @@ static inline long first_value(const product_args *a, area p) {
   return a->in_out ? p.k * a->ldw + p.n : p.n * a->ldw + p.k;
 }
 
-// turns a part of the weight into f32, in a->room
+// turns a part of the weight into f32, in a->scratch
 static __attribute__((noinline)) void panel(const product_args *a, area p) {
   const long at = first_value(a, p);
   switch (a->format) {
 #define X(format, values, bytes, parts) \
   case format: \
     if (a->in_out) \
-      pack_copy(a->w, format, at, a->ldw, p.nb, p.kb, a->room); \
+      pack_copy(a->w, format, at, a->ldw, p.nb, p.kb, a->scratch); \
     else \
-      pack_transposed(a->w, format, at, a->ldw, p.nb, p.kb, a->room); \
+      pack_transposed(a->w, format, at, a->ldw, p.nb, p.kb, a->scratch); \
     break;
     FORMATS(X)
 #undef X
@@ -301,7 +301,7 @@ static void product(const product_args *args) {
       const memory soon = memory_of(args, next);
       lines l;
       if (few) l = lines_of(soon, (blocks - make) * (kb / 4));
-      const tile_args t = {kb, a.room, a.ldo, here.nb, a.add || k0 > 0};
+      const tile_args t = {kb, a.scratch, a.ldo, here.nb, a.add || k0 > 0};
       for (int b = 0; b < blocks; b++) {
         if (more && !few) prefetch_share(soon, before, b, blocks);
         const float *ap = a.x + (long)b * MR * a.k + (long)k0 * MR;

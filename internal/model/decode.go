@@ -51,7 +51,7 @@ type sequence struct {
 	seen     []int32 // spans of all its rows in the cache
 	pos      int     // the next row's position
 	n        int     // tokens added by Next
-	room     int     // the most of them
+	most     int     // of them
 	reserved int     // pages that own may still take
 	prompted bool
 }
@@ -92,7 +92,7 @@ func (d *Decoder) AddPrompt(values []float32) (int, error) {
 			d.m.Name, len(values), d.m.Hidden)
 	}
 	if need := pagesFor(p.rows); need > d.pages.free() {
-		return 0, d.full(fmt.Sprintf("a soft prompt of %d rows", p.rows), need)
+		return 0, d.full(fmt.Sprintf("a soft prompt of %d rows needs", p.rows), need)
 	}
 	d.pages.reserved += pagesFor(p.rows)
 	d.last++
@@ -112,10 +112,40 @@ func (d *Decoder) RemovePrompt(prompt int) {
 }
 
 // full is the error of a request for more pages than are free.
-func (d *Decoder) full(what string, need int) error {
+func (d *Decoder) full(needs string, pages int) error {
 	gb := func(pages int) float64 { return float64(pages) * float64(d.pages.bytes()) / 1e9 }
-	return fmt.Errorf("run %s: %s need %.3g GB of keys and values, but %.3g GB of %.3g GB are free: "+
-		"ask for fewer", d.m.Name, what, gb(need), gb(d.pages.free()), gb(d.pages.most))
+	return fmt.Errorf("run %s: %w: %s %.3g GB, but %.3g GB of %.3g GB are free: "+
+		"ask for fewer or shorter ones",
+		d.m.Name, batch.ErrFull, needs, gb(pages), gb(d.pages.free()), gb(d.pages.most))
+}
+
+// fullOfTexts is full for n texts.
+func (d *Decoder) fullOfTexts(n, pages int) error {
+	if n == 1 {
+		return d.full("1 more text needs", pages)
+	}
+	return d.full(fmt.Sprintf("%d more texts need", n), pages)
+}
+
+// atLeast returns a lower limit of the pages that texts need: those for what they grow by.
+func (d *Decoder) atLeast(texts []batch.Text) (need int) {
+	for _, t := range texts {
+		rows := len(t.IDs)
+		if p := d.prompts[t.Prompt]; p != nil {
+			rows += p.rows
+		}
+		need += pagesFor(growth(t, rows, d.m.MaxPositions))
+	}
+	return need
+}
+
+// growth returns how many tokens Next may add to a text that has rows rows with its soft prompt.
+func growth(t batch.Text, rows, positions int) int {
+	most := min(max(0, t.Room), 1<<50)
+	if positions > 0 {
+		most = min(most, max(0, positions-rows))
+	}
+	return most
 }
 
 // addition is texts packed for Add.
@@ -126,7 +156,7 @@ type addition struct {
 	cached []bool      // of each root: its rows are not computed
 	ends   []int       // the segment in which each text ends
 	own    []bool      // of each text: nothing but it is in that segment
-	room   []int       // of each text
+	most   []int       // of each text: tokens that Next may add
 	need   int         // pages, without those that are reserved for the prompts
 }
 
@@ -197,40 +227,42 @@ func (a *addition) count(texts []batch.Text, positions int) {
 		users[segment[t.Row]]++
 	}
 	for i, t := range a.forest.Targets {
-		room, end := min(max(0, texts[i].Room), 1<<50), a.ends[i]
-		if positions > 0 {
-			room = min(room, positions-int(a.layout.Pos[t.Row])-1)
-		}
+		most, end := growth(texts[i], int(a.layout.Pos[t.Row])+1, positions), a.ends[i]
 		own := end >= len(a.roots) && users[end] == 1
-		a.room, a.own = append(a.room, room), append(a.own, own)
+		a.most, a.own = append(a.most, most), append(a.own, own)
 		if n := a.forest.Segments[end].Len; own {
-			a.need += pagesFor(n+room) - pagesFor(n)
+			a.need += pagesFor(n+most) - pagesFor(n)
 		} else {
-			a.need += pagesFor(room)
+			a.need += pagesFor(most)
 		}
 	}
 }
 
-// Fits reports whether there is room to Add the texts now. The error is one that Add would return
-// even if the cache were empty. Several texts that do not fit together are not an error.
-func (d *Decoder) Fits(texts []batch.Text) (bool, error) {
-	a, err := d.pack(texts)
-	if err == nil && len(texts) == 1 && a.need > d.pages.most {
-		err = d.full(fmt.Sprintf("%d more texts", len(texts)), a.need)
+// Check returns the error with which Add would refuse the text even if the cache were empty.
+func (d *Decoder) Check(t batch.Text) error {
+	a, err := d.pack([]batch.Text{t})
+	if err == nil && a.need > d.pages.most {
+		err = d.fullOfTexts(1, a.need)
 	}
-	return err == nil && a.need <= d.pages.free(), err
+	return err
 }
 
 // Add begins texts, all of them after a soft prompt or all without. It returns a handle for each and
-// the logits [texts, V] of what follows it, valid until the next call. Room for all tokens that a
-// text will grow by is kept for it, so Next does not run out of it.
+// the logits [texts, V] of what follows it, valid until the next call. Pages for all tokens that a
+// text will grow by are reserved for it, so Next does not run out of them. If there are too few, the
+// error wraps batch.ErrFull, and nothing has changed.
 func (d *Decoder) Add(texts []batch.Text) (seqs []int, logits [][]float32, err error) {
+	if len(texts) > 1 { // a long queue does not fit: find out without packing it
+		if need := d.atLeast(texts); need > d.pages.free() {
+			return nil, nil, d.fullOfTexts(len(texts), need)
+		}
+	}
 	a, err := d.pack(texts)
 	if err != nil {
 		return nil, nil, err
 	}
 	if a.need > d.pages.free() {
-		return nil, nil, d.full(fmt.Sprintf("%d more texts", len(texts)), a.need)
+		return nil, nil, d.fullOfTexts(len(texts), a.need)
 	}
 	var fresh []*prefix // soft prompts that this pass computes
 	for _, p := range a.roots {
@@ -288,7 +320,7 @@ func (d *Decoder) nodes(a *addition) []*node {
 
 // sequence returns text i of an addition. at is the cache row of each of the forest's rows.
 func (d *Decoder) sequence(a *addition, i int, nodes []*node, at []int32) *sequence {
-	q := &sequence{room: a.room[i], prompted: len(a.roots) > 0, own: &node{}}
+	q := &sequence{most: a.most[i], prompted: len(a.roots) > 0, own: &node{}}
 	t, end := a.forest.Targets[i], a.ends[i]
 	q.seen = place(at, a.layout.TargetGroups[i].Spans)
 	q.seen = addSpan(q.seen, int(at[t.Row]), int(at[t.Row])+1)
@@ -304,7 +336,7 @@ func (d *Decoder) sequence(a *addition, i int, nodes []*node, at []int32) *seque
 	for _, n := range q.path {
 		n.refs++
 	}
-	q.reserved = pagesFor(q.own.rows+q.room) - len(q.own.pages)
+	q.reserved = pagesFor(q.own.rows+q.most) - len(q.own.pages)
 	d.pages.reserved += q.reserved
 	return q
 }
@@ -375,8 +407,8 @@ func place(at, spans []int32) (placed []int32) {
 const RowsAtOnce = 4
 
 // Next adds tokens to each of the texts and returns the logits [tokens, V] of what follows each
-// token, text after text. They are valid until the next call. After an error of the model, remove the texts: they may have
-// grown by rows that were not computed.
+// token, text after text. They are valid until the next call. After an error of the model, remove the
+// texts: they may have grown by rows that were not computed.
 func (d *Decoder) Next(seqs []int, ids [][]int32) ([][]float32, error) {
 	tokens := 0
 	for i, s := range seqs {
@@ -456,9 +488,9 @@ func (d *Decoder) Drop(seq, n int) {
 }
 
 // Room returns how many tokens can be added to a text.
-func (d *Decoder) Room(seq int) int { return d.seqs[seq].room - d.seqs[seq].n }
+func (d *Decoder) Room(seq int) int { return d.seqs[seq].most - d.seqs[seq].n }
 
-// Remove ends a text. Its room is free for others.
+// Remove ends a text and frees its part of the cache.
 func (d *Decoder) Remove(seq int) {
 	q := d.seqs[seq]
 	delete(d.seqs, seq)

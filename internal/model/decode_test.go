@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -247,12 +248,25 @@ func TestDecodingRefusesTextsThatDoNotFitInTheCache(t *testing.T) {
 	}
 	size := used(page)
 	d := m.NewDecoder(size)
-	if ok, err := d.Fits(texts); ok || err != nil {
-		t.Errorf("two texts fit into the room of one (%v)", err)
+	// The second pair fits by its room, but not with its tokens.
+	long := make([]int32, 50)
+	for _, pair := range [][]batch.Text{texts, {{Prompt: batch.NoPrompt, IDs: long}, texts[1]}} {
+		if _, _, err := d.Add(pair); !errors.Is(err, batch.ErrFull) ||
+			!strings.Contains(err.Error(), "2 more texts need") ||
+			!strings.Contains(err.Error(), "ask for fewer") {
+			t.Errorf("two texts in the memory of one: error %v", err)
+		}
 	}
-	if _, _, err := d.Add(texts); err == nil || !strings.Contains(err.Error(), "2 more texts need") ||
-		!strings.Contains(err.Error(), "ask for fewer") {
-		t.Errorf("two texts in the room of one: error %v", err)
+	if err := d.Check(texts[0]); err != nil {
+		t.Errorf("a text that fits is refused: %v", err)
+	}
+	if err := d.Check(batch.Text{Prompt: batch.NoPrompt, IDs: long}); !errors.Is(err, batch.ErrFull) ||
+		!strings.Contains(err.Error(), "1 more text needs") {
+		t.Errorf("a text that never fits: error %v", err)
+	}
+	queue := slices.Repeat(texts, 500)
+	if n := testing.AllocsPerRun(1, func() { d.Add(queue) }); n > 100 {
+		t.Errorf("refusing a queue of 1,000 texts makes %.0f allocations: it was packed", n)
 	}
 	if _, err := d.AddPrompt(prompt(m, 60)); err == nil ||
 		!strings.Contains(err.Error(), "a soft prompt of 60 rows") {

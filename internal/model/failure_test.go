@@ -31,7 +31,7 @@ func TestAStepAfterOneThatFailedInAPartGivesTheSameBits(t *testing.T) {
 			examples = append(examples, batch.Example{IDs: []int32{1, 20, 3, int32(5 + i), 9, 7}, From: 3})
 		}
 		f := batch.Pack([]int{3}, examples)
-		m.Part = 4
+		m.PartRows = 4
 		values := prompt(m, 3)
 		step := func() ([]float32, []float32, error) {
 			grad := make([]float32, len(values))

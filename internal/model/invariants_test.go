@@ -166,14 +166,14 @@ func TestASplitBatchEqualsTheWholeBatch(t *testing.T) {
 			}),
 		} {
 			for _, m.Recompute = range []model.Recompute{{}, {Layers: 2}, {All: true}} {
-				m.Part = 0
+				m.PartRows = 0
 				want, wantGrad := lossGrad(t, m, p, f)
 				wantNLL, err := m.NLL(p, f)
 				if err != nil {
 					t.Fatal(err)
 				}
 				each := slices.Clone(wantNLL)
-				for _, m.Part = range []int{1, 4, 9} {
+				for _, m.PartRows = range []int{1, 4, 9} {
 					nll, err := m.LossGrad(p, f, make([]float32, len(p)))
 					if err != nil {
 						t.Fatal(err)
@@ -196,7 +196,7 @@ func TestASplitBatchTakesLessMemoryForTheSameWork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.Part = 70
+		m.PartRows = 70
 		parts, err := m.Plan(f)
 		if err != nil {
 			t.Fatal(err)
@@ -481,9 +481,9 @@ func TestAStepAllocatesNoBuffersAfterTheFirst(t *testing.T) {
 		m := load(t, name, 2)
 		p, f := prompt(m, 3), batch.Pack([]int{3}, ragged())
 		if i >= len(bases) {
-			m.Part, name = 8, name+" split"
+			m.PartRows, name = 8, name+" split"
 		}
-		_, parts, _ := f.Split(m.Part)
+		_, parts, _ := f.Split(m.PartRows)
 		grad := make([]float32, len(p))
 		step := func() {
 			if _, err := m.LossGrad(p, f, grad); err != nil {
@@ -533,7 +533,7 @@ func BenchmarkStep(b *testing.B) {
 	grad := make([]float32, len(p))
 	for name, part := range map[string]int{"Whole": 0, "InParts": 64} {
 		b.Run(name, func(b *testing.B) {
-			m.Part = part
+			m.PartRows = part
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := m.LossGrad(p, f, grad); err != nil {

@@ -20,7 +20,7 @@ type Model struct {
 	*arch.Model // the description; runs do not change it
 
 	Recompute Recompute // of steps, that is runs with a gradient
-	Part      int       // about how many rows a part of a step's batch has; 0: batches are not split
+	PartRows  int       // about how many rows a part of a step's batch has; 0: batches are not split
 	// Observe is as in ops.Graph. Set it before the first run.
 	Observe func(operator string, flops, bytes float64, took time.Duration)
 

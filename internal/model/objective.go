@@ -115,7 +115,7 @@ func (m *Model) check(prompts []float32, f *batch.Forest) error {
 }
 
 // LossGrad returns −log p of each of a forest's targets after the soft prompts [P, D], and adds the
-// gradient of their sum to grad [P, D]. It computes parts of about m.Part rows one after the other. The
+// gradient of their sum to grad [P, D]. It computes parts of about m.PartRows rows one after the other. The
 // result is valid until the next call.
 func (m *Model) LossGrad(prompts []float32, f *batch.Forest, grad []float32) ([]float32, error) {
 	if err := m.check(prompts, f); err != nil {

@@ -29,9 +29,9 @@ func (r Recompute) of(rows int) ops.Recompute {
 		return ops.Recompute{Marked: r.Layers}
 	}
 	// The planned memory, as a part of what these rows need without recomputing.
-	room := (1 - r.Saved) * float64(r.Rows) / float64(rows)
+	planned := (1 - r.Saved) * float64(r.Rows) / float64(rows)
 	const rounding = 1e-9
-	layers := math.Ceil(float64(r.Layers)*(1-room)/r.Saved - rounding)
+	layers := math.Ceil(float64(r.Layers)*(1-planned)/r.Saved - rounding)
 	return ops.Recompute{Marked: max(0, int(layers))}
 }
 

@@ -59,8 +59,8 @@ func (a *Arena) Close() {
 // grow adds a slab with space for need floats.
 func (a *Arena) grow(need int) {
 	if len(a.slabs) == 0 && need <= reserved {
-		if room, release := kernels.Reserve(a, reserved); room != nil {
-			a.slabs, a.close = append(a.slabs, slab{data: room, free: []piece{{0, len(room)}}}), release
+		if data, release := kernels.Reserve(a, reserved); data != nil {
+			a.slabs, a.close = append(a.slabs, slab{data: data, free: []piece{{0, len(data)}}}), release
 			return
 		}
 	}

@@ -175,9 +175,9 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 		run: func(out Matrix, in []Matrix) {
 			nq, nk := a.forwardSize(g)
 			q, kv := a.split(g, out, nq, nk)
-			room := g.arena.take(nk * f.Weight.Out)
-			defer g.arena.give(room)
-			fused := kernels.View(room, nk, f.Weight.Out)
+			buf := g.arena.take(nk * f.Weight.Out)
+			defer g.arena.give(buf)
+			fused := kernels.View(buf, nk, f.Weight.Out)
 			g.forward([]Matrix{fused}, in[0], []Linear{f.Linear})
 			read := func(head, inFused []float32) { copy(head, inFused) }
 			g.Pool.Each(nk, func(_, i int) {
@@ -198,9 +198,9 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 				run: func(out Matrix, in []Matrix) {
 					nq, nk := a.backSize(g)
 					dq, dkv := a.split(g, in[0], nq, nk)
-					room := g.arena.take(nk * f.Weight.Out)
-					defer g.arena.give(room)
-					d := kernels.View(room, nk, f.Weight.Out)
+					buf := g.arena.take(nk * f.Weight.Out)
+					defer g.arena.give(buf)
+					d := kernels.View(buf, nk, f.Weight.Out)
 					g.Pool.Each(nk, func(_, i int) {
 						clear(d.Row(i))
 						write := func(head, inFused []float32) { copy(inFused, head) }

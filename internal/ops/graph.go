@@ -247,7 +247,7 @@ type operator struct {
 	recomputed  bool        // in this run
 	in          []Matrix
 	out         Matrix
-	room        *Arena // of out
+	arena       *Arena // of out
 	value       value
 }
 
@@ -323,11 +323,11 @@ func (o *operator) compute() {
 		rows, cols = o.size(o.in)
 	}
 	if p := o.inPlace; p > 0 && o.args[p-1] != nil && o.args[p-1].left == 1 && len(o.in[p-1].Data) >= rows*cols {
-		o.room = o.args[p-1].room
+		o.arena = o.args[p-1].arena
 		o.out = kernels.View(o.args[p-1].surrender(), rows, cols)
 	} else {
-		o.room = g.runArena()
-		o.out = kernels.View(o.room.take(rows*cols), rows, cols)
+		o.arena = g.runArena()
+		o.out = kernels.View(o.arena.take(rows*cols), rows, cols)
 	}
 	flops := 0.0
 	if o.flops != nil && (g.Planner != nil || g.Observe != nil) {
@@ -375,7 +375,7 @@ func (o *operator) read() {
 // recycle gives the output's buffer back, if it has one.
 func (o *operator) recycle() {
 	if o.out.Data != nil {
-		o.room.give(o.surrender())
+		o.arena.give(o.surrender())
 	}
 }
 

@@ -185,8 +185,8 @@ func (h Head) train(
 // unless back is set and the head has a Scale or Cap.
 func (h Head) eachChunk(g *Graph, x Matrix, back bool, do func(from int, p Head, l, slopes Matrix)) {
 	v := h.Weight.Out
-	room := g.arena.take(x.Rows * min(vocabChunk, v))
-	defer g.arena.give(room)
+	buf := g.arena.take(x.Rows * min(vocabChunk, v))
+	defer g.arena.give(buf)
 	var sloped []float32
 	if back && (h.Scale != 0 || h.Cap != 0) {
 		sloped = g.arena.take(x.Rows * min(vocabChunk, v))
@@ -195,7 +195,7 @@ func (h Head) eachChunk(g *Graph, x Matrix, back bool, do func(from int, p Head,
 	for from := 0; from < v; from += vocabChunk {
 		p := h
 		p.Linear = h.outputs(from, min(vocabChunk, v-from))
-		l := kernels.View(room, x.Rows, p.Weight.Out)
+		l := kernels.View(buf, x.Rows, p.Weight.Out)
 		var slopes Matrix
 		if sloped != nil {
 			slopes = kernels.View(sloped, x.Rows, p.Weight.Out)

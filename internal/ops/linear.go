@@ -75,20 +75,20 @@ func (g *Graph) forward(outs []Matrix, x Matrix, parts []Linear) {
 			g.Pool.AddRow(outs[i], l.Bias)
 		}
 		if l.LoRA != nil {
-			h, room := l.LoRA.inner(g, x)
+			h, buf := l.LoRA.inner(g, x)
 			g.Pool.AddProduct(outs[i], h, l.LoRA.B)
-			g.arena.give(room)
+			g.arena.give(buf)
 		}
 	}
 }
 
 // inner returns Scale x Aᵀ and the arena's buffer it lies in.
 func (l *LoRA) inner(g *Graph, x Matrix) (Matrix, []float32) {
-	room := g.arena.take(x.Rows * l.A.Out)
-	h := kernels.View(room, x.Rows, l.A.Out)
+	buf := g.arena.take(x.Rows * l.A.Out)
+	h := kernels.View(buf, x.Rows, l.A.Out)
 	g.Pool.Product(h, x, l.A)
 	g.scale(h, h, l.Scale)
-	return h, room
+	return h, buf
 }
 
 // backward writes the gradient of x to dx, or with add adds it, given d, the gradient of l's outputs. It
@@ -99,13 +99,13 @@ func (g *Graph) backward(dx, d, x Matrix, l Linear, add bool) {
 		l.Grad.add(g, d, x, l.Weight.InOut)
 	}
 	if a := l.LoRA; a != nil {
-		h, room := a.inner(g, x)
+		h, buf := a.inner(g, x)
 		g.Pool.AddOuter(a.DB, d, h)
 		g.Pool.ProductBack(h, d, a.B, false) // from here on h is the gradient of x Aᵀ
 		g.scale(h, h, a.Scale)
 		g.Pool.AddOuter(a.DA, h, x)
 		g.Pool.ProductBack(dx, h, a.A, true)
-		g.arena.give(room)
+		g.arena.give(buf)
 	}
 }
 

@@ -41,9 +41,9 @@ func Bar(w io.Writer, columns int, every time.Duration, memory func() int64) Fun
 			line := fmt.Sprintf(" %d/%d  loss %.4f%s  %.0f tokens/s  %s left  %d MB",
 				e.Step, e.Of, float64(e.Loss), lastEval, float64(tokens)/seconds,
 				time.Duration(left*float64(time.Second)).Round(time.Second), memory()>>20)
-			if room := min(30, columns-len(line)-3); room >= 5 {
-				full := room * e.Step / e.Of
-				line = "[" + strings.Repeat("=", full) + strings.Repeat(" ", room-full) + "]" + line
+			if width := min(30, columns-len(line)-3); width >= 5 {
+				full := width * e.Step / e.Of
+				line = "[" + strings.Repeat("=", full) + strings.Repeat(" ", width-full) + "]" + line
 			} else if len(line) >= columns {
 				line = line[:max(0, columns-1)]
 			}

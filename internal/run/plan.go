@@ -42,11 +42,11 @@ func (p Plan) Text(to io.Writer) error {
 
 // settings are how a base computes gradients.
 type settings struct {
-	part      int // tokens computed at a time
+	partRows  int // tokens computed at a time
 	recompute model.Recompute
 }
 
-func (s settings) apply(b *base.Base) { b.Part, b.Recompute = s.part, s.recompute }
+func (s settings) apply(b *base.Base) { b.PartRows, b.Recompute = s.partRows, s.recompute }
 
 // apply makes the base compute as planned.
 func (p Plan) apply(b *base.Base) { p.settings.apply(b) }
@@ -127,7 +127,7 @@ func (r *Run) stepFLOPs(p Plan) (float64, error) {
 
 // restore returns a function that sets a base to compute as it does now.
 func restore(b *base.Base) func() {
-	s := settings{b.Part, b.Recompute}
+	s := settings{b.PartRows, b.Recompute}
 	return func() { s.apply(b) }
 }
 
@@ -135,15 +135,15 @@ func restore(b *base.Base) func() {
 // or, with auto, as the available bytes ask for.
 func fit(b *base.Base, task *config.Task, forests []*batch.Forest, available float64) (Plan, error) {
 	defer restore(b)()
-	part := task.Train.MicroBatchTokens
-	p, err := planWith(b, forests, settings{part, model.Recompute{All: task.Train.Recompute == config.On}})
+	partRows := task.Train.MicroBatchTokens
+	p, err := planWith(b, forests, settings{partRows, model.Recompute{All: task.Train.Recompute == config.On}})
 	if err != nil || task.Train.Recompute != config.Auto {
 		return p, err
 	}
 	if p.Tokens > keptTokens {
 		all := p
 		some := model.Recompute{Layers: 2 * b.Layers() / 5}
-		if p, err = planWith(b, forests, settings{part, some}); err != nil {
+		if p, err = planWith(b, forests, settings{partRows, some}); err != nil {
 			return p, err
 		}
 		beside := func(p Plan) float64 { return float64(p.MemoryBytes - p.WeightBytes - ownBytes) }
@@ -151,7 +151,7 @@ func fit(b *base.Base, task *config.Task, forests []*batch.Forest, available flo
 		p.settings.recompute = some
 	}
 	if float64(p.MemoryBytes) > 0.9*available {
-		return planWith(b, forests, settings{part, model.Recompute{All: true}})
+		return planWith(b, forests, settings{partRows, model.Recompute{All: true}})
 	}
 	return p, nil
 }

@@ -46,8 +46,8 @@ output: {prompt: p.st}
 		}
 		r.available = func() float64 { return memory }
 		p, err := r.Plan(false)
-		if b.Part != 0 || b.Recompute != (model.Recompute{}) {
-			t.Errorf("Plan leaves the base with part %d and %+v", b.Part, b.Recompute)
+		if b.PartRows != 0 || b.Recompute != (model.Recompute{}) {
+			t.Errorf("Plan leaves the base with part %d and %+v", b.PartRows, b.Recompute)
 		}
 		return p, err
 	}

@@ -203,15 +203,15 @@ func (r *Run) Unusual() []string {
 	// with adafactor.
 	if t := r.Task.Train; t.Optimizer != "sgd" && !t.LearningRate.Auto {
 		rms := r.Base.EmbeddingRMS() // reads the whole embedding
-		share := r.Config.LearningRate / rms
+		ratio := r.Config.LearningRate / rms
 		effect := "hardly changes"
-		if share > 1 {
+		if ratio > 1 {
 			effect = "oscillates"
 		}
-		if share < 0.02 || share > 30 {
+		if ratio < 0.02 || ratio > 30 {
 			note("train.learning_rate %.3g is %.2g times the RMS of the embedding, "+
 				"at which a prompt usually %s; auto would be %.3g",
-				r.Config.LearningRate, share, effect, autoRate(t.Optimizer)*rms)
+				r.Config.LearningRate, ratio, effect, autoRate(t.Optimizer)*rms)
 		}
 	}
 	if n := r.Config.BatchSize; n > 512 || n < 4 {

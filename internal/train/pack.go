@@ -70,9 +70,9 @@ func packTogether(runs []*run) []*packed {
 		p, prompts, examples, tokens = nil, nil, nil, 0
 	}
 	for _, r := range runs {
-		for part := range packableParts(r.Config, r.Examples, r.rows()) {
+		for chunk := range rowChunks(r.Config, r.Examples, r.rows()) {
 			n := 0
-			for _, e := range part {
+			for _, e := range chunk {
 				n += len(e.IDs)
 			}
 			if p != nil && (tokens+n > limit || p.runs[len(p.runs)-1] == r) {
@@ -81,7 +81,7 @@ func packTogether(runs []*run) []*packed {
 			if p == nil {
 				p = &packed{}
 			}
-			for _, e := range part {
+			for _, e := range chunk {
 				e.Prompt = len(p.runs)
 				examples, p.runOf = append(examples, e), append(p.runOf, len(p.runs))
 			}
@@ -93,10 +93,10 @@ func packTogether(runs []*run) []*packed {
 	return all
 }
 
-// packableParts yields rows in parts of at most PackedTokens tokens of text, or of one row. The parts
-// are of about equal size, because the largest decides how much memory is needed. Rows are sorted by
-// text first, so that rows with a shared prefix are in one part.
-func packableParts(c Config, examples []batch.Example, rows []int) iter.Seq[[]batch.Example] {
+// rowChunks yields rows in chunks of at most PackedTokens tokens of text, or of one row. The chunks
+// have about the same size, because the largest decides how much memory is needed. Rows are sorted
+// by text first, so that rows with a shared prefix are in one chunk.
+func rowChunks(c Config, examples []batch.Example, rows []int) iter.Seq[[]batch.Example] {
 	sorted := slices.Clone(rows)
 	slices.SortStableFunc(sorted, func(a, b int) int {
 		return slices.Compare(examples[a].IDs, examples[b].IDs)
@@ -105,18 +105,19 @@ func packableParts(c Config, examples []batch.Example, rows []int) iter.Seq[[]ba
 	for _, r := range rows {
 		all += len(examples[r].IDs)
 	}
-	parts := (all-1)/c.PackedTokens + 1
+	chunks := (all-1)/c.PackedTokens + 1
 	return func(yield func([]batch.Example) bool) {
-		var part []batch.Example
+		var chunk []batch.Example
 		tokens := 0
 		for i, r := range sorted {
-			part = append(part, examples[r])
+			chunk = append(chunk, examples[r])
 			tokens += len(examples[r].IDs)
-			if i == len(sorted)-1 || tokens*parts >= all || tokens+len(examples[sorted[i+1]].IDs) > c.PackedTokens {
-				if !yield(part) {
+			last := i == len(sorted)-1
+			if last || tokens*chunks >= all || tokens+len(examples[sorted[i+1]].IDs) > c.PackedTokens {
+				if !yield(chunk) {
 					return
 				}
-				part, tokens = nil, 0
+				chunk, tokens = nil, 0
 			}
 		}
 	}
@@ -144,8 +145,8 @@ func PackedBatches(c Config, examples []batch.Example) iter.Seq2[int, *batch.For
 			if step == c.Steps {
 				return
 			}
-			for part := range packableParts(c, examples, rows) {
-				if !yield(step, batch.Pack([]int{c.VirtualTokens}, part)) {
+			for chunk := range rowChunks(c, examples, rows) {
+				if !yield(step, batch.Pack([]int{c.VirtualTokens}, chunk)) {
 					return
 				}
 			}
