@@ -458,6 +458,94 @@ func TestGreedyTakesTheLikeliestTokenAndSamplingObeysItsLimits(t *testing.T) {
 	}
 }
 
+// Only choices that are in doubt are made by sorting.
+func TestDrawingWithoutSortingTakesTheSameTokens(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	sure, all := 0, 0
+	for n := range 1000 {
+		logits := make([]float32, 1+r.IntN(600))
+		spread := math.Exp(r.NormFloat64() * 2)
+		grid := float64(r.IntN(2)) * math.Exp(r.NormFloat64())
+		for i := range logits {
+			v := r.NormFloat64() * spread
+			if grid > 0 { // equal logits
+				v = math.Round(v/grid) * grid
+			}
+			logits[i] = float32(v)
+		}
+		if n%7 == 0 {
+			logits[r.IntN(len(logits))] = float32(math.Inf(-1))
+			logits[r.IntN(len(logits))] = -math.MaxFloat32
+		}
+		s := newSampler(Sampling{Temperature: math.Exp(r.NormFloat64() * 2)})
+		if n%2 == 0 {
+			s.TopK = 1 + r.IntN(len(logits)+2)
+		}
+		if n%3 == 0 {
+			s.TopP = r.Float64()
+		}
+		for range 4 {
+			u := r.Float64()
+			if r.IntN(4) == 0 { // near the limit of a token: the weights of the likelier ones together
+				among, sum := 0.0, 0.0
+				least := logits[r.IntN(len(logits))]
+				for _, v := range logits {
+					w := math.Exp(float64(v-slices.Max(logits)) / s.Temperature)
+					if sum += w; v >= least {
+						among += w
+					}
+				}
+				if v := among / sum * (1 + math.Exp(-30*r.Float64())*r.NormFloat64()); v >= 0 && v < 1 {
+					u = v
+				}
+			}
+			all++
+			if id, ok := s.draw(logits, u); ok {
+				sure++
+				if want := s.drawSorted(logits, u); id != want {
+					t.Fatalf("%d logits of ±%g on a grid of %g, %+v, u %v: token %d, want %d", len(logits), spread,
+						grid, s.Sampling, u, id, want)
+				}
+			}
+		}
+	}
+	if sure < all*3/4 {
+		t.Errorf("%d of %d choices were made without sorting, want 3 of 4", sure, all)
+	}
+}
+
+func TestLogitsWithoutAFiniteSumAreDrawnFromAsWell(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	for _, logits := range [][]float32{{1}, {2, 2, 2}, {inf, 1}, {-inf, -inf}, {nan, 1}, {1, nan}, {0, inf, nan}} {
+		for _, temperature := range []float64{1e-300, 1e-40, 0.5, 1e300} {
+			id := newSampler(Sampling{Temperature: temperature}).next(logits)
+			if id < 0 || int(id) >= len(logits) {
+				t.Errorf("%v at temperature %g: token %d", logits, temperature, id)
+			}
+		}
+	}
+}
+
+// BenchmarkDraw is one token of SmolLM2's vocabulary; the greedy choice takes 0.04 ms.
+func BenchmarkDraw(b *testing.B) {
+	for name, spread := range map[string]float64{"narrow": 0.3, "wide": 4} {
+		r := rand.New(rand.NewPCG(1, 2))
+		logits := make([]float32, 49152)
+		for i := range logits {
+			logits[i] = float32(r.NormFloat64() * spread)
+		}
+		for kind, c := range map[string]Sampling{"greedy": {}, "all": {Temperature: 0.9},
+			"top-k": {Temperature: 0.9, TopK: 50}, "top-p": {Temperature: 0.9, TopP: 0.9}} {
+			b.Run(name+"/"+kind, func(b *testing.B) {
+				s := newSampler(c)
+				for b.Loop() {
+					s.next(logits)
+				}
+			})
+		}
+	}
+}
+
 func TestSamplingFollowsTheProbabilities(t *testing.T) {
 	logits := []float32{0, 1, 2}
 	s, n := newSampler(Sampling{Temperature: 0.5, TopP: 1}), 20000

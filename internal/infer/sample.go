@@ -32,7 +32,8 @@ func (s Sampling) Check() error {
 
 type sampler struct {
 	Sampling
-	r *rand.Rand
+	r     *rand.Rand
+	order *order // nil: before the first draw
 }
 
 // purpose separates these random numbers from all others made with the same seed.
@@ -40,7 +41,7 @@ const purpose = 0x73616d706c65 // "sample"
 
 // newSampler returns the sampler of one request. What it draws does not depend on other requests.
 func newSampler(s Sampling) *sampler {
-	return &sampler{s, rand.New(rand.NewPCG(s.Seed, purpose+uint64(s.Stream)<<48))}
+	return &sampler{Sampling: s, r: rand.New(rand.NewPCG(s.Seed, purpose+uint64(s.Stream)<<48))}
 }
 
 // next chooses a token: temperature first, then top-k, then top-p, in transformers' order.
@@ -54,6 +55,16 @@ func (s *sampler) next(logits []float32) int32 {
 		}
 		return int32(best)
 	}
+	u := s.r.Float64()
+	if id, sure := s.draw(logits, u); sure {
+		return id
+	}
+	return s.drawSorted(logits, u)
+}
+
+// drawSorted chooses the token at the share u of the probability of all tokens that may be taken, in
+// order of falling logits. Sorting a vocabulary of 49,152 tokens takes 10 ms.
+func (s *sampler) drawSorted(logits []float32, u float64) int32 {
 	order := make([]int32, len(logits))
 	for i := range order {
 		order[i] = int32(i)
@@ -75,7 +86,7 @@ func (s *sampler) next(logits []float32) int32 {
 		}
 		order, p, sum = order[:n], p[:n], had
 	}
-	u := s.r.Float64() * sum
+	u *= sum
 	for i, w := range p {
 		if u -= w; u < 0 {
 			return order[i]
