@@ -85,6 +85,9 @@ func (b *Base) loadDemo() (err error) {
 	if b.Model, err = model.LoadFS(demo.Name, b.files, b.Pool); err == nil {
 		b.Tokenizer, err = tokenize.OpenFS(demo.Name, b.files, trust)
 	}
+	if err == nil {
+		err = b.match()
+	}
 	return err
 }
 
@@ -109,7 +112,20 @@ func (b *Base) load(dir string, o Options) error {
 	if <-done; err == nil {
 		err = tokErr
 	}
+	if err == nil {
+		err = b.match()
+	}
 	return err
+}
+
+// match limits the ids of texts to the model's vocabulary. BOS is before every text, so its id must be in
+// the vocabulary.
+func (b *Base) match() error {
+	b.Tokenizer.Vocab = b.Vocab
+	if err := b.Tokenizer.CheckIDs(b.Tokenizer.BOS); err != nil {
+		return fmt.Errorf("read tokenizer of %q: the token that begins a text (BOS): %w", b.Name, err)
+	}
+	return nil
 }
 
 // CloseTokenizer frees the tokenizer, about 40 MB for a vocabulary of 50,000. Training does not need
@@ -156,6 +172,10 @@ func (b *Base) ChatOf(sum string) (*chat.Template, error) {
 func (b *Base) EndToken() (int32, error) {
 	if len(b.EOS) == 0 {
 		return 0, fmt.Errorf("config.json of %s has no eos_token_id, so no token can end a target", b.Name)
+	}
+	if id := b.EOS[0]; id < 0 || int(id) >= b.Vocab {
+		return 0, fmt.Errorf("config.json of %s: eos_token_id is %d, but the vocabulary has %d tokens (0 to %d)",
+			b.Name, id, b.Vocab, b.Vocab-1)
 	}
 	return b.EOS[0], nil
 }

@@ -24,6 +24,9 @@ import (
 type Tokenizer struct {
 	Hash string  // first half of the SHA-256 of tokenizer.json, in hexadecimal
 	BOS  []int32 // special tokens before every input: usually none or one
+	// Vocab is the number of embeddings of the model. A text with a token whose id is not below it is
+	// an error. 0: any id is allowed.
+	Vocab int
 
 	lib     *tokenizers.Tokenizer
 	special map[int32]bool   // added tokens that are special
@@ -356,17 +359,29 @@ func (t *Tokenizer) Encode(text string) ([]int32, error) {
 	if len(ids) == 0 && strings.TrimSpace(text) != "" {
 		return nil, fmt.Errorf("the tokenizer has no token for %.40q", text)
 	}
-	return ids, nil
+	return ids, t.CheckIDs(ids)
+}
+
+// CheckIDs returns an error if the model has no embedding for an id. Some tokenizers have added tokens
+// beyond the vocabulary of their model, for example for padding.
+func (t *Tokenizer) CheckIDs(ids []int32) error {
+	for _, id := range ids {
+		if t.Vocab > 0 && int(id) >= t.Vocab {
+			return fmt.Errorf("the tokenizer gives %.40q the id %d, but the model's vocabulary has "+
+				"%d tokens (0 to %d)", t.pieces[id], id, t.Vocab, t.Vocab-1)
+		}
+	}
+	return nil
 }
 
 // EncodeInput returns the ids of a text with BOS before it. It does not add BOS to a text that
 // begins with it, as texts of chat templates do.
 func (t *Tokenizer) EncodeInput(text string) ([]int32, error) {
 	ids, err := t.Encode(text)
-	if n := len(t.BOS); n > 0 && len(ids) >= n && slices.Equal(ids[:n], t.BOS) {
+	if n := len(t.BOS); err != nil || n > 0 && len(ids) >= n && slices.Equal(ids[:n], t.BOS) {
 		return ids, err
 	}
-	return append(slices.Clone(t.BOS), ids...), err
+	return append(slices.Clone(t.BOS), ids...), t.CheckIDs(t.BOS)
 }
 
 // call returns the library's ids; special: with the special tokens around a text.
