@@ -145,7 +145,7 @@ func eachInput(o generateFlags, args []string, s streams, run func([]infer.Input
 
 // newGenerator returns a generator for the prompts, or for the base alone if there are none.
 func newGenerator(o generateFlags, b *base.Base, prompts []base.Prompt) (*infer.Generator, error) {
-	options := infer.Options{Decode: b.Tokenizer.Decode}
+	options := infer.Options{Decode: b.Tokenizer.Decode, Unsettled: b.Tokenizer.Unsettled}
 	if o.guess {
 		options.GuessRows = model.RowsAtOnce
 	}

@@ -40,6 +40,7 @@ type Options struct {
 	Texts       int                      // the most texts continued at a time; 0: any number
 	GuessRows   int                      // 0: no guesses
 	Decode      func(ids []int32) string // the text of token ids; nil: results have no text
+	Unsettled   func(ids []int32) int    // how many of the last ids have a text that may still change; nil: none
 }
 
 // Engine works on requests. It is not safe for concurrent use.

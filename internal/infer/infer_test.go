@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"ptune/internal/batch"
 )
@@ -171,6 +172,54 @@ func TestCharactersAreShownWhole(t *testing.T) {
 	r, shown := run(t, newSpeller("aé🦙z"), Options{}, Request{MaxTokens: 50})
 	if r[0].Text != "aé🦙z" || shown[0] != r[0].Text {
 		t.Errorf("text is %q, shown %q, want aé🦙z", r[0].Text, shown[0])
+	}
+}
+
+// As with the tokens of single bytes in Llama's vocabulary: a byte that is wrong makes U+FFFD of all that
+// follow each other, also of those that were right before it came. Here they are the capitals, and
+// all bytes above 127.
+func TestBytesAreShownWhenNoneCanFollowThemAnyMore(t *testing.T) {
+	single := func(id int32) bool { return id >= 'A' && id <= 'Z' || id > 127 }
+	o := Options{
+		Decode: func(ids []int32) (text string) {
+			for len(ids) > 0 {
+				n := 0
+				for n < len(ids) && single(ids[n]) {
+					n++
+				}
+				if run := decode(ids[:n]); strings.Contains(run, "\ufffd") {
+					text += strings.Repeat("\ufffd", n)
+				} else {
+					text += run
+				}
+				if ids = ids[n:]; len(ids) > 0 {
+					text, ids = text+decode(ids[:1]), ids[1:]
+				}
+			}
+			return text
+		},
+		Unsettled: func(ids []int32) (n int) {
+			for n < len(ids) && single(ids[len(ids)-1-n]) {
+				n++
+			}
+			return n
+		},
+	}
+	for says, want := range map[string]string{
+		"aBC\xe2d": "a\ufffd\ufffd\ufffdd", "aB\xe2\x82\xac": "aB€", "A\xe2\x82": "\ufffd\ufffd\ufffd", "ABcD": "ABcD",
+	} {
+		shown, d := "", newSpeller(says)
+		e := New(d, o)
+		got, err := e.Generate(context.Background(), []Request{{IDs: []int32{'x'}, MaxTokens: 9,
+			EOS: []int32{0}, Show: func(s string) {
+				if !utf8.ValidString(s) {
+					t.Errorf("%q: shown %q, which is not valid UTF-8", says, s)
+				}
+				shown += s
+			}}})
+		if err != nil || got[0].Text != want || shown != want {
+			t.Errorf("%q: text %q, shown %q (%v), want %q", says, got[0].Text, shown, err, want)
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ func (e *Engine) advance() error {
 // accept takes tokens from the rows of logits until a guess proves wrong, drops the later guesses, and
 // removes a text that has ended.
 func (e *Engine) accept(h *Handle, rows [][]float32) {
-	wrong := h.accept(rows, e.d.Room(h.seq)+len(h.guessed), e.Decode)
+	wrong := h.accept(rows, e.d.Room(h.seq)+len(h.guessed), &e.Options)
 	switch {
 	case h.err != nil: // Show has cancelled it
 		h.result = nil
@@ -50,15 +50,15 @@ func (e *Engine) accept(h *Handle, rows [][]float32) {
 
 // accept takes tokens from the rows and returns the number of wrong guesses. room is the number of
 // tokens that the text can grow by after the first.
-func (h *Handle) accept(rows [][]float32, room int, decode func([]int32) string) (wrong int) {
+func (h *Handle) accept(rows [][]float32, room int, o *Options) (wrong int) {
 	for k, row := range rows {
 		id, more := h.choose(row)
 		if more && k == room {
 			h.finish(FinishLength)
 			more = false
 		}
-		if decode != nil && (!more || h.Show != nil || len(h.Stop) > 0) {
-			if piece := h.settle(decode, !more); h.Show != nil && piece != "" {
+		if o.Decode != nil && (!more || h.Show != nil || len(h.Stop) > 0) {
+			if piece := h.settle(o, !more); h.Show != nil && piece != "" {
 				h.Show(piece)
 			}
 		}
@@ -123,9 +123,10 @@ func (h *Handle) finish(reason string) {
 }
 
 // settle returns the piece of the text that became certain. Unless this is the end, that excludes the
-// bytes of an unfinished character and what may be the beginning of a stop text.
-func (h *Handle) settle(decode func([]int32) string, end bool) string {
-	s := continuation(decode, h.IDs, h.ids)
+// bytes of an unfinished character, the text of unsettled tokens and what may be the beginning of a
+// stop text.
+func (h *Handle) settle(o *Options, end bool) string {
+	s := continuation(o.Decode, h.IDs, h.ids)
 	for _, stop := range h.Stop {
 		if i := strings.Index(s, stop); i >= 0 {
 			s, end = s[:i], true
@@ -134,7 +135,13 @@ func (h *Handle) settle(decode func([]int32) string, end bool) string {
 	}
 	certain := len(s)
 	if !end {
-		certain = len(strings.TrimRight(s, string(utf8.RuneError)))
+		settled := s
+		if o.Unsettled != nil {
+			if n := o.Unsettled(h.ids); n > 0 {
+				settled = continuation(o.Decode, h.IDs, h.ids[:len(h.ids)-n])
+			}
+		}
+		certain = len(strings.TrimRight(settled, string(utf8.RuneError)))
 		for _, stop := range h.Stop {
 			for n := min(len(stop)-1, certain); n > 0; n-- {
 				if strings.HasPrefix(stop, s[certain-n:certain]) {

@@ -394,15 +394,6 @@ func (t *Tokenizer) call(text string, special bool) []int32 {
 	return ids
 }
 
-// Decode returns the text of ids, without special tokens.
-func (t *Tokenizer) Decode(ids []int32) string {
-	u := make([]uint32, len(ids))
-	for i, id := range ids {
-		u[i] = uint32(id)
-	}
-	return t.lib.Decode(u, true)
-}
-
 // Piece returns a token as the vocabulary spells it, empty if there is none with that id.
 func (t *Tokenizer) Piece(id int32) string { return t.pieces[id] }
 
@@ -410,7 +401,7 @@ func (t *Tokenizer) Piece(id int32) string { return t.pieces[id] }
 // <0x0A>.
 func (t *Tokenizer) Ordinary(id int32) bool {
 	p, ok := t.pieces[id]
-	return ok && !t.special[id] && !(len(p) == 6 && strings.HasPrefix(p, "<0x") && p[5] == '>')
+	return ok && !t.special[id] && !isByte(p)
 }
 
 // Close frees the tokenizer.

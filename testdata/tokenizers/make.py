@@ -93,8 +93,17 @@ def metaspace(scheme):
     return t
 
 
+def random_ids(t):
+    """Sequences that a model might write but no text is encoded as: incomplete characters, NUL bytes."""
+    r, vocab = random.Random(1), t.get_vocab()
+    byte = [i for p, i in vocab.items() if p.startswith("<0x") or len(p) == 1]
+    nul = [vocab[p] for p in ("<0x00>", "\u0100") if p in vocab]
+    some = lambda: r.choice(nul if nul and r.random() < 0.1 else byte if r.random() < 0.7 else list(vocab.values()))
+    return [[some() for _ in range(r.randrange(1, 9))] for _ in range(120)]
+
+
 def main():
-    golden = {}
+    golden, decoded = {}, {}
     for name, t, config in [("byte-level", byte_level(), None), ("byte-level-bos", byte_level(), dict(add_bos_token=True, bos_token="<s>")),
                             ("sentencepiece", sentencepiece(), None), ("sentencepiece-no-bos", sentencepiece(), dict(add_bos_token=False, bos_token=dict(content="<s>"))),
                             ("byte-level-nfc", nfc(), None), ("byte-level-added", added(), None), ("unigram", unigram(), None),
@@ -110,9 +119,13 @@ def main():
         fast = PreTrainedTokenizerFast(tokenizer_object=t)
         ids = lambda x: fast(x, add_special_tokens=False).input_ids
         bos = name in ("byte-level-bos", "sentencepiece", "byte-level-added", "metaspace-first", "metaspace-never")
+        decoded[name] = [dict(ids=x, text=t.decode(x)) for x in random_ids(t)]
         golden[name] = dict(bos=[t.token_to_id("<s>")] if bos else [], texts=[dict(text=x, ids=ids(x), decoded=t.decode(ids(x))) for x in TEXTS])
     with open(os.path.join(HERE, "golden.json"), "w") as f:
         json.dump(golden, f)
+        f.write("\n")
+    with open(os.path.join(HERE, "decoded.json"), "w") as f:
+        json.dump(decoded, f)
         f.write("\n")
 
 
