@@ -55,6 +55,8 @@ are measured and removed.`,
 	})
 	f := cmd.Flags()
 	setFlag(f, &o.set)
+	f.StringVarP(&o.Output, "output", "o", "",
+		"folder for the results, instead of output.dir; they go to its subfolder compare")
 	f.StringSliceVar(&o.Methods, "methods", run.Methods(), "methods to compare")
 	f.StringVar(&o.Data, "data", "", "rows to measure on (default: the validation rows)")
 	f.IntVar(&o.LoRA.Rank, "lora-rank", 8, "rank of the LoRA; higher trains more parameters")
@@ -98,9 +100,11 @@ func compareAll(ctx context.Context, path string, o compareOptions, s streams) e
 	if o.json && o.markdown {
 		return failure.Usage(errors.New("--json and --markdown exclude each other"))
 	}
-	if _, err := run.LoadComparison(path, o.set, o.MethodOptions); err != nil {
+	task, err := run.LoadComparison(path, o.set, o.MethodOptions)
+	if err != nil {
 		return err
 	}
+	s.warnAll(task.Warnings())
 	var methods []run.MethodResult
 	for _, name := range o.Methods {
 		if !o.quiet {

@@ -27,47 +27,45 @@ func newData(s streams) *cobra.Command {
 		Short: "Show a task's rows as the model reads them",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		Example: "  ptune data show --config configs/sentiment.yaml --rows 2\n" +
-			"  ptune data stats --config configs/sentiment.yaml",
+		Example: "  ptune data show configs/sentiment.yaml --rows 2\n" +
+			"  ptune data stats configs/sentiment.yaml",
 	}
 	var o dataOptions
 	show := &cobra.Command{
-		Use:   "show --config task.yaml",
+		Use:   "show task.yaml",
 		Short: "Print rows as token ids, and mark the target",
 		Long: `Print the first rows of a task's training file as the model reads them: each token with its id.
 Tokens in [brackets] are the target; the loss is computed on them.`,
-		Example: "  ptune data show --config configs/sentiment.yaml --rows 2\n" +
-			"  ptune data show --config configs/sentiment.yaml --json",
-		Args: cobra.NoArgs,
+		Example: "  ptune data show configs/sentiment.yaml --rows 2\n" +
+			"  ptune data show configs/sentiment.yaml --json",
 		RunE: runE(func(context.Context, []string) error { return showData(o, s) }),
 	}
 	show.Flags().IntVar(&o.rows, "rows", 3, "number of rows to print")
 	stats := &cobra.Command{
-		Use:   "stats --config task.yaml",
+		Use:   "stats task.yaml",
 		Short: "Count rows, tokens, classes, duplicates, and rows that are cut or dropped",
-		Example: "  ptune data stats --config configs/sentiment.yaml\n" +
-			"  ptune data stats --config configs/sentiment.yaml --json",
-		Args: cobra.NoArgs,
+		Example: "  ptune data stats configs/sentiment.yaml\n" +
+			"  ptune data stats configs/sentiment.yaml --json",
 		RunE: runE(func(context.Context, []string) error { return dataStats(o, s) }),
 	}
 	for _, c := range []*cobra.Command{show, stats} {
 		f := c.Flags()
-		f.StringVar(&o.config, "config", "", "the task file")
+		taskFile(c, &o.config)
 		setFlag(f, &o.set)
 		o.computeOptions.flags(c)
 		f.BoolVar(&o.json, "json", false, "print as JSON")
-		c.MarkFlagRequired("config")
 		cmd.AddCommand(c)
 	}
 	return cmd
 }
 
 // open reads the task and its rows.
-func (o dataOptions) open() (*config.Task, *base.Base, *run.Rows, error) {
+func (o dataOptions) open(s streams) (*config.Task, *base.Base, *run.Rows, error) {
 	task, err := config.Load(o.config, o.set)
 	if err != nil {
 		return nil, nil, nil, failure.Usage(err)
 	}
+	s.warnAll(task.Warnings())
 	b, err := openBase(task.Model, o.computeOptions)
 	if err != nil {
 		return nil, nil, nil, err
@@ -81,7 +79,7 @@ func (o dataOptions) open() (*config.Task, *base.Base, *run.Rows, error) {
 }
 
 func showData(o dataOptions, s streams) error {
-	task, b, rows, err := o.open()
+	task, b, rows, err := o.open(s)
 	if err != nil {
 		return err
 	}
@@ -100,7 +98,7 @@ func showData(o dataOptions, s streams) error {
 }
 
 func dataStats(o dataOptions, s streams) error {
-	_, b, rows, err := o.open()
+	_, b, rows, err := o.open(s)
 	if err != nil {
 		return err
 	}

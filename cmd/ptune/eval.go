@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ptune/internal/base"
+	"ptune/internal/data"
 	"ptune/internal/eval"
 	"ptune/internal/failure"
 	"ptune/internal/files"
@@ -97,6 +98,9 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	gates, err := o.gates.Gates()
 	if err != nil {
 		return failure.Usage(err)
+	}
+	if e := data.KeptEscape(o.input + o.target); e != "" {
+		s.warn("--input or --target has %s as two characters; the shell's $'…' writes a line break", e)
 	}
 	var paths []string
 	var sizes []int // of each ensemble, in members

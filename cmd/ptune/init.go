@@ -50,7 +50,7 @@ into the task file's folder.`,
 		}),
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.output, "output", "task.yaml", "the task file to write")
+	f.StringVarP(&o.output, "output", "o", "task.yaml", "the task file to write")
 	f.StringVar(&o.valid, "valid", "",
 		"a file of validation rows (default: a tenth of the rows is set aside for validation)")
 	f.BoolVar(&o.demo, "demo", false, "use the embedded base and rows")
@@ -119,7 +119,7 @@ func initTask(o initOptions, args []string, s streams) error {
 	for _, note := range found.Shortened() {
 		s.tell("%s", note)
 	}
-	s.tell("next: ptune validate %s, then ptune train --config %s", o.output, o.output)
+	s.tell("next: ptune validate %s, then ptune train %s", o.output, o.output)
 	_, err = fmt.Fprintln(s.out, o.output)
 	return err
 }

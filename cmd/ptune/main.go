@@ -72,6 +72,33 @@ func main() {
 	os.Exit(execute(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 
+// checkedWriter keeps the first error of a writer.
+type checkedWriter struct {
+	io.Writer
+	err error
+}
+
+func (w *checkedWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
+}
+
+// suggested makes a hint of the names that cobra suggests in further lines of an error.
+func suggested(err error) error {
+	if err == nil {
+		return nil
+	}
+	message, names, ok := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
+	if !ok {
+		return err
+	}
+	return failure.Hint(errors.New(message), "did you mean %s?",
+		strings.Join(strings.Fields(names), " or "))
+}
+
 // progressOf returns a function that shows a run's progress on stderr, as a bar or as lines.
 func progressOf(kind string, s streams) report.Func {
 	const every = 2 * time.Second
@@ -100,9 +127,14 @@ func execute(args []string, s streams) int {
 		stop(interrupt{(<-signals).(syscall.Signal)})
 		os.Exit(128 + int((<-signals).(syscall.Signal))) // a second signal exits at once
 	}()
+	out := &checkedWriter{Writer: s.out}
+	s.out = out
 	root := newRoot(s)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := suggested(root.ExecuteContext(ctx))
+	if out.err != nil && !errors.As(err, new(workError)) { // cobra wrote help or a completion script
+		err = workError{out.err}
+	}
 	if err == nil {
 		return exitDone
 	}
@@ -139,13 +171,73 @@ missed; 4 training diverged; 130, 143 or 129 interrupted by SIGINT, SIGTERM or S
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newInit(s), newValidate(s), newSchema(s), newData(s), newTrain(s), newEval(s),
 		newGenerate(s), newInspect(s), newReport(s), newSweep(s), newCompare(s), newPull(s),
 		newExport(s), newImport(s), newVersion(s), newMan(), newLoadTokenizer())
 	root.AddCommand(newTopics()...)
 	complete(root)
+	root.SetFlagErrorFunc(flagError)
+	refuseTwice(root)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.RunE = help
+		case "completion": // else an unknown shell prints help and exits with 0
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+	}
 	return root
+}
+
+// help prints the help of a command. Unlike cobra's own, it refuses an unknown one.
+func help(c *cobra.Command, args []string) error {
+	about, rest, err := c.Root().Find(args)
+	if err == nil && len(rest) > 0 {
+		err = fmt.Errorf("unknown command %q for %q", rest[0], about.CommandPath())
+	}
+	if err != nil {
+		return err
+	}
+	return about.Help()
+}
+
+// flagError adds a hint to the error of an unknown flag that is meant to be a key of the task file.
+func flagError(c *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) && c.Flags().Lookup("set") != nil {
+		if key := config.KeyNamed(unknown.GetSpecifiedName()); key != "" {
+			return failure.Hint(err, "it is a key of the task file: --set %s=VALUE", key)
+		}
+	}
+	return err
+}
+
+// refuseTwice makes flags that hold one value refuse a second one.
+func refuseTwice(c *cobra.Command) {
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if _, list := f.Value.(pflag.SliceValue); !list && f.NoOptDefVal == "" {
+			f.Value = &onceValue{Value: f.Value}
+		}
+	})
+	for _, sub := range c.Commands() {
+		refuseTwice(sub)
+	}
+}
+
+// onceValue is a flag's value that can be set once.
+type onceValue struct {
+	pflag.Value
+	set bool
+}
+
+func (v *onceValue) Set(text string) error {
+	if v.set {
+		return fmt.Errorf("it is %q already, and takes one value", v.String())
+	}
+	v.set = true
+	return v.Value.Set(text)
 }
 
 func newSchema(s streams) *cobra.Command {
@@ -167,10 +259,10 @@ func newSchema(s streams) *cobra.Command {
 func newVersion(s streams) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Example: "  ptune version", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: runE(func(context.Context, []string) error {
 			_, err := fmt.Fprintln(s.out, "ptune", version)
 			return err
-		},
+		}),
 	}
 }
 
@@ -210,6 +302,25 @@ func exitCode(ctx context.Context, err error) int {
 func setFlag(f *pflag.FlagSet, set *[]string) {
 	f.StringArrayVar(set, "set", nil,
 		"set a key of the task file, as in train.steps=100 (repeatable)")
+}
+
+// taskFile makes a command take its task file as the argument, or with --config.
+func taskFile(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVar(path, "config", "", "the task file, instead of the argument (-: standard input)")
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		given := args
+		if *path != "" {
+			given = append([]string{*path}, args...)
+		}
+		switch len(given) {
+		case 0:
+			return failure.Hint(errors.New("the task file is missing"), "%s task.yaml", cmd.CommandPath())
+		case 1:
+			*path = given[0]
+			return nil
+		}
+		return fmt.Errorf("want one task file, not %s", strings.Join(given, " and "))
+	}
 }
 
 // runE makes a command's RunE of its work, whose errors are not about the command line.

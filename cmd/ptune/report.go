@@ -38,7 +38,7 @@ no scripts. Without the base, it leaves out what needs the base, with a note.`,
 			return writeReport(ctx, args, o, s)
 		}),
 	}
-	cmd.Flags().StringVar(&o.output, "output", "",
+	cmd.Flags().StringVarP(&o.output, "output", "o", "",
 		"the file to write (default: report.html in the first run's folder)")
 	cmd.Flags().IntVar(&o.worst, "worst", 10, "number of worst rows to show")
 	o.computeOptions.flags(cmd)

@@ -16,7 +16,8 @@ import (
 )
 
 type sweepOptions struct {
-	set []string
+	set    []string
+	output string
 	computeOptions
 	json, quiet bool
 }
@@ -42,6 +43,7 @@ The output folder gets table.md, results.json, sweep.svg, best.st and, in runs/,
 	}
 	f := cmd.Flags()
 	setFlag(f, &o.set)
+	f.StringVarP(&o.output, "output", "o", "", "folder for the results, instead of the file's output")
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print the results as JSON")
 	f.BoolVar(&o.quiet, "quiet", false, "print only warnings and errors on stderr")
@@ -51,10 +53,11 @@ The output folder gets table.md, results.json, sweep.svg, best.st and, in runs/,
 // sweepTask is the whole sweep.
 func sweepTask(ctx context.Context, path string, o sweepOptions, s streams) error {
 	begin := time.Now()
-	sweep, err := run.LoadSweep(path, o.set)
+	sweep, err := run.LoadSweep(path, o.output, o.set)
 	if err != nil {
 		return err
 	}
+	s.warnAll(sweep.Warnings())
 	if err := os.MkdirAll(sweep.Dir, 0o755); err != nil {
 		return failure.Usage(fmt.Errorf("make the output folder: %w", err))
 	}

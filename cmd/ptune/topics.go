@@ -61,7 +61,7 @@ func newTopics() []*cobra.Command {
 // newMan writes the manual pages, for packages of the program.
 func newMan() *cobra.Command {
 	return &cobra.Command{
-		Use: "man DIR", Short: "Write the manual pages", Hidden: true,
+		Use: "man DIR", Short: "Write the manual pages into a folder",
 		Args: cobra.ExactArgs(1), Example: "  ptune man runs/man",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {

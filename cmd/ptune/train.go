@@ -24,6 +24,7 @@ import (
 type trainOptions struct {
 	config string
 	set    []string
+	output string
 	computeOptions
 	resume   bool
 	progress string
@@ -35,22 +36,22 @@ type trainOptions struct {
 func newTrain(s streams) *cobra.Command {
 	var o trainOptions
 	cmd := &cobra.Command{
-		Use:   "train --config task.yaml",
+		Use:   "train task.yaml",
 		Short: "Train a soft prompt",
 		Long: `Train the soft prompt that a task file describes and write it to output.prompt. The prompt's file
 has all that using it needs: templates, labels, the base's path and fingerprint. --set overrides any
 key of the task file. These are the keys with their defaults; keys marked ● have none:
 
 ` + config.Reference,
-		Example: "  ptune train --config configs/sentiment.yaml\n" +
-			"  ptune train --config configs/sentiment.yaml --dry-run\n" +
-			"  ptune train --config configs/sentiment.yaml --set train.steps=20 --set output.prompt=runs/short.st",
-		Args: cobra.NoArgs,
+		Example: "  ptune train configs/sentiment.yaml\n" +
+			"  ptune train configs/sentiment.yaml --dry-run\n" +
+			"  ptune train configs/sentiment.yaml --set train.steps=20 -o runs/short.st",
 		RunE: runE(func(ctx context.Context, _ []string) error { return trainTask(ctx, o, s) }),
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.config, "config", "", "the task file")
+	taskFile(cmd, &o.config)
 	setFlag(f, &o.set)
+	f.StringVarP(&o.output, "output", "o", "", "the prompt file to write, instead of output.prompt")
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.resume, "resume", false,
 		"continue an interrupted run from the state in output.dir, with the same result")
@@ -60,7 +61,6 @@ key of the task file. These are the keys with their defaults; keys marked ● ha
 	f.StringVar(&o.progress, "progress", "auto",
 		"progress on stderr: bar, plain (a line every two seconds), or auto: a bar on a terminal")
 	f.BoolVar(&o.quiet, "quiet", false, "print only warnings and errors on stderr")
-	cmd.MarkFlagRequired("config")
 	return cmd
 }
 
@@ -70,10 +70,14 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if !slices.Contains([]string{"auto", "bar", "plain"}, o.progress) {
 		return failure.Usage(fmt.Errorf("--progress is %q, want auto, bar or plain", o.progress))
 	}
+	if o.output != "" {
+		o.set = append(o.set, "output.prompt="+o.output)
+	}
 	task, err := config.Load(o.config, o.set)
 	if err != nil {
 		return failure.Usage(err)
 	}
+	s.warnAll(task.Warnings())
 	if err := run.MakeFolders(task); err != nil {
 		return err
 	}

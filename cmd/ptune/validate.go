@@ -47,6 +47,7 @@ func validateTask(path string, o validateOptions, s streams) error {
 	if err != nil {
 		return failure.Usage(config.Pointed(err, path))
 	}
+	s.warnAll(task.Warnings())
 	b, err := openBase(task.Model, o.computeOptions)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("%s: %w", task.Place("model"), err), run.CheckRows(task))

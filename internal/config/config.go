@@ -46,6 +46,26 @@ func (t *Task) Place(key string) string {
 	return t.file
 }
 
+// Warnings returns a sentence for each text in which a backslash and a letter probably mean a line break
+// or a tab. YAML reads them so only between double quotes, and --set takes a text as it is.
+func (t *Task) Warnings() []string {
+	var notes []string
+	note := func(key, text string) {
+		if e := data.KeptEscape(text); e != "" {
+			notes = append(notes, fmt.Sprintf("%s: %s has %s as two characters: write a text with it "+
+				"in \"double quotes\" in the file, or in the shell's $'…' after --set", t.Place(key), key, e))
+		}
+	}
+	note("prompt.text", t.Prompt.Text)
+	note("prompt.anchor_text", t.Prompt.AnchorText)
+	note("data.input", t.Data.Input)
+	note("data.target", t.Data.Target)
+	for _, l := range t.Data.Labels {
+		note("data.labels", l.Name)
+	}
+	return notes
+}
+
 // Set reports whether the file or a --set has the key.
 func (t *Task) Set(key string) bool { return t.places[key] != "" }
 
@@ -223,6 +243,9 @@ func (t *Task) check(setOnly bool) error {
 	}
 	required("model", t.Model)
 	required("data.train", t.Data.Train)
+	if t.Data.Train == Stdin && t.file == stdinName {
+		bad("data.train", "is %q, but standard input has the task file", Stdin)
+	}
 	if t.Data.Messages == "" {
 		required("data.input", t.Data.Input)
 		required("data.target", t.Data.Target)

@@ -228,7 +228,7 @@ func TestTheTaskFilesInConfigsAreValid(t *testing.T) {
 		command := "ptune train --config configs/"
 		if d.Name() == "sweep.yaml" {
 			command = "ptune sweep configs/"
-			_, err = LoadSweep(path)
+			_, err = LoadSweep(path, "")
 		} else {
 			_, err = Load(path, nil)
 		}

@@ -341,6 +341,9 @@ func keys(t reflect.Type, prefix string) []string {
 // similar spelling, else one of the same name in another section. It is empty if there is none.
 func suggest(name, prefix string) string {
 	last := name[strings.LastIndexByte(name, '.')+1:]
+	if key := otherNames[last]; key != "" {
+		return fmt.Sprintf("; did you mean %q?", key)
+	}
 	best, near := "", len(last)/3+1
 	for _, k := range Keys() {
 		if !strings.HasPrefix(k, prefix) || strings.Contains(k[len(prefix):], ".") {
@@ -353,10 +356,8 @@ func suggest(name, prefix string) string {
 	if best != "" {
 		return fmt.Sprintf("; did you mean %q?", best)
 	}
-	for _, k := range Keys() {
-		if k[strings.LastIndexByte(k, '.')+1:] == last {
-			return fmt.Sprintf("; did you mean %q?", k)
-		}
+	if key := KeyNamed(last); key != "" {
+		return fmt.Sprintf("; did you mean %q?", key)
 	}
 	return ""
 }

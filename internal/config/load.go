@@ -12,6 +12,12 @@ import (
 
 const maxFile = 1 << 20 // bytes; far above any file that people write
 
+// Stdin is the path that means standard input.
+const Stdin = "-"
+
+// stdinName names standard input in errors.
+const stdinName = "standard input"
+
 // Load reads a task file and applies the settings, given as a.b=c. Its error has one line for each
 // mistake, which begins with file:line:column.
 func Load(path string, settings []string) (*Task, error) {
@@ -24,11 +30,14 @@ func Load(path string, settings []string) (*Task, error) {
 
 // readFile reads a file of at most maxFile bytes.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read task: %w", err)
+	f := os.Stdin
+	if path != Stdin {
+		var err error
+		if f, err = os.Open(path); err != nil {
+			return nil, fmt.Errorf("read task: %w", err)
+		}
+		defer f.Close()
 	}
-	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read task: %w", err)
@@ -40,6 +49,9 @@ func readFile(path string) ([]byte, error) {
 }
 
 func parse(path string, text []byte, settings []string) (*Task, error) {
+	if path == Stdin {
+		path = stdinName
+	}
 	root, err := parseYAML(path, text)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -43,11 +44,16 @@ func Presets() map[string][]Axis {
 	}
 }
 
-// LoadSweep reads a sweep file. Its error has one line for each mistake.
-func LoadSweep(path string) (*Sweep, error) {
+// LoadSweep reads a sweep file. A dir that is not empty replaces its output. Its error has one line for
+// each mistake.
+func LoadSweep(path, dir string) (*Sweep, error) {
 	text, err := readFile(path)
 	if err != nil {
 		return nil, err
+	}
+	name := path
+	if path == Stdin {
+		path = stdinName
 	}
 	root, err := parseYAML(path, text)
 	if err != nil {
@@ -56,12 +62,16 @@ func LoadSweep(path string) (*Sweep, error) {
 	d := &decoder{file: path, places: map[string]string{}}
 	s := &Sweep{Rungs: 2}
 	d.sweep(root, s)
+	if s.Dir = cmp.Or(dir, s.Dir); s.Dir == "" && name == Stdin {
+		d.bad(root, "output is missing: the folder for the results of a sweep from standard input")
+	}
+	if s.Task == Stdin {
+		d.bad(root, "task is %q, but each run reads it again, so it cannot be standard input", Stdin)
+	}
 	if err := errors.Join(d.errs...); err != nil {
 		return nil, err
 	}
-	if s.Dir == "" {
-		s.Dir = strings.TrimSuffix(path, filepath.Ext(path))
-	}
+	s.Dir = cmp.Or(s.Dir, strings.TrimSuffix(path, filepath.Ext(path)))
 	return s, nil
 }
 

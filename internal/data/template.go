@@ -94,3 +94,16 @@ func list(values map[string]string) string {
 	slices.Sort(names)
 	return strings.Join(names, ", ")
 }
+
+// KeptEscape returns the first \n, \r or \t in a text that was not read as a line break or tab, or "".
+func KeptEscape(text string) string {
+	for i := 0; i+1 < len(text); i++ {
+		if text[i] == '\\' {
+			if strings.IndexByte("nrt", text[i+1]) >= 0 {
+				return text[i : i+2]
+			}
+			i++
+		}
+	}
+	return ""
+}

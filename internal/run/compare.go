@@ -37,6 +37,7 @@ func Methods() []string { return []string{MethodBase, MethodPrompt, MethodLoRA, 
 type MethodOptions struct {
 	Methods  []string
 	Data     string // rows to measure on; empty: the validation rows
+	Output   string // folder; empty: output.dir
 	LoRA     prompt.LoRAConfig
 	LoRARate float64 // learning rate
 	FullRate float64 // learning rate
@@ -101,6 +102,13 @@ func MethodTable(methods []MethodResult) report.Table {
 // LoadComparison reads a task whose methods are compared. It returns the mistakes of the task and of the
 // options.
 func LoadComparison(path string, set []string, o MethodOptions) (*config.Task, error) {
+	if path == config.Stdin {
+		return nil, failure.Usage(errors.New("compare reads the task once for each method, " +
+			"so it cannot be standard input"))
+	}
+	if o.Output != "" {
+		set = append(set[:len(set):len(set)], "output.dir="+o.Output)
+	}
 	task, err := config.Load(path, set)
 	if err == nil && o.Data == "" && len(task.Data.Valid) == 0 && task.Data.ValidFraction == 0 {
 		err = fmt.Errorf("%s: data.valid is missing; there are no rows to measure on", path)

@@ -49,10 +49,10 @@ type SweepRun struct {
 	job  train.Job
 }
 
-// LoadSweep reads a sweep file and the tasks of all its combinations. set are settings for all of them.
-// It returns every mistake of any of them.
-func LoadSweep(path string, set []string) (*Sweep, error) {
-	file, err := config.LoadSweep(path)
+// LoadSweep reads a sweep file and the tasks of all its combinations. set are settings for all of them; a
+// dir that is not empty replaces the file's output. It returns every mistake of any of them.
+func LoadSweep(path, dir string, set []string) (*Sweep, error) {
+	file, err := config.LoadSweep(path, dir)
 	if err != nil {
 		return nil, failure.Usage(err)
 	}
@@ -87,6 +87,9 @@ func LoadSweep(path string, set []string) (*Sweep, error) {
 	}
 	return s, failure.Usage(errors.Join(errs...))
 }
+
+// Warnings returns what the user should know about the task file.
+func (s *Sweep) Warnings() []string { return s.Runs[0].task.Warnings() }
 
 // Model returns the base model that all runs share.
 func (s *Sweep) Model() string { return s.Runs[0].task.Model }
