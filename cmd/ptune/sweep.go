@@ -29,7 +29,7 @@ func newSweep(s streams) *cobra.Command {
 		Short: "Train prompts over a grid of settings, together on one base",
 		Long: `Train a prompt for every combination of settings and rank them by validation loss. All runs train
 together on one loaded base: their rows share the passes over its weights. Each prompt is the one
-that its run alone would give. Start a stopped sweep again to continue it. The sweep file has these
+that its run alone would give. Start an interrupted sweep again to continue it. The sweep file has these
 keys:
 
 ` + config.SweepReference + `

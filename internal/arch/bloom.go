@@ -6,9 +6,9 @@ import (
 	"ptune/internal/kernels"
 )
 
-// loadBloom reads BloomForCausalLM (Le Scao et al. 2022): positions only as biases of the scores (ALiBi),
-// a layer norm of the embedded rows, soft prompts included, and query, key and value head by head in one
-// matrix.
+// loadBloom reads BloomForCausalLM (Le Scao et al. 2022): positions only as biases of the scores
+// (ALiBi), a layer norm of the embedded rows, soft prompts included, and query, key and value head
+// by head in one matrix.
 func loadBloom(b *builder) {
 	d := cmp.Or(b.HiddenSize, b.NEmbed)
 	b.NLayer = cmp.Or(b.NLayer, b.NumHiddenLayers) // checkpoints have either name

@@ -73,11 +73,11 @@ func loadFalcon(b *builder) {
 	b.outputs(true, false)
 }
 
-// falconALiBi returns the biases of falcon-rw, with and without a soft prompt. Their slopes are bfloat16,
-// whatever the weights' type, and they are scaled with the scores. Without a soft prompt transformers
-// also computes the biases in bfloat16. With one, PEFT passes a float mask and they are f32, except in
-// its generate, which passes an integer mask. ptune generates as it trains; so its texts can differ from
-// PEFT's where two tokens are within some thousandths of each other.
+// falconALiBi returns the biases of falcon-rw, with and without a soft prompt. Their slopes are
+// bfloat16, whatever the weights' type, and they are scaled with the scores. Without a soft prompt
+// transformers also computes the biases in bfloat16. With one, PEFT passes a float mask and they
+// are f32, except in its generate, which passes an integer mask. ptune generates as it trains; so
+// its texts can differ from PEFT's where two tokens are within some thousandths of each other.
 func falconALiBi(h kernels.Heads) (prompted, noPrompt *kernels.ALiBi) {
 	prompted, noPrompt = kernels.NewALiBi(h.Q), kernels.NewALiBi(h.Q)
 	for _, a := range []*kernels.ALiBi{prompted, noPrompt} {

@@ -4,9 +4,9 @@ import (
 	"cmp"
 )
 
-// loadGPT2 reads GPT2LMHeadModel (Radford et al. 2019): learned positions, layer norms before attention and
-// MLP, one matrix for queries, keys and values, all matrices stored [in, out] (Conv1D), a GELU MLP and
-// a tied head.
+// loadGPT2 reads GPT2LMHeadModel (Radford et al. 2019): learned positions, layer norms before
+// attention and MLP, one matrix for queries, keys and values, all matrices stored [in, out]
+// (Conv1D), a GELU MLP and a tied head.
 func loadGPT2(b *builder) {
 	b.NLayer = cmp.Or(b.NLayer, b.NumHiddenLayers)
 	b.NHead = cmp.Or(b.NHead, b.NumAttentionHeads)

@@ -2,8 +2,8 @@ package arch
 
 import "cmp"
 
-// loadGPTNeo reads GPTNeoForCausalLM (Black et al. 2021; TinyStories): GPT-2 with a window in some layers
-// and unscaled scores.
+// loadGPTNeo reads GPTNeoForCausalLM (Black et al. 2021; TinyStories): GPT-2 with a window in some
+// layers and unscaled scores.
 func loadGPTNeo(b *builder) {
 	b.NumLayers = cmp.Or(b.NumLayers, b.NumHiddenLayers)
 	b.NumHeads = cmp.Or(b.NumHeads, b.NumAttentionHeads)

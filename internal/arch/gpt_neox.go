@@ -1,8 +1,8 @@
 package arch
 
-// loadGPTNeoX reads GPTNeoXForCausalLM (Black et al. 2022; Pythia): parallel attention and MLP, each after
-// its own layer norm, rotary positions in a part of each head, and query, key and value head by head in
-// one matrix.
+// loadGPTNeoX reads GPTNeoXForCausalLM (Black et al. 2022; Pythia): parallel attention and MLP,
+// each after its own layer norm, rotary positions in a part of each head, and query, key and value
+// head by head in one matrix.
 func loadGPTNeoX(b *builder) {
 	b.NumKeyValueHeads, b.HeadDim = 0, 0
 	h := b.common()

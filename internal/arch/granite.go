@@ -1,7 +1,7 @@
 package arch
 
-// loadGranite reads GraniteForCausalLM (IBM 2024): Llama with four multipliers: of the embedded rows, soft
-// prompts included, of q·k, of the results of attention and MLP, and of the logits.
+// loadGranite reads GraniteForCausalLM (IBM 2024): Llama with four multipliers: of the embedded
+// rows, soft prompts included, of q·k, of the results of attention and MLP, and of the logits.
 func loadGranite(b *builder) {
 	b.positive("embedding_multiplier", &b.EmbeddingMultiplier)
 	b.positive("residual_multiplier", &b.ResidualMultiplier)

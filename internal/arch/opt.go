@@ -1,8 +1,8 @@
 package arch
 
-// loadOPT reads OPTForCausalLM (Zhang et al. 2022): GPT-2 with a ReLU and learned positions that begin at
-// the table's third row. It refuses opt-350m, which has norms after its blocks and embeddings of another
-// width.
+// loadOPT reads OPTForCausalLM (Zhang et al. 2022): GPT-2 with a ReLU and learned positions that
+// begin at the table's third row. It refuses opt-350m, which has norms after its blocks and
+// embeddings of another width.
 func loadOPT(b *builder) {
 	b.NumKeyValueHeads, b.HeadDim = 0, 0
 	h := b.shape("hidden_size", "ffn_dim", "num_hidden_layers", "num_attention_heads",

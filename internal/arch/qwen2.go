@@ -1,7 +1,7 @@
 package arch
 
-// loadQwen2 reads Qwen2ForCausalLM (Yang et al. 2024): Llama with biases of queries, keys and values and,
-// in some checkpoints, a window in the upper layers.
+// loadQwen2 reads Qwen2ForCausalLM (Yang et al. 2024): Llama with biases of queries, keys and
+// values and, in some checkpoints, a window in the upper layers.
 func loadQwen2(b *builder) { b.llama(llamaParts{QKVBias: true, Window: b.upperWindow}) }
 
 // upperWindow returns the window of a layer: none below max_window_layers or without use_sliding_window.

@@ -208,8 +208,8 @@ func (p ropeParameters) yarn(inv []float64, dim int, theta, factor, original flo
 	return scale(1)
 }
 
-// longRoPE divides each angle by its number in short_factor, which is for texts up to the original length
-// (Ding et al. 2024, arXiv 2402.13753). It returns the factor of queries and keys.
+// longRoPE divides each angle by its number in short_factor, which is for texts up to the original
+// length (Ding et al. 2024, arXiv 2402.13753). It returns the factor of queries and keys.
 func (b *builder) longRoPE(p ropeParameters, inv []float64, original float64) float64 {
 	if len(p.ShortFactor) != len(inv) {
 		b.refuse("rope_scaling has %d numbers in short_factor, want %d", len(p.ShortFactor), len(inv))

@@ -1,7 +1,7 @@
 package arch
 
-// loadSmolLM3 reads SmolLM3ForCausalLM: Llama without rotary positions in every fourth layer (Yang et al.
-// 2025, "RoPE to NoRoPE and Back Again").
+// loadSmolLM3 reads SmolLM3ForCausalLM: Llama without rotary positions in every fourth layer (Yang
+// et al. 2025, "RoPE to NoRoPE and Back Again").
 func loadSmolLM3(b *builder) {
 	if b.NoRopeLayers != nil && len(b.NoRopeLayers) < b.NumHiddenLayers {
 		b.refuse("no_rope_layers has %d entries for %d layers", len(b.NoRopeLayers), b.NumHiddenLayers)

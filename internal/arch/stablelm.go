@@ -1,7 +1,7 @@
 package arch
 
-// loadStableLM reads StableLmForCausalLM (Bellagente et al. 2024): Llama with layer norms, rotary positions
-// in a part of each head and, in some checkpoints, parallel attention and MLP.
+// loadStableLM reads StableLmForCausalLM (Bellagente et al. 2024): Llama with layer norms, rotary
+// positions in a part of each head and, in some checkpoints, parallel attention and MLP.
 func loadStableLM(b *builder) {
 	h := b.common()
 	rotary, act := b.rotary(""), b.activation("hidden_act", b.HiddenAct)

@@ -9,8 +9,8 @@ import (
 	"ptune/internal/prompt"
 )
 
-// ImportAdapter returns the prompt of a PEFT adapter directory, with the metadata of a prompt's file. Its
-// base has the name that the adapter gives and nothing else; NameIn adds the rest.
+// ImportAdapter returns the prompt of a PEFT adapter directory, with the metadata of a prompt's
+// file. Its base has the name that the adapter gives and nothing else; NameIn adds the rest.
 func ImportAdapter(dir string) (Prompt, error) {
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return Prompt{}, failure.Usage(failure.Hint(fmt.Errorf("%s is not a directory", dir),

@@ -27,8 +27,8 @@ type Target struct {
 
 // Forest is a batch of B examples in T rows.
 type Forest struct {
-	// TrunkRows is 0 except in a part that Split made. There rows are numbered from the trunk's first: the
-	// trunk's rows come before the part's own, and are not in IDs.
+	// TrunkRows is 0 except in a part that Split made. There rows are numbered from the trunk's
+	// first: the trunk's rows come before the part's own, and are not in IDs.
 	TrunkRows int
 	Prompts   int     // number of rows of soft prompts; they are the first rows
 	IDs       []int32 // token of each row; NoToken at the rows of soft prompts
@@ -111,8 +111,8 @@ type packer struct {
 	rows   [][]int // the row of each token of each text
 }
 
-// add lays out texts, without their first `from` tokens, as descendants of parent. The texts are sorted, and
-// equal in these tokens.
+// add lays out texts, without their first `from` tokens, as descendants of parent. The texts are
+// sorted, and equal in these tokens.
 func (p *packer) add(order []int, parent, from int) {
 	for len(order) > 0 {
 		ids := p.texts[order[0]]

@@ -21,8 +21,8 @@ type Sweep struct {
 	Task    string // path
 	Preset  string
 	Grid    []Axis
-	Halving int    // n: after each rung, continue the best 1/n of the runs; 0: never cut
-	Rungs   int    // number of cuts
+	Halving int    // n: after each rung, the best 1/n of the runs continue; 0: no halving
+	Rungs   int    // number of halvings
 	Dir     string // folder for the results
 }
 
@@ -110,7 +110,7 @@ func (d *decoder) sweep(root *yaml.Node, s *Sweep) {
 		}
 	}
 	if s.Halving == 1 {
-		d.bad(root, "halving is 1, which stops no run; 2 keeps half of the runs at each rung")
+		d.bad(root, "halving is 1, which keeps all runs; 2 keeps half of them at each rung")
 	}
 	if !seen["task"] {
 		d.bad(root, "task is missing: the path of the task file to vary")

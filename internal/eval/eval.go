@@ -257,7 +257,8 @@ func MacroF1(truth, predicted []int, classes int) float64 {
 	return macroF1(truth, predicted, classes, false)
 }
 
-// macroF1 is MacroF1; present leaves out classes that do not occur, as a sample of the rows may lack one.
+// macroF1 is MacroF1; present leaves out classes that do not occur, as a sample of the rows may
+// lack one.
 func macroF1(truth, predicted []int, classes int, present bool) float64 {
 	tp, wrong := make([]int, classes), make([]int, classes)
 	for i, t := range truth {

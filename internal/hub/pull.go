@@ -34,8 +34,8 @@ type Client struct {
 	Tell     func(file string, done, size int64) // reports progress, in bytes
 }
 
-// NewClient returns the client that the environment describes, with the variables of huggingface_hub. Its
-// Tell is not set.
+// NewClient returns the client that the environment describes, with the variables of
+// huggingface_hub. Its Tell is not set.
 func NewClient(getenv func(string) string) (Client, error) {
 	c := Client{
 		Endpoint: strings.TrimRight(cmp.Or(getenv("HF_ENDPOINT"), "https://huggingface.co"), "/"),

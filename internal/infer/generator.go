@@ -16,8 +16,8 @@ type Generator struct {
 	tasks   []*Task          // of each prompt
 }
 
-// NewGenerator returns a generator without prompts. Sampling, MaxTokens, EOS and Stop of its requests are
-// those of common.
+// NewGenerator returns a generator without prompts. Sampling, MaxTokens, EOS and Stop of its
+// requests are those of common.
 func NewGenerator(e *Engine, common Request) *Generator {
 	return &Generator{common: common, engine: e}
 }

@@ -235,8 +235,8 @@ func (p *Pool) rows(n, cost int, f func(from, to int)) {
 	p.Each((n+step-1)/step, func(_, i int) { f(i*step, min(n, (i+1)*step)) })
 }
 
-// needScratch makes each thread's scratch at least n floats. All threads get theirs before a call begins,
-// so that memory does not depend on which threads take part.
+// needScratch makes each thread's scratch at least n floats. All threads get theirs before a call
+// begins, so that memory does not depend on which threads take part.
 func (p *Pool) needScratch(n int) {
 	for i := range p.scratch {
 		grow(&p.scratch[i], n)

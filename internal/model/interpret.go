@@ -10,8 +10,8 @@ import (
 // This file interprets the description of a base model (package arch) as a gorgonia graph. What an
 // attached adapter trains is looked up here, by the description's linear or norm.
 
-// hidden adds to g the decoder over the embedded rows x [T, D] and returns the target rows [Tt, D] as the
-// head reads them. prompted tells whether there are soft prompts among the rows.
+// hidden adds to g the decoder over the embedded rows x [T, D] and returns the target rows [Tt, D]
+// as the head reads them. prompted tells whether there are soft prompts among the rows.
 func (m *Model) hidden(g *ops.Graph, x *G.Node, prompted bool) *G.Node {
 	if m.EmbedNorm != nil {
 		x = g.Norm(x, m.norm(m.EmbedNorm))

@@ -115,8 +115,8 @@ func (m *Model) check(prompts []float32, f *batch.Forest) error {
 }
 
 // LossGrad returns −log p of each of a forest's targets after the soft prompts [P, D], and adds the
-// gradient of their sum to grad [P, D]. It computes parts of about m.PartRows rows one after the other. The
-// result is valid until the next call.
+// gradient of their sum to grad [P, D]. It computes parts of about m.PartRows rows one after the
+// other. The result is valid until the next call.
 func (m *Model) LossGrad(prompts []float32, f *batch.Forest, grad []float32) ([]float32, error) {
 	if err := m.check(prompts, f); err != nil {
 		return nil, err
@@ -167,8 +167,8 @@ func (m *Model) NLL(prompts []float32, f *batch.Forest) ([]float32, error) {
 	return gr.NLL, nil
 }
 
-// Logits returns the logits [Tt, V] from which a forest's targets are predicted. They are valid until the
-// next call.
+// Logits returns the logits [Tt, V] from which a forest's targets are predicted. They are valid
+// until the next call.
 func (m *Model) Logits(prompts []float32, f *batch.Forest) (kernels.Matrix, error) {
 	gr, err := m.evaluate(decoding, prompts, f)
 	if err != nil {

@@ -87,8 +87,8 @@ func (m *Model) SaveWithTokens(
 	return t.DType, editJSON(from, to, "config.json", "vocab_size", vocab)
 }
 
-// editJSON copies the JSON object in file name from one directory to another with a key set. A missing file
-// is an empty object.
+// editJSON copies the JSON object in file name from one directory to another with a key set. A
+// missing file is an empty object.
 func editJSON(from, to, name, key string, value any) error {
 	path := filepath.Join(from, name)
 	data, err := os.ReadFile(path)

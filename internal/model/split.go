@@ -14,8 +14,8 @@ type splitBatch struct {
 	partOf []int // the part of each target, as batch.Forest.Split returns it
 }
 
-// split divides a batch into parts of about m.PartRows rows. Without a soft prompt it does not: then weights
-// are trained, and each part would be one more pass over their gradients.
+// split divides a batch into parts of about m.PartRows rows. Without a soft prompt it does not:
+// then weights are trained, and each part would be one more pass over their gradients.
 func (m *Model) split(f *batch.Forest) (s splitBatch, err error) {
 	trunk, parts := f, []*batch.Forest(nil)
 	if f.Prompts > 0 {

@@ -7,11 +7,11 @@ import (
 	"ptune/internal/kernels"
 )
 
-// Arena is the memory for the values of a run. Each buffer takes the lowest free place where it fits, and
-// free neighbours are joined as buffers come back. Runs take and give in the same order every time: a
-// second run of the same size takes no new memory, and runs of other sizes share the same space. Where the
-// system allows it, the arena is one large reservation of address space; pages that are never touched
-// take no memory.
+// Arena is the memory for the values of a run. Each buffer takes the lowest free place where it
+// fits, and free neighbours are joined as buffers come back. Runs take and give in the same order
+// every time: a second run of the same size takes no new memory, and runs of other sizes share the
+// same space. Where the system allows it, the arena is one large reservation of address space;
+// pages that are never touched take no memory.
 type Arena struct {
 	slabs []slab
 	close func() // gives the reservation back; nil while there is none
@@ -111,8 +111,8 @@ func (a *Arena) give(b []float32) {
 	panic("ops: buffer given back to an arena that it was not taken from")
 }
 
-// resize makes m a [rows, cols] matrix with undefined content, in its own memory if that is large enough.
-// Operators use it for what they keep from their forward to their backward pass.
+// resize makes m a [rows, cols] matrix with undefined content, in its own memory if that is large
+// enough. Operators use it for what they keep from their forward to their backward pass.
 func resize(m *Matrix, rows, cols int) Matrix {
 	if cap(m.Data) < rows*cols {
 		m.Data = make([]float32, rows*cols)

@@ -16,8 +16,8 @@ type Attention struct {
 	Heads   kernels.Heads
 	Q, K, V Linear
 	Fused   *Fused // instead of Q, K and V; nil: they are separate
-	// QNorm and KNorm are norms of the queries and keys: of each head if the Weight is as long as a head,
-	// else of the whole row. nil: none.
+	// QNorm and KNorm are norms of the queries and keys: of each head if the Weight is as long as a
+	// head, else of the whole row. nil: none.
 	QNorm, KNorm *Norm
 	Rotary       *kernels.Rotary // nil: no rotary positions
 	Targets      bool            // only the target rows are queries: the last layer
@@ -38,7 +38,8 @@ func (a *Attention) queries(g *Graph) int {
 	return len(g.Layout.IDs)
 }
 
-// split returns the queries [nq, QCols] and the batch's own keys and values [nk, KVCols] in a flat value.
+// split returns the queries [nq, QCols] and the batch's own keys and values [nk, KVCols] in a flat
+// value.
 func (a *Attention) split(g *Graph, flat Matrix, nq, nk int) (q, kv Matrix) {
 	q, kv = a.splitAll(g, flat, nq, nk)
 	return q, kernels.View(kv.Data[g.Layout.TrunkRows*kv.Cols:], nk, kv.Cols)
@@ -67,8 +68,8 @@ func (a *Attention) flat(rows func(*Graph) (nq, nk int), g *Graph) func([]Matrix
 	}
 }
 
-// Attend returns the attention's result [Tq, QCols] for the layer's normed input h [T, D], before the output
-// projection.
+// Attend returns the attention's result [Tq, QCols] for the layer's normed input h [T, D], before
+// the output projection.
 func (g *Graph) Attend(h *G.Node, a *Attention) *G.Node {
 	var qkv *G.Node
 	if a.Fused != nil {
@@ -259,8 +260,8 @@ func (g *Graph) normHeads(qkv *G.Node, a *Attention) *G.Node {
 	}, qkv)
 }
 
-// rotate returns the flat value with queries and keys rotated by their positions. Its backward pass rotates
-// the gradient the other way.
+// rotate returns the flat value with queries and keys rotated by their positions. Its backward pass
+// rotates the gradient the other way.
 func (g *Graph) rotate(qkv *G.Node, a *Attention, back bool) *G.Node {
 	rows, name := a.forwardSize, a.Name+".rope"
 	if back {

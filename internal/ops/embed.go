@@ -51,8 +51,8 @@ func (e Embedding) token(row []float32, id int) {
 	}
 }
 
-// Embed returns the hidden states [T, D] of the packed rows: the soft prompts' rows, then the embeddings of
-// the token ids. Its gradient is that of the soft prompts' rows [P, D].
+// Embed returns the hidden states [T, D] of the packed rows: the soft prompts' rows, then the
+// embeddings of the token ids. Its gradient is that of the soft prompts' rows [P, D].
 func (g *Graph) Embed(prompt *G.Node, e Embedding) *G.Node {
 	return g.apply(&operator{
 		name: "embed", diff: []bool{true},

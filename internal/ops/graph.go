@@ -1,12 +1,13 @@
-// Package ops has the operators of a language model's graph. Each file is one gorgonia operator with its
-// forward pass and, beside it, its backward pass. Weights are not nodes: an operator holds them, and only
-// the gradient of what flows through it is a node. The soft prompts are the graph's one differentiated
-// input. Where an adapter is trained, the operator adds the gradients of its weights to their buffers.
+// Package ops has the operators of a language model's graph. Each file is one gorgonia operator
+// with its forward pass and, beside it, its backward pass. Weights are not nodes: an operator holds
+// them, and only the gradient of what flows through it is a node. The soft prompts are the graph's
+// one differentiated input. Where an adapter is trained, the operator adds the gradients of its
+// weights to their buffers.
 //
-// A graph is built once and runs on batches of any size: operators take their sizes from the Layout of
-// the run; the shapes gorgonia infers are nominal. Values lie in an arena. A buffer returns to it after
-// its last reader has run, and an operator that can work in place takes over its input's buffer if nobody
-// else reads it.
+// A graph is built once and runs on batches of any size: operators take their sizes from the Layout
+// of the run; the shapes gorgonia infers are nominal. Values lie in an arena. A buffer returns to
+// it after its last reader has run, and an operator that can work in place takes over its input's
+// buffer if nobody else reads it.
 //
 // Shapes are those of package model: T packed rows, Tt target rows, D hidden width, V vocabulary.
 package ops
@@ -30,8 +31,8 @@ import (
 // Matrix is a row-major view of f32 values.
 type Matrix = kernels.Matrix
 
-// Layout is the batch of a run: T packed rows, of which the first Prompts are soft prompts. In a part of a
-// split batch the first TrunkRows keys are those of its trunk.
+// Layout is the batch of a run: T packed rows, of which the first Prompts are soft prompts. In a
+// part of a split batch the first TrunkRows keys are those of its trunk.
 type Layout struct {
 	TrunkRows    int
 	Prompts      int
@@ -98,8 +99,8 @@ func (p *Planner) Reset() {
 // Close gives the planner's address space back.
 func (p *Planner) Close() { p.arena.Close() }
 
-// NewGraph returns an empty graph whose operators run on pool and keep their values in arena. Graphs that
-// do not run at the same time can share an arena.
+// NewGraph returns an empty graph whose operators run on pool and keep their values in arena.
+// Graphs that do not run at the same time can share an arena.
 func NewGraph(pool *kernels.Pool, arena *Arena) *Graph {
 	return &Graph{Pool: pool, arena: arena, g: G.NewGraph()}
 }
@@ -225,8 +226,8 @@ func Value(n *G.Node) Matrix { return n.Op().(*operator).out }
 // operator is a gorgonia operator over matrices. The files of this package fill in what it does.
 type operator struct {
 	graph *Graph
-	// name is unique in the graph, because gorgonia merges nodes with equal hashes: it has the layer or the
-	// weight in it.
+	// name is unique in the graph, because gorgonia merges nodes with equal hashes: it has the
+	// layer or the weight in it.
 	name    string
 	scalar  bool                                   // the output is one number
 	pauses  bool                                   // RunToPause stops before it
@@ -236,8 +237,8 @@ type operator struct {
 	diff    []bool                                 // inputs that are differentiated; nil: none
 	back    func(in G.Nodes, dout *G.Node) G.Nodes // nodes of the inputs' gradients, nil where diff is false
 	flops   func(out Matrix, in []Matrix) float64  // nil: too few to count
-	// recomputable tells whether the output is dropped after the forward pass and computed again when the
-	// backward pass reads it. nil: never.
+	// recomputable tells whether the output is dropped after the forward pass and computed again
+	// when the backward pass reads it. nil: never.
 	recomputable func(Recompute) bool
 
 	from        G.Nodes     // the inputs
@@ -424,8 +425,9 @@ func (o *operator) Hashcode() uint32 {
 	return h.Sum32()
 }
 
-// gradient adds the backward pass from n to an earlier value, given n's gradient d, and returns the node of
-// that value's gradient. n follows from the earlier value by operators that continue their first input.
+// gradient adds the backward pass from n to an earlier value, given n's gradient d, and returns the
+// node of that value's gradient. n follows from the earlier value by operators that continue their
+// first input.
 func gradient(n, earlier, d *G.Node) *G.Node {
 	for n != earlier {
 		o := n.Op().(*operator)

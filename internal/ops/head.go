@@ -22,8 +22,8 @@ type Head struct {
 	Cap    float32 // then logits l become Cap tanh(l / Cap); 0: they stay
 }
 
-// logits writes the logits of the rows x to l. If slopes has rows, it writes there the derivative of each
-// logit by its product.
+// logits writes the logits of the rows x to l. If slopes has rows, it writes there the derivative
+// of each logit by its product.
 func (h Head) logits(g *Graph, l, x, slopes Matrix) {
 	g.forward([]Matrix{l}, x, []Linear{h.Linear})
 	if h.Scale == 0 && h.Cap == 0 {
@@ -51,8 +51,9 @@ func (h Head) logits(g *Graph, l, x, slopes Matrix) {
 // targetLogit is the logit of a row's target, and its slope as logits writes it.
 type targetLogit struct{ logit, slope float32 }
 
-// HeadLoss returns the layout's Scale times the summed cross-entropy of the target rows h [Tt, D] against
-// the layout's targets. The gradient of h is computed together with the loss; the backward pass returns it.
+// HeadLoss returns the layout's Scale times the summed cross-entropy of the target rows h [Tt, D]
+// against the layout's targets. The gradient of h is computed together with the loss; the backward
+// pass returns it.
 func (g *Graph) HeadLoss(h *G.Node, head Head) *G.Node {
 	var dh Matrix
 	var loss *G.Node
@@ -99,9 +100,10 @@ func (g *Graph) HeadLoss(h *G.Node, head Head) *G.Node {
 	return loss
 }
 
-// loss writes −log p of each row's target to nll and, if d has rows, the gradient of x times the layout's
-// Scale to d. It reads the vocabulary once, with a running softmax: d sums e^l W over all tokens but the
-// target, which is added last. So neither 1 − p nor the gradient loses digits where p is almost one.
+// loss writes −log p of each row's target to nll and, if d has rows, the gradient of x times the
+// layout's Scale to d. It reads the vocabulary once, with a running softmax: d sums e^l W over all
+// tokens but the target, which is added last. So neither 1 − p nor the gradient loses digits where
+// p is almost one.
 func (h Head) loss(g *Graph, nll []float32, d, x Matrix, targets []int32) {
 	softmax, target := make([]kernels.Softmax, x.Rows), make([]targetLogit, x.Rows)
 	for i := range softmax {
@@ -205,8 +207,8 @@ func (h Head) eachChunk(g *Graph, x Matrix, back bool, do func(from int, p Head,
 	}
 }
 
-// back turns the gradient of the logits into that of the product: it multiplies by the slopes, if there are
-// any.
+// back turns the gradient of the logits into that of the product: it multiplies by the slopes, if
+// there are any.
 func (h Head) back(g *Graph, d, slopes Matrix) {
 	g.Pool.Each(slopes.Rows, func(_, i int) {
 		d := d.Row(i)

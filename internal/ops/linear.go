@@ -14,8 +14,8 @@ type Linear struct {
 	Grad   *Grad          // gradients of Weight and Bias are added to it; nil: they are frozen
 }
 
-// LoRA is Scale (x Aᵀ) Bᵀ beside a frozen matrix (Hu et al. 2021, arXiv 2106.09685), with the gradients of A
-// and B.
+// LoRA is Scale (x Aᵀ) Bᵀ beside a frozen matrix (Hu et al. 2021, arXiv 2106.09685), with the
+// gradients of A and B.
 type LoRA struct {
 	A, B   kernels.Weight // [R, In] and [Out, R] of F32
 	DA, DB Matrix
@@ -132,8 +132,8 @@ func work(rows int, parts ...Linear) float64 {
 	return n
 }
 
-// Linear returns [T, ΣOut]: the outputs of one or more linears of x [T, In], side by side. The backward pass
-// dx = d W needs no activation. x is kept only if a part is trained.
+// Linear returns [T, ΣOut]: the outputs of one or more linears of x [T, In], side by side. The
+// backward pass dx = d W needs no activation. x is kept only if a part is trained.
 func (g *Graph) Linear(x *G.Node, parts ...Linear) *G.Node {
 	cols := 0
 	for _, l := range parts {

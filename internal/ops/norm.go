@@ -30,8 +30,8 @@ func (n Norm) forward(p *kernels.Pool, out, x Matrix) {
 	}
 }
 
-// backward writes the gradient of x to dx, given d, the gradient of forward's out. Only the first rows of x
-// are differentiated if d has fewer.
+// backward writes the gradient of x to dx, given d, the gradient of forward's out. Only the first
+// rows of x are differentiated if d has fewer.
 func (n Norm) backward(p *kernels.Pool, dx, d, x Matrix) {
 	if n.Grad != nil && n.Weight != nil {
 		n.train(d, x)
@@ -78,8 +78,9 @@ func (g *Graph) Norm(x *G.Node, n Norm) *G.Node {
 	return h
 }
 
-// Branch is the residual path around a block: from x, which the block's norm also reads, to Join, which adds
-// the block's result. x gets one gradient: the norm's backward pass adds that of the residual path.
+// Branch is the residual path around a block: from x, which the block's norm also reads, to Join,
+// which adds the block's result. x gets one gradient: the norm's backward pass adds that of the
+// residual path.
 type Branch struct {
 	name     string
 	x        *G.Node
@@ -90,7 +91,8 @@ type Branch struct {
 // Rows selects the rows of a gradient that are computed.
 type Rows int
 
-// The first block needs only the gradients of the soft prompts: below it, text rows are frozen embeddings.
+// The first block needs only the gradients of the soft prompts: below it, text rows are frozen
+// embeddings.
 const (
 	AllRows Rows = iota
 	PromptRows
@@ -109,8 +111,8 @@ func (g *Graph) Fork(x *G.Node, n Norm) (*G.Node, *Branch) {
 	return g.norm(x, n, &Branch{name: n.Name, x: x})
 }
 
-// SecondPath returns the rows at which a second path begins beside a branch: x [T, D], or with targets the
-// target rows [Tt, D]. JoinBoth ends both.
+// SecondPath returns the rows at which a second path begins beside a branch: x [T, D], or with
+// targets the target rows [Tt, D]. JoinBoth ends both.
 func (g *Graph) SecondPath(b *Branch, targets bool) *G.Node {
 	if !targets {
 		return b.x

@@ -120,8 +120,8 @@ func LoadComparison(path string, set []string, o MethodOptions) (*config.Task, e
 	return task, nil
 }
 
-// Compare trains and measures one method of a comparison. Its files are in output.dir. The peak memory of
-// its result is that of this process.
+// Compare trains and measures one method of a comparison. Its files are in output.dir. The peak
+// memory of its result is that of this process.
 func Compare(ctx context.Context, task *config.Task, b *base.Base, name string, o MethodOptions,
 	version string, tell report.Func) (MethodResult, error) {
 	if err := os.MkdirAll(task.Output.Dir, 0o755); err != nil {

@@ -56,7 +56,8 @@ func (r ShownRow) Text() string {
 // Stats returns the stats of the training set and of each validation set.
 func (r *Rows) Stats() []data.Stats { return data.StatsOf(r.Train, r.Valid, r.Format.Labels) }
 
-// StatsTables returns stats as a table of the sets and one of the labels, without rows if there are none.
+// StatsTables returns stats as a table of the sets and one of the labels, without rows if there are
+// none.
 func (r *Rows) StatsTables(stats []data.Stats) (sets, labels report.Table) {
 	sets.Head = []string{
 		"set", "rows", "tokens", "median", "95 %", "longest",

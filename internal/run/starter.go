@@ -9,8 +9,8 @@ import (
 	"ptune/internal/config"
 )
 
-// WriteStarter writes a task file and returns its rows, which it reads to find out that the file works. If
-// rows are too long, the file cuts their inputs.
+// WriteStarter writes a task file and returns its rows, which it reads to find out that the file
+// works. If rows are too long, the file cuts their inputs.
 func WriteStarter(starter config.Starter, b *base.Base) (*Rows, error) {
 	text := starter.Text()
 	rows, err := writeTask(starter.File, text, b)

@@ -30,7 +30,7 @@ type Sweep struct {
 
 	base    *base.Base
 	pending []*SweepRun    // the runs without a result
-	halved  map[string]int // folder of each run that was cut, and the step
+	halved  map[string]int // folder of each run that halving ended, and the step
 }
 
 // SweepRun is one combination of settings. Its exported fields are its result.
@@ -187,20 +187,20 @@ func (s *Sweep) jobs(tell report.Func) []train.Job {
 	return jobs
 }
 
-// Train trains the pending runs together as planned. tellCut is called with the number of runs that
-// halving cuts after a step. A run that diverges is a warning, for that is a result, too.
+// Train trains the pending runs together as planned. tellHalved is called with the number of runs
+// that halving ends after a step. A run that diverges is a warning, for that is a result, too.
 func (s *Sweep) Train(ctx context.Context, p Plan, tell report.Func,
-	tellCut func(step, runs int)) (warnings []string, err error) {
+	tellHalved func(step, runs int)) (warnings []string, err error) {
 	p.apply(s.base)
-	h := train.Halving{Keep: s.Halving, Tell: func(step int, cut []int) error {
-		for _, i := range cut {
+	h := train.Halving{Keep: s.Halving, Tell: func(step int, halved []int) error {
+		for _, i := range halved {
 			s.halved[filepath.Base(s.pending[i].dir)] = step
 		}
 		data, err := json.Marshal(s.halved)
 		if err != nil {
 			return err
 		}
-		tellCut(step, len(cut))
+		tellHalved(step, len(halved))
 		return files.WriteBytes(s.halvedPath(), data)
 	}}
 	if s.Halving > 0 {
@@ -219,8 +219,8 @@ func (s *Sweep) Train(ctx context.Context, p Plan, tell report.Func,
 	return warnings, errors.Join(errs...)
 }
 
-// rungs returns, ascending, the steps after which runs are cut: steps/keepⁿ … steps/keep, each rounded
-// up to an evaluation.
+// rungs returns, ascending, the steps after which runs are halved: steps/keepⁿ … steps/keep, each
+// rounded up to an evaluation.
 func rungs(steps, keep, n, every int) []int {
 	var at []int
 	for range n {

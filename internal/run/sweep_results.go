@@ -87,7 +87,7 @@ type choice struct {
 	loss, low, high           float64
 	accuracy                  float64 // NaN without labels
 	accuracyLow, accuracyHigh float64
-	halved                    int // runs that halving cut
+	halved                    int // runs that halving ended
 }
 
 // choices returns the choices of values on the axes, the best first.
@@ -156,7 +156,7 @@ func (c *choice) cells() []string {
 	}
 	steps := fmt.Sprint(c.runs[0].Steps)
 	if c.halved > 0 {
-		steps = fmt.Sprintf("%d cut", c.halved)
+		steps = fmt.Sprintf("%d halved", c.halved)
 	}
 	return append(slices.Clone(c.values),
 		fmt.Sprint(len(c.runs)), spread(c.loss, c.low, c.high), accuracy, steps)

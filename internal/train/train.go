@@ -101,7 +101,7 @@ func (j *Job) promptRows() []int {
 const (
 	StopSteps       = "steps"
 	StopPatience    = "patience"
-	StopHalved      = "halved" // Halving kept others
+	StopHalved      = "halved" // Halving ended it
 	StopInterrupted = "interrupted"
 	StopDiverged    = "diverged"
 	StopFailed      = "failed"
@@ -155,7 +155,7 @@ func RunTogether(ctx context.Context, obj Objective, jobs []Job, h Halving) ([]*
 			break
 		}
 		stepTogether(ctx, obj, furthestBehind(live))
-		h.stopWorst(ctx, runs)
+		h.halve(ctx, runs)
 	}
 	results, errs := make([]*Result, len(jobs)), make([]error, len(jobs))
 	for i, r := range runs {
@@ -199,11 +199,11 @@ func stepTogether(ctx context.Context, obj Objective, runs []*run) {
 type Halving struct {
 	Keep int
 	At   []int
-	Tell func(step int, stopped []int) error // called with the jobs that will be stopped; nil: not called
+	Tell func(step int, halved []int) error // called with the jobs that will end; nil: not called
 }
 
-// stopWorst stops the runs that are worse than others, if all have come to one of the steps.
-func (h Halving) stopWorst(ctx context.Context, runs []*run) {
+// halve ends the worst runs if all live ones have reached one of the steps.
+func (h Halving) halve(ctx context.Context, runs []*run) {
 	ranked := slices.DeleteFunc(slices.Clone(runs), func(r *run) bool { return r.done })
 	if len(ranked) == 0 || !slices.Contains(h.At, ranked[0].result.Steps) {
 		return
@@ -216,12 +216,12 @@ func (h Halving) stopWorst(ctx context.Context, runs []*run) {
 	slices.SortStableFunc(ranked, func(a, b *run) int {
 		return cmp.Compare(a.result.Loss, b.result.Loss)
 	})
-	var stopped []int
+	var halved []int
 	for _, r := range ranked[keep:] {
-		stopped = append(stopped, r.number)
+		halved = append(halved, r.number)
 	}
 	if h.Tell != nil {
-		if err := h.Tell(step, stopped); err != nil {
+		if err := h.Tell(step, halved); err != nil {
 			for _, r := range ranked {
 				r.fail(ctx, err)
 			}
