@@ -60,7 +60,8 @@ are measured and removed.`,
 	f.StringSliceVar(&o.Methods, "methods", run.Methods(), "methods to compare")
 	f.StringVar(&o.Data, "data", "", "rows to measure on (default: the validation rows)")
 	f.IntVar(&o.LoRA.Rank, "lora-rank", 8, "rank of the LoRA; higher trains more parameters")
-	f.Float64Var(&o.LoRA.Alpha, "lora-alpha", 16, "LoRA's alpha: its product is multiplied by alpha/rank")
+	f.Float64Var(&o.LoRA.Alpha, "lora-alpha", 16,
+		"LoRA's alpha: its product is multiplied by alpha/rank")
 	f.StringSliceVar(&o.LoRA.Targets, "lora-targets", nil,
 		"modules that get a LoRA; all-linear: all of them (default: PEFT's choice for the model)")
 	f.Float64Var(&o.LoRARate, "lora-rate", 1e-3, "learning rate of LoRA")
@@ -149,7 +150,8 @@ func compareInChild(ctx context.Context, name string, args []string,
 		m.Failed = "diverged"
 		return m, nil
 	case exit != nil && exit.ExitCode() == exitUsage:
-		return m, failure.Usage(fmt.Errorf("%s could not be compared", name)) // the child has printed why
+		// the child has printed why
+		return m, failure.Usage(fmt.Errorf("%s could not be compared", name))
 	case err != nil:
 		return m, fmt.Errorf("compare %s: %w", name, err)
 	}

@@ -97,7 +97,8 @@ func TestAFailedWriteKeepsTheOldFilesAndIsNamed(t *testing.T) {
 		}
 		failed++
 		if code != 1 || !says.MatchString(text) {
-			t.Errorf("%d blocks: exit code %d, want 1 and an error with the file and the cause:\n%s", blocks,
+			t.Errorf(
+				"%d blocks: exit code %d, want 1 and an error with the file and the cause:\n%s", blocks,
 				code, text)
 		}
 		if !bytes.Equal(kept, old) {

@@ -42,16 +42,17 @@ func newEval(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eval --prompt x.st",
 		Short: "Measure a soft prompt on rows, and the base without it",
-		Long: `Measure loss and perplexity of the targets of rows. If the task has labels, also measure accuracy and
-macro-F1: the predicted label is the one with the highest likelihood. Templates, labels and the base model come
-from the prompt's file. The rows come from --data or, without it, from the validation files used in training.
-The base without the prompt is measured as well.
+		Long: `Measure loss and perplexity of the targets of rows. If the task has labels, also measure accuracy
+and macro-F1: the predicted label is the one with the highest likelihood. Templates, labels and the
+base model come from the prompt's file. The rows come from --data or, without it, from the
+validation files used in training. The base without the prompt is measured as well.
 
-Prompts joined by commas are an ensemble: in one pass over the base, each prompt votes for the label it finds
-likeliest, and the label with most votes is predicted (Lester et al. 2021, section 6). The loss is the mean of
-the prompts' losses.
+Prompts joined by commas are an ensemble: in one pass over the base, each prompt votes for the label
+it finds likeliest, and the label with most votes is predicted (Lester et al. 2021, section 6). The
+loss is the mean of the prompts' losses.
 
-With --model and without --prompt, the base alone is measured. --input and --target then give the templates.`,
+With --model and without --prompt, the base alone is measured. --input and --target then give the
+templates.`,
 		Example: `  ptune eval --prompt runs/sentiment.st --data internal/demo/data/test.jsonl
   ptune eval --prompt runs/sentiment.st --json --fail-under accuracy=0.9`,
 		Args: cobra.NoArgs,
@@ -156,13 +157,15 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		err = errors.Join(err, files.WriteBytes(o.junit, report.JUnit(run.GateCases(gates))))
 	}
 	if summary := os.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
-		err = errors.Join(err, report.AppendSummary(summary, run.EvaluationTable(results), run.GateCases(gates)))
+		err = errors.Join(err, report.AppendSummary(summary, run.EvaluationTable(results),
+			run.GateCases(gates)))
 	}
 	return err
 }
 
 // evaluations returns what the flags ask to measure.
-func evaluations(o evalFlags, b *base.Base, prompts []base.Prompt, sizes []int) ([]*run.Evaluation, error) {
+func evaluations(o evalFlags, b *base.Base, prompts []base.Prompt,
+	sizes []int) ([]*run.Evaluation, error) {
 	if len(sizes) == 0 {
 		if o.data == "" || o.target == "" {
 			return nil, errors.New("the base alone needs --data, --input and --target to know its rows")
@@ -171,7 +174,8 @@ func evaluations(o evalFlags, b *base.Base, prompts []base.Prompt, sizes []int) 
 		return []*run.Evaluation{e}, err
 	}
 	if o.input != "" || o.target != "" || len(o.labels) > 0 {
-		return nil, errors.New("--input, --target and --labels are for the base alone; a prompt's file has its own")
+		return nil, errors.New(
+			"--input, --target and --labels are for the base alone; a prompt's file has its own")
 	}
 	var all []*run.Evaluation
 	for _, n := range sizes {

@@ -92,7 +92,8 @@ suppresses them; configure an engine that does not read this file accordingly.`,
 	f := cmd.Flags()
 	f.StringVar(&o.peft, "peft", "", "the adapter directory to write")
 	f.StringVar(&o.vocabRows, "vocab-rows", "", "the model directory to write")
-	f.StringVar(&o.model, "model", "", "the base model: a directory or org/name (default: what the prompt's file names)")
+	f.StringVar(&o.model, "model", "",
+		"the base model: a directory or org/name (default: what the prompt's file names)")
 	f.StringVar(&o.name, "base-name", "",
 		"the base's name or path in adapter_config.json (default: its directory)")
 	return cmd

@@ -106,13 +106,15 @@ func TestAFailedSystemCallIsAnErrorAndKeepsTheOldFiles(t *testing.T) {
 			}
 			if code != want || !strings.Contains(text, "ptune: error: ") ||
 				!strings.Contains(text, errno.Error()) || !strings.Contains(text, "x") {
-				t.Errorf("%s: exit code %d, want %d and an error with the file and the cause:\n%s", what, code,
+				t.Errorf("%s: exit code %d, want %d and an error with the file and the cause:\n%s",
+					what, code,
 					want, text)
 			}
 			if f.name == "mkdir" { // the test has removed the old files
 				continue
 			}
-			if kept, err := os.ReadFile(filepath.Join(dir, "x/p.st")); err != nil || !bytes.Equal(kept, old) {
+			if kept, err := os.ReadFile(filepath.Join(dir, "x/p.st")); err != nil ||
+				!bytes.Equal(kept, old) {
 				t.Errorf("%s: the old prompt is gone or changed (%v)", what, err)
 			}
 			nothingLost(t, what, dir)

@@ -99,7 +99,8 @@ func generateTexts(ctx context.Context, o generateFlags, args []string, s stream
 		return failure.Usage(err)
 	}
 	if o.jsonl != "" && len(args) > 0 {
-		return failure.Usage(errors.New("texts are given both as arguments and with --jsonl; give one of them"))
+		return failure.Usage(errors.New(
+			"texts are given both as arguments and with --jsonl; give one of them"))
 	}
 	prompts, b, err := openPrompts(o.prompts, o.model, o.computeOptions)
 	if err != nil {
@@ -124,7 +125,8 @@ func eachInput(o generateFlags, args []string, s streams, run func([]infer.Input
 	}
 	in, name := s.in, "standard input"
 	if f, ok := in.(*os.File); ok && o.jsonl == "" {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 { // never wait for a terminal
+		// never wait for a terminal
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 			return failure.Usage(failure.Hint(errors.New("there is no text to continue"), textsHint))
 		}
 	}

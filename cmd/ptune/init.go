@@ -83,7 +83,8 @@ func initTask(o initOptions, args []string, s streams) error {
 	if g.Messages == "" && (g.Text == "" || g.Target == "") {
 		err := fmt.Errorf("%s: cannot tell which field is the input and which the target; "+
 			"the fields are %s", rows, strings.Join(g.Fields, ", "))
-		return failure.Usage(failure.Hint(err, "write the task file by hand; ptune help train shows all keys"))
+		return failure.Usage(failure.Hint(err,
+			"write the task file by hand; ptune help train shows all keys"))
 	}
 	if o.demo {
 		g.Target = "sentiment"

@@ -170,7 +170,8 @@ func TestTheExamplesInHelpAndDocsRun(t *testing.T) {
 		}
 		t.Logf("%s: accuracy %.4f, %.4f without the prompt", task, got.Accuracy, got.Baseline.Accuracy)
 		if got.Accuracy < 0.9 || got.Baseline.Accuracy > atMost {
-			t.Errorf("%s: accuracy is %.4f, %.4f without the prompt; want at least 0.9, at most %g", task,
+			t.Errorf("%s: accuracy is %.4f, %.4f without the prompt; want at least 0.9, at most %g",
+				task,
 				got.Accuracy, got.Baseline.Accuracy, atMost)
 		}
 	}
@@ -318,7 +319,8 @@ func TestANaNWeightIsAnErrorWithItsTensor(t *testing.T) {
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 ||
-		!regexp.MustCompile(`read model "base": value \d+ of tensor ".*" is NaN or infinite`).Match(out) {
+		!regexp.MustCompile(
+			`read model "base": value \d+ of tensor ".*" is NaN or infinite`).Match(out) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

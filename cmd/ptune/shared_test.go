@@ -84,7 +84,8 @@ func TestRealModelsEqualTransformers(t *testing.T) {
 			}
 			for _, top := range c.Top {
 				if got := float64(logits.Row(0)[int(top[0])]); math.Abs(got-top[1]) > 1e-4 {
-					t.Errorf("%s: %q: logit of token %g is %g, want %g", name, c.Prompt, top[0], got, top[1])
+					t.Errorf("%s: %q: logit of token %g is %g, want %g", name, c.Prompt, top[0],
+						got, top[1])
 				}
 			}
 			out, err := exec.Command("ptune", "generate", "--json", "--max-tokens", "40",

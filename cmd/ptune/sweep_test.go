@@ -98,7 +98,8 @@ func TestPromptsOfASweepEqualThoseOfSeparateRuns(t *testing.T) {
 		}
 		apart, largest := 0.0, 0.0
 		for k, v := range want.Values {
-			apart, largest = max(apart, math.Abs(float64(v-got.Values[k]))), max(largest, math.Abs(float64(v)))
+			apart, largest = max(apart, math.Abs(float64(v-got.Values[k]))),
+				max(largest, math.Abs(float64(v)))
 		}
 		// A batch has more than 16 target rows here and in the sweep, because smaller products are
 		// summed in another order. The remaining difference is the order in which the gradients of
@@ -116,7 +117,8 @@ func TestAResumedSweepHasTheSameResults(t *testing.T) {
 	want, _ := sweepIn(t, dir, "whole", 0)
 	kills := 0
 	for ; kills < 12; kills++ {
-		if _, killed := sweepIn(t, dir, "killed", time.Duration(300+70*kills)*time.Millisecond); !killed {
+		if _, killed := sweepIn(t, dir, "killed",
+			time.Duration(300+70*kills)*time.Millisecond); !killed {
 			break
 		}
 	}
@@ -129,7 +131,8 @@ func TestAResumedSweepHasTheSameResults(t *testing.T) {
 		if math.Abs(float64(g.Loss-w.Loss)) > 1e-4*float64(w.Loss) || g.Steps != w.Steps ||
 			g.BestStep != w.BestStep || g.Stop != w.Stop {
 			t.Errorf("run %d ends at step %d (%s), best step %d, loss %g; want step %d (%s), best step "+
-				"%d, loss %g", i, g.Steps, g.Stop, g.BestStep, g.Loss, w.Steps, w.Stop, w.BestStep, w.Loss)
+				"%d, loss %g", i, g.Steps, g.Stop, g.BestStep, g.Loss, w.Steps, w.Stop, w.BestStep,
+				w.Loss)
 		}
 	}
 	if got.Best == "" || filepath.Base(got.Best) != "best.st" {

@@ -14,14 +14,16 @@ import (
 // newTopics are help pages that belong to no command.
 func newTopics() []*cobra.Command {
 	return []*cobra.Command{
-		{Use: "exit-codes", Short: "The program's exit codes", Long: `  0    done
+		{Use: "exit-codes", Short: "The program's exit codes",
+			Long: `  0    done
   1    failed; stderr says what failed and why
   2    the command line, the task file or the data is wrong
   3    an evaluation missed a gate: --fail-under, --fail-over or --max-drop
   4    training diverged; the best prompt so far is in output.dir
   130  interrupted by SIGINT, 143 by SIGTERM, 129 by SIGHUP. The best prompt so far and the state are in
        output.dir, and train --resume continues the run. A second signal ends the program at once.`},
-		{Use: "environment", Short: "The environment variables that ptune reads", Long: `  HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME
+		{Use: "environment", Short: "The environment variables that ptune reads",
+			Long: `  HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME
         the place of the Hugging Face cache, as huggingface_hub finds it
   XDG_CACHE_HOME, HOME
         the place of ptune/tokenizers, with an empty file for each tokenizer.json that was loaded before
@@ -35,7 +37,8 @@ func newTopics() []*cobra.Command {
         a file to which eval appends a summary in Markdown; GitHub Actions sets it
   TERM
         dumb: train shows lines instead of a bar`},
-		{Use: "formats", Short: "The files that ptune reads and writes", Long: `  task.yaml
+		{Use: "formats", Short: "The files that ptune reads and writes",
+			Long: `  task.yaml
         ptune help train prints all keys, ptune schema their JSON Schema
   rows  .jsonl: one JSON object a line; .csv and .tsv: a table whose first line names the columns,
         unless data.columns does; .parquet if ptune was built with it

@@ -164,7 +164,8 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		if result.StopReason == train.StopInterrupted {
 			hint = "; --resume continues the run"
 		}
-		return failure.Hint(runErr, "the best prompt so far (step %d) is in %s%s", result.BestStep, path, hint)
+		return failure.Hint(runErr, "the best prompt so far (step %d) is in %s%s", result.BestStep,
+			path, hint)
 	}
 	if eventsErr != nil {
 		return fmt.Errorf("write events: %w", eventsErr)

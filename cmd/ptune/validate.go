@@ -37,7 +37,8 @@ those of the model and of all rows. Nothing is written and nothing is trained.`,
 	}
 	f := cmd.Flags()
 	setFlag(f, &o.set)
-	f.BoolVar(&o.printConfig, "print-config", false, "print every key with its value and where it is set")
+	f.BoolVar(&o.printConfig, "print-config", false,
+		"print every key with its value and where it is set")
 	o.computeOptions.flags(cmd)
 	return cmd
 }

@@ -33,7 +33,8 @@ func loadBloom(b *builder) {
 			Attn:     Attention{Heads: h, Fused: &fused},
 			AttnOut:  b.linear(n+"self_attention.dense", d, d, true),
 			MLPNorm:  b.layerNorm(n+"post_attention_layernorm", b.LayerNormEpsilon),
-			MLP:      b.mlp(n+"mlp.dense_h_to_4h", n+"mlp.dense_4h_to_h", d, 4*d, kernels.GELUTanh, true),
+			MLP: b.mlp(n+"mlp.dense_h_to_4h", n+"mlp.dense_4h_to_h", d, 4*d, kernels.GELUTanh,
+				true),
 		})
 	}
 	b.outputs(true, false)

@@ -28,7 +28,8 @@ func loadGPT2(b *builder) {
 	}
 	d := b.NEmbd
 	conv1D := func(name string, in, out int) *Linear {
-		return &Linear{Weight: b.matrix(name+".weight", in, out, true), Bias: b.vector(name+".bias", out)}
+		return &Linear{Weight: b.matrix(name+".weight", in, out, true),
+			Bias: b.vector(name+".bias", out)}
 	}
 	b.embedding("transformer.", "wte")
 	b.m.Embedding.Positions = new(b.matrix("wpe.weight", b.NPositions, d, false))

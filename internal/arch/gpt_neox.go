@@ -23,7 +23,8 @@ func loadGPTNeoX(b *builder) {
 			Attn:     Attention{Heads: h, Fused: &fused, Rotary: rotary},
 			AttnOut:  b.linear(n+"attention.dense", d, d, b.AttentionBias),
 			MLPNorm:  b.layerNorm(n+"post_attention_layernorm", b.LayerNormEps),
-			MLP:      b.mlp(n+"mlp.dense_h_to_4h", n+"mlp.dense_4h_to_h", d, b.IntermediateSize, act, true),
+			MLP: b.mlp(n+"mlp.dense_h_to_4h", n+"mlp.dense_4h_to_h", d, b.IntermediateSize,
+				act, true),
 			Parallel: b.UseParallelResidual,
 		})
 	}

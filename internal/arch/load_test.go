@@ -137,7 +137,8 @@ func TestCheckpointsThatDoNotFitAreRefusedByName(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for file, data := range map[string][]byte{"config.json": changed, "model.safetensors": weights} {
+			for file, data := range map[string][]byte{"config.json": changed,
+				"model.safetensors": weights} {
 				if err := os.WriteFile(filepath.Join(dir, file), data, 0o644); err != nil {
 					t.Fatal(err)
 				}

@@ -171,7 +171,8 @@ func (b *Base) ChatOf(sum string) (*chat.Template, error) {
 // EndToken returns the id of the token that ends a target.
 func (b *Base) EndToken() (int32, error) {
 	if len(b.EOS) == 0 {
-		return 0, fmt.Errorf("config.json of %s has no eos_token_id, so no token can end a target", b.Name)
+		return 0, fmt.Errorf("config.json of %s has no eos_token_id, so no token can end a target",
+			b.Name)
 	}
 	if id := b.EOS[0]; id < 0 || int(id) >= b.Vocab {
 		return 0, fmt.Errorf("config.json of %s: eos_token_id is %d, but the vocabulary has %d tokens (0 to %d)",

@@ -87,7 +87,8 @@ func (b *Base) fits(p Prompt) error {
 			"give the prompt's own base with --model, or train the prompt again for this one")
 	}
 	if was, is := p.Meta.Tokenizer, b.Tokenizer.Hash; was != "" && was != is {
-		return fmt.Errorf("%s: the prompt was made with another tokenizer.json (%.8s) than that of %q (%.8s)",
+		return fmt.Errorf(
+			"%s: the prompt was made with another tokenizer.json (%.8s) than that of %q (%.8s)",
 			p.Path, was, b.Name, is)
 	}
 	return nil

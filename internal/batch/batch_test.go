@@ -52,7 +52,8 @@ func TestEveryTargetSeesItsPromptAndExactlyTheTokensBeforeIt(t *testing.T) {
 				next++
 				want := append(slices.Repeat([]int32{batch.NoToken}, p), e.IDs[:k]...)
 				seen, pos := read(f, target.Row)
-				if target.Of != i || target.ID != e.IDs[k] || !slices.Equal(seen, want) || pos != len(want)-1 {
+				if target.Of != i || target.ID != e.IDs[k] || !slices.Equal(seen, want) ||
+					pos != len(want)-1 {
 					t.Fatalf("target %d of example %d (%v) sees %v at position %d, want %v",
 						k, i, target, seen, pos, want)
 				}
@@ -108,7 +109,8 @@ func TestASplitForestHasTheSameTargetsAndRows(t *testing.T) {
 		seen := make([]int, len(parts)+1) // targets of the trunk, and of each part
 		for _, p := range parts {
 			if p.Rows() >= limit+longest || p.Rows() == 0 || p.TrunkRows != trunk.Rows() {
-				t.Fatalf("a part has %d rows after %d of the trunk, want at most %d and half a leaf after %d",
+				t.Fatalf(
+					"a part has %d rows after %d of the trunk, want at most %d and half a leaf after %d",
 					p.Rows(), p.TrunkRows, limit, trunk.Rows())
 			}
 			rows, kept = rows+p.Rows(), max(kept, p.Rows())
@@ -127,7 +129,8 @@ func TestASplitForestHasTheSameTargetsAndRows(t *testing.T) {
 			before, pos := read(f, want.Row)
 			after, at := read(&batch.Forest{IDs: ids, Segments: in.Segments}, got.Row)
 			if got.ID != want.ID || got.Of != want.Of || at != pos || !slices.Equal(after, before) {
-				t.Fatalf("target %d is %+v and sees %v at position %d; in part %d it is %+v, sees %v at %d",
+				t.Fatalf(
+					"target %d is %+v and sees %v at position %d; in part %d it is %+v, sees %v at %d",
 					i, want, before, pos, partOf[i], got, after, at)
 			}
 		}

@@ -102,7 +102,8 @@ func (t *Template) Render(messages []Message, begin bool) (string, error) {
 		}
 		content = strings.TrimSpace(content)
 		if !strings.Contains(out.String(), content) && !strings.Contains(out.String(), quoted(content)) {
-			return "", fmt.Errorf("%s: the chat template leaves out the content of a turn of the %s: %.40q",
+			return "", fmt.Errorf(
+				"%s: the chat template leaves out the content of a turn of the %s: %.40q",
 				t.name, m.Role, content)
 		}
 	}

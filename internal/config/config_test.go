@@ -152,7 +152,8 @@ func TestInvalidValuesAreRefusedWithTheirPlace(t *testing.T) {
 	} {
 		_, err := parse("task.yaml", []byte(good), []string{setting})
 		if err == nil || !strings.Contains(err.Error(), want) ||
-			!strings.HasPrefix(err.Error(), "--set "+setting) && !strings.HasPrefix(err.Error(), "task.yaml") {
+			!strings.HasPrefix(err.Error(), "--set "+setting) &&
+				!strings.HasPrefix(err.Error(), "task.yaml") {
 			t.Errorf("%s: error is %v, want one with its place and %q", setting, err, want)
 		}
 	}

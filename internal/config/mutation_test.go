@@ -69,10 +69,7 @@ func TestEveryMistakeOfATaskFileIsFoundAtItsPlace(t *testing.T) {
 		}
 		for _, c := range list {
 			tried++
-			changed := strings.Join(lines[:i], "\n") + "\n" + c.line + "\n" + strings.Join(lines[i+1:], "\n")
-			if i == 0 {
-				changed = changed[1:]
-			}
+			changed := strings.Join(slices.Concat(lines[:i], []string{c.line}, lines[i+1:]), "\n")
 			_, err := parse("task.yaml", []byte(changed), nil)
 			if err == nil {
 				t.Errorf("line %d, %s: %q is accepted", i+1, c.name, c.line)

@@ -109,7 +109,8 @@ func TestTheReadmeShowsTheReferenceInTwoGroups(t *testing.T) {
 		if *update {
 			readme = before + marker + want + rest[end:]
 		} else if got := rest[:end]; got != want {
-			t.Errorf("the %s keys in %s are not those of reference.yaml; -update writes them:\n%s\nwant:\n%s",
+			t.Errorf(
+				"the %s keys in %s are not those of reference.yaml; -update writes them:\n%s\nwant:\n%s",
 				group, page, got, want)
 		}
 	}

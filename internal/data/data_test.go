@@ -188,7 +188,8 @@ func TestInvalidTemplatesAndLabelsAreRefused(t *testing.T) {
 	} {
 		if _, err := data.NewFormat(c.input, c.target, c.labels); err == nil ||
 			!strings.Contains(err.Error(), c.want) {
-			t.Errorf("input %q, target %q: error is %v, want one with %q", c.input, c.target, err, c.want)
+			t.Errorf("input %q, target %q: error is %v, want one with %q", c.input, c.target, err,
+				c.want)
 		}
 	}
 	f := format(t, "{a}", " {y}", data.Label{Value: "0", Name: "x"}, data.Label{Value: "1", Name: "x "})
@@ -203,7 +204,8 @@ func TestATemplateReplacesFieldsAndKeepsOtherText(t *testing.T) {
 		values := map[string]string{}
 		for range rapid.IntRange(0, 6).Draw(t, "parts") {
 			if rapid.Bool().Draw(t, "field") {
-				name, value := rapid.StringMatching(`[a-z]{1,3}`).Draw(t, "name"), rapid.String().Draw(t, "value")
+				name, value := rapid.StringMatching(`[a-z]{1,3}`).Draw(t, "name"),
+					rapid.String().Draw(t, "value")
 				if old, ok := values[name]; ok {
 					value = old
 				}

@@ -49,8 +49,9 @@ func NewFormat(input, target string, labels []Label) (*Format, error) {
 	}
 	fields := f.Target.Fields()
 	if len(fields) != 1 {
-		return nil, fmt.Errorf("target: with labels, the target must have exactly one field, the label; "+
-			"%q has %d", target, len(fields))
+		return nil, fmt.Errorf(
+			"target: with labels, the target must have exactly one field, the label; "+
+				"%q has %d", target, len(fields))
 	}
 	f.field = fields[0]
 	if slices.Contains(f.Input.Fields(), f.field) {
@@ -98,7 +99,8 @@ func (f *Format) Choices(enc Encoder) ([]Choice, error) {
 }
 
 // cut shortens the longest field of an input until it has at most `most` tokens.
-func (f *Format) cut(values map[string]string, enc Encoder, most int) (text string, ids []int32, err error) {
+func (f *Format) cut(values map[string]string, enc Encoder, most int) (
+	text string, ids []int32, err error) {
 	longest := ""
 	for _, field := range f.Input.Fields() {
 		if len(values[field]) > len(values[longest]) {
@@ -125,7 +127,8 @@ func (f *Format) cut(values map[string]string, enc Encoder, most int) (text stri
 			return "", nil, fmt.Errorf("input: %w", err)
 		}
 	}
-	return "", nil, fmt.Errorf("the target and the template leave %d tokens for the input, which are too few",
+	return "", nil, fmt.Errorf(
+		"the target and the template leave %d tokens for the input, which are too few",
 		most)
 }
 

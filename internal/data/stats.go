@@ -12,7 +12,7 @@ type Stats struct {
 	P95     int            `json:"p95_tokens"`
 	Longest int            `json:"longest_tokens"`
 	Equal   int            `json:"equal_texts"`       // rows with the text of an earlier row
-	Shared  int            `json:"texts_of_training"` // rows of another set with the text of a training row
+	Shared  int            `json:"texts_of_training"` // rows of another set with a training text
 	Dropped int            `json:"dropped"`
 	Cut     int            `json:"cut"`
 	Classes map[string]int `json:"classes,omitempty"` // rows of each label

@@ -89,7 +89,8 @@ func TestErrorsInTablesNameTheirPlace(t *testing.T) {
 			`a.tsv:2: target: no field "label" in the row; it has "name", "text"`},
 		{"a.csv", "text,label\n", data.Reading{}, "a.csv: the file has no rows"},
 		{"a.csv", "", data.Reading{}, "a.csv: the file has no rows"},
-		{"a.xlsx", "x", data.Reading{}, `a.xlsx: want a .jsonl, .csv, .tsv or .parquet file, not ".xlsx"`},
+		{"a.xlsx", "x", data.Reading{},
+			`a.xlsx: want a .jsonl, .csv, .tsv or .parquet file, not ".xlsx"`},
 	} {
 		if _, err := loadTable(t, c.name, c.text, c.reading); err == nil || err.Error() != c.want {
 			t.Errorf("table %q: error is\n%v\nwant\n%s", c.text, err, c.want)

@@ -125,7 +125,8 @@ func TestAnEnsemblePredictsTheLabelWithMostVotes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(r.Predicted, []int{c.want, c.want}) || *r.Accuracy != 0.5 || len(r.Members) != 3 {
+			if !slices.Equal(r.Predicted, []int{c.want, c.want}) || *r.Accuracy != 0.5 ||
+				len(r.Members) != 3 {
 				t.Errorf("%s: result is %+v, want label %d", name, r, c.want)
 			}
 			loss := 0.0

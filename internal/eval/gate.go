@@ -77,8 +77,9 @@ type Gate struct {
 	Option string // the option that asks for it, for messages
 	Metric string
 	Limit  float64
-	Over   bool         // a metric above the limit misses, not one below
-	Before []Evaluation // if not nil, Limit is how much worse the metric may be than in these earlier results
+	Over   bool // a metric above the limit misses, not one below
+	// If not nil, Limit is how much worse the metric may be than in these earlier results.
+	Before []Evaluation
 
 	Passed []string // what Check measured, in words
 	Missed []string

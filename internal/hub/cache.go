@@ -61,7 +61,8 @@ func CacheDir(getenv func(string) string) (string, error) {
 	case getenv("HOME") != "":
 		return filepath.Join(getenv("HOME"), ".cache", "huggingface", "hub"), nil
 	}
-	return "", errors.New("cannot find the Hugging Face cache, because HOME is not set; set HF_HUB_CACHE")
+	return "", errors.New(
+		"cannot find the Hugging Face cache, because HOME is not set; set HF_HUB_CACHE")
 }
 
 // folder returns the folder of the repository in the cache.

@@ -259,7 +259,8 @@ func TestTheEnvironmentDescribesTheClient(t *testing.T) {
 	}{
 		{nil, Client{Endpoint: "https://huggingface.co", Token: "hf_saved", Cache: cache}},
 		{
-			map[string]string{"HF_TOKEN": "hf_given", "HF_ENDPOINT": "http://mirror/", "HF_HUB_OFFLINE": "true"},
+			map[string]string{"HF_TOKEN": "hf_given", "HF_ENDPOINT": "http://mirror/",
+				"HF_HUB_OFFLINE": "true"},
 			Client{Endpoint: "http://mirror", Token: "hf_given", Cache: cache, Offline: true},
 		},
 		{

@@ -130,7 +130,8 @@ func (c Client) pull(ctx context.Context, r Repo) (string, error) {
 	}
 	isWeights := func(file string) bool { return strings.HasSuffix(file, ".safetensors") }
 	if !slices.Contains(names, "config.json") || !slices.ContainsFunc(names, isWeights) {
-		return "", errors.New("the repository needs config.json and .safetensors files for ptune to read it")
+		return "", errors.New(
+			"the repository needs config.json and .safetensors files for ptune to read it")
 	}
 	folder := r.folder(c.Cache)
 	snapshot := filepath.Join(folder, "snapshots", i.SHA)

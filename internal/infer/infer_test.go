@@ -162,7 +162,8 @@ func TestTextsEndAtTheEndTokenAStopTextOrTheirLength(t *testing.T) {
 		{Text: "x#y", FinishReason: FinishStop}, {Text: "", FinishReason: FinishEOS},
 	} {
 		if r[i].Text != want.Text || r[i].FinishReason != want.FinishReason || shown[i] != want.Text {
-			t.Errorf("text %d: %q (%s), shown %q, want %q (%s)", i, r[i].Text, r[i].FinishReason, shown[i],
+			t.Errorf("text %d: %q (%s), shown %q, want %q (%s)", i, r[i].Text, r[i].FinishReason,
+				shown[i],
 				want.Text, want.FinishReason)
 		}
 	}
@@ -305,7 +306,8 @@ func TestGuessesChangeOnlyTheNumberOfPasses(t *testing.T) {
 				for i, r := range got {
 					if want != nil && (r.Text != want[i].Text || !slices.Equal(r.IDs, want[i].IDs) ||
 						r.FinishReason != want[i].FinishReason) || r.Text != shown[i] {
-						t.Errorf("%s, %d texts, %d rows: %q (%s), shown %q, want %q (%s)", name, n, rows, r.Text,
+						t.Errorf("%s, %d texts, %d rows: %q (%s), shown %q, want %q (%s)", name, n,
+							rows, r.Text,
 							r.FinishReason, shown[i], want[i].Text, want[i].FinishReason)
 					}
 				}
@@ -346,8 +348,9 @@ func TestRequestsThatJoinAndLeaveEndAsTheyDoAlone(t *testing.T) {
 		for len(all) < 200 && r.IntN(3) == 0 {
 			x := &asked{says: strings.Repeat("ab<end>c"[:1+r.IntN(8)], 1+r.IntN(4))}
 			d.says = append(d.says, x.says)
-			h, err := e.Add(Request{Prompt: prompts[r.IntN(3)], IDs: []int32{1}, MaxTokens: 1 + r.IntN(25),
-				EOS: []int32{0}, Stop: []string{"<end>"}, Show: func(s string) { x.shown += s }})
+			h, err := e.Add(Request{Prompt: prompts[r.IntN(3)], IDs: []int32{1},
+				MaxTokens: 1 + r.IntN(25),
+				EOS:       []int32{0}, Stop: []string{"<end>"}, Show: func(s string) { x.shown += s }})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -385,7 +388,8 @@ func TestRequestsThatJoinAndLeaveEndAsTheyDoAlone(t *testing.T) {
 		alone, _ := run(t, newSpeller(x.says), Options{}, Request{MaxTokens: x.MaxTokens, Stop: x.Stop})
 		if want := alone[0]; got.Text != want.Text || got.FinishReason != want.FinishReason ||
 			x.shown != want.Text {
-			t.Errorf("request %d: %q (%s), shown %q, alone %q (%s)", i, got.Text, got.FinishReason, x.shown,
+			t.Errorf("request %d: %q (%s), shown %q, alone %q (%s)", i, got.Text, got.FinishReason,
+				x.shown,
 				want.Text, want.FinishReason)
 		}
 	}
@@ -659,7 +663,8 @@ func TestShowMayCancelItsOwnRequestAndOthers(t *testing.T) {
 		}
 		for i, h := range handles {
 			if r, err := h.Result(); i == victim && err != context.Canceled || i != victim && r == nil {
-				t.Errorf("text 1 cancels text %d at piece %d: text %d has the result %v and the error %v",
+				t.Errorf(
+					"text 1 cancels text %d at piece %d: text %d has the result %v and the error %v",
 					victim, c.piece, i, r, err)
 			}
 		}
@@ -687,8 +692,10 @@ func TestLabelsThatCannotBeScoredFailAlone(t *testing.T) {
 	e = New(newSpeller("ok"), Options{Decode: decode, Scorer: &failing{}, ScoreTokens: 100})
 	var handles []*Handle
 	for _, r := range []Request{
-		{IDs: []int32{1, 2}, Labels: [][]int32{{5, 6}}}, {IDs: []int32{1, 66}, Labels: [][]int32{{5, 6}}},
-		{IDs: []int32{1}, MaxTokens: 9, EOS: []int32{0}}, {IDs: []int32{3, 4}, Labels: [][]int32{{5, 6}}},
+		{IDs: []int32{1, 2}, Labels: [][]int32{{5, 6}}},
+		{IDs: []int32{1, 66}, Labels: [][]int32{{5, 6}}},
+		{IDs: []int32{1}, MaxTokens: 9, EOS: []int32{0}},
+		{IDs: []int32{3, 4}, Labels: [][]int32{{5, 6}}},
 	} {
 		h, err := e.Add(r)
 		if err != nil {
@@ -703,7 +710,8 @@ func TestLabelsThatCannotBeScoredFailAlone(t *testing.T) {
 	}
 	for i, h := range handles {
 		if r, err := h.Result(); (err != nil) != (i == 1) || (r == nil) != (i == 1) {
-			t.Errorf("request %d has the result %v and the error %v; only request 1 cannot be answered", i, r, err)
+			t.Errorf(
+				"request %d has the result %v and the error %v; only request 1 cannot be answered", i, r, err)
 		}
 	}
 }

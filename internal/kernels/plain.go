@@ -103,7 +103,8 @@ func plainAttendBack(a *attention, head int, u unit, before Matrix, from int, s 
 	for h := head * a.headsPerKey(); h < (head+1)*a.headsPerKey(); h++ {
 		for i := u.first; i < u.first+u.n; i++ {
 			r := u.Row + i
-			q, do, lse := a.q.Row(r)[h*a.Dim:(h+1)*a.Dim], a.out.Row(r)[h*a.Dim:(h+1)*a.Dim], a.lse.Row(r)[h]
+			q, do, lse := a.q.Row(r)[h*a.Dim:(h+1)*a.Dim], a.out.Row(r)[h*a.Dim:(h+1)*a.Dim],
+				a.lse.Row(r)[h]
 			rows, first := a.visible(u.Group, i)
 			d := float32(0)
 			for t, j := range rows {

@@ -39,7 +39,8 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	m, k := x.Rows, x.Cols
 	for i, w := range ws {
 		if n, in := w.sizes(inOut); in != k || outs[i].Cols != n || outs[i].Rows != m {
-			panic(fmt.Sprintf("kernels: product with %s: x is [%d, %d], out [%d, %d], want [%d, %d] and [%d, %d]",
+			panic(fmt.Sprintf(
+				"kernels: product with %s: x is [%d, %d], out [%d, %d], want [%d, %d] and [%d, %d]",
 				w.Name, m, k, outs[i].Rows, outs[i].Cols, m, in, m, n))
 		}
 	}
@@ -49,7 +50,9 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	s := &p.set
 	if s.product == nil {
 		for i, w := range ws {
-			p.rows(outs[i].Cols, m*k, func(n0, n1 int) { plainProduct(outs[i], x, w, inOut, n0, n1, add) })
+			p.rows(outs[i].Cols, m*k, func(n0, n1 int) {
+				plainProduct(outs[i], x, w, inOut, n0, n1, add)
+			})
 		}
 		return
 	}

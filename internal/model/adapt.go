@@ -121,7 +121,8 @@ func newLoRA(a, b *param.Tensor, w kernels.Weight, scale float32) *ops.LoRA {
 			Name: a.Name, Data: kernels.FloatBytes(a.Values), Out: rank, In: w.In, Stride: w.In,
 		},
 		B: kernels.Weight{
-			Name: b.Name, Data: kernels.FloatBytes(b.Values[from:to]), Out: w.Out, In: rank, Stride: rank,
+			Name: b.Name, Data: kernels.FloatBytes(b.Values[from:to]), Out: w.Out, In: rank,
+			Stride: rank,
 		},
 		DA:    kernels.View(a.Grad, rank, w.In),
 		DB:    kernels.View(b.Grad[from:to], w.Out, rank),
@@ -143,7 +144,8 @@ func (m *Model) CopyWeights() (*Adapter, []*param.Tensor) {
 	}
 	for i := range m.Blocks {
 		b := &m.Blocks[i]
-		for _, n := range []*arch.Norm{b.AttnNorm, b.AttnPost, b.MLPNorm, b.MLPPost, b.Attn.QNorm, b.Attn.KNorm} {
+		for _, n := range []*arch.Norm{b.AttnNorm, b.AttnPost, b.MLPNorm, b.MLPPost, b.Attn.QNorm,
+			b.Attn.KNorm} {
 			c.norm(n)
 		}
 	}

@@ -52,7 +52,8 @@ func eachLoRA(t *testing.T, f func(t *testing.T, dir string, load func() *model.
 				if err := json.Unmarshal(data, g); err != nil {
 					t.Fatal(err)
 				}
-				if g.tensors, err = tensorfile.Open(filepath.Join(dir, "golden.safetensors")); err != nil {
+				if g.tensors,
+					err = tensorfile.Open(filepath.Join(dir, "golden.safetensors")); err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { g.tensors.Close() })
@@ -165,7 +166,8 @@ func TestFullFineTuningEqualsTransformers(t *testing.T) {
 		paramStep(t, m, g, 0, params)
 		seen := 0
 		for _, p := range params {
-			name := strings.Replace(p.Name, "embed_out", "lm_head", 1) // transformers 5 renames gpt_neox's
+			// transformers 5 renames gpt_neox's
+			name := strings.Replace(p.Name, "embed_out", "lm_head", 1)
 			name, rows, _ := strings.Cut(name, "[")
 			var want []float32
 			for n := range g.tensors.Tensors() {
@@ -203,7 +205,8 @@ func TestFullFineTuningEqualsTransformers(t *testing.T) {
 			t.Errorf("compared %d gradients, want %d as in transformers", seen, wanted)
 		}
 		m = load()
-		within(t, "losses", paramSteps(t, m, g, attachWeights(m), 0.001), g.values(t, "full_losses"), 1e-4)
+		within(t, "losses", paramSteps(t, m, g, attachWeights(m), 0.001),
+			g.values(t, "full_losses"), 1e-4)
 	})
 }
 

@@ -94,7 +94,8 @@ func TestDecodingFromThePagesOfTheCacheChangesNoBitOfTheLogits(t *testing.T) {
 				}
 				expected := [][]float32{slices.Clone(want.Row(0)), slices.Clone(want.Row(1))}
 				if _, _, got := begin(t, m, p, prompts, texts, 1); !sameBits(got, expected) {
-					t.Errorf("%s: %d tokens after %d rows: logits differ from those without a cache", name, n, rows)
+					t.Errorf(
+						"%s: %d tokens after %d rows: logits differ from those without a cache", name, n, rows)
 				}
 			}
 		}
@@ -215,7 +216,8 @@ func TestDecodingUpToFourTextsGivesEachTheBitsThatItHasAlone(t *testing.T) {
 			}
 			var seqs []int
 			for i := range model.RowsAtOnce {
-				seq, _, err := d.Add([]batch.Text{{Prompt: p, IDs: []int32{1, int32(20 + i), 3}, Room: 10}})
+				seq, _, err := d.Add([]batch.Text{{Prompt: p, IDs: []int32{1, int32(20 + i), 3},
+					Room: 10}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -295,7 +297,8 @@ func TestDecodingRefusesTextsThatDoNotFitInTheCache(t *testing.T) {
 		"unknown token": {batch.Text{Prompt: batch.NoPrompt, IDs: []int32{1, 1 << 20}},
 			"token id 1048576"},
 	} {
-		if _, _, err := d.Add([]batch.Text{c.text}); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, _, err := d.Add([]batch.Text{c.text}); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", name, err, c.want)
 		}
 	}

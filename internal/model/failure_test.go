@@ -28,7 +28,8 @@ func TestAStepAfterOneThatFailedInAPartGivesTheSameBits(t *testing.T) {
 		left := failAfter(m)
 		var examples []batch.Example
 		for i := range 6 {
-			examples = append(examples, batch.Example{IDs: []int32{1, 20, 3, int32(5 + i), 9, 7}, From: 3})
+			examples = append(examples, batch.Example{IDs: []int32{1, 20, 3, int32(5 + i), 9, 7},
+				From: 3})
 		}
 		f := batch.Pack([]int{3}, examples)
 		m.PartRows = 4

@@ -262,8 +262,10 @@ func TestKVCacheEqualsRecomputing(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if want := int32(slices.Index(logits.Row(0), slices.Max(logits.Row(0)))); ids[k] != want {
-					t.Fatalf("%s: text %d: token %d is %d from the cache, %d recomputed", name, i, k, ids[k], want)
+				row := logits.Row(0)
+				if want := int32(slices.Index(row, slices.Max(row))); ids[k] != want {
+					t.Fatalf("%s: text %d: token %d is %d from the cache, %d recomputed", name, i,
+						k, ids[k], want)
 				}
 			}
 		}
@@ -361,7 +363,8 @@ func TestRecomputingGivesTheSameBitsInLessMemory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if name != "llama-one-layer-f32" && (again.Bytes >= kept.Bytes || again.FLOPs <= kept.FLOPs) {
+			if name != "llama-one-layer-f32" &&
+				(again.Bytes >= kept.Bytes || again.FLOPs <= kept.FLOPs) {
 				t.Errorf("%s: the plan before is %+v, with %+v %+v", name, kept, m.Recompute, again)
 			}
 			kept = again

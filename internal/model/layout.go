@@ -17,7 +17,8 @@ func (m *Model) layout(f *batch.Forest) (*ops.Layout, error) {
 	above := make([][]int32, len(f.Segments))
 	for i, s := range f.Segments {
 		if last := s.Pos + s.Len; m.MaxPositions > 0 && last > m.MaxPositions {
-			return nil, fmt.Errorf("a text is %d tokens long with its soft prompt, but the model has %d positions",
+			return nil, fmt.Errorf(
+				"a text is %d tokens long with its soft prompt, but the model has %d positions",
 				last, m.MaxPositions)
 		}
 		if s.Row < f.TrunkRows {

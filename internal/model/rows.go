@@ -117,7 +117,8 @@ func writeAs(data []byte, values []float32, t kernels.DType) {
 		case kernels.F16:
 			binary.LittleEndian.PutUint16(data[2*i:], half(v))
 		default:
-			panic(fmt.Sprintf("model: cannot write weights as %v", t)) // the embedding was read as one of these
+			// the embedding was read as one of these
+			panic(fmt.Sprintf("model: cannot write weights as %v", t))
 		}
 	}
 }

@@ -37,7 +37,8 @@ func TestAPromptInTheVocabularyGivesTheLogitsOfThePrompt(t *testing.T) {
 			var ids []int32
 			var rounded []float32
 			for i := range p {
-				ids, rounded = append(ids, int32(first+i)), append(rounded, served.EmbeddingRow(first+i)...)
+				ids, rounded = append(ids, int32(first+i)),
+					append(rounded, served.EmbeddingRow(first+i)...)
 			}
 			for i, v := range rounded {
 				if d := math.Abs(float64(v - prompt[i])); d > math.Abs(float64(prompt[i]))/128 {
@@ -72,7 +73,8 @@ func TestAPromptInTheVocabularyGivesTheLogitsOfThePrompt(t *testing.T) {
 				tolerance = 0.02
 			}
 			for i := range want.Rows {
-				within(t, filepath.Base(dir), got.Row(i)[:97], want.Row(i)[:97], tolerance*largest(want.Row(i)))
+				within(t, filepath.Base(dir), got.Row(i)[:97], want.Row(i)[:97],
+					tolerance*largest(want.Row(i)))
 			}
 			served.Close()
 			g.tensors.Close()

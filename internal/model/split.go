@@ -48,7 +48,8 @@ func (s *splitBatch) rows() int {
 // gradient runs the trunk forward, then each part, then the trunk backward. It returns −log p of each
 // target and the gradient of the soft prompts [P, D], valid until the next call. With a planner it only
 // plans.
-func (m *Model) gradient(s splitBatch, prompts []float32, p *ops.Planner) (nll, grad []float32, err error) {
+func (m *Model) gradient(s splitBatch, prompts []float32, p *ops.Planner) (
+	nll, grad []float32, err error) {
 	trunk, err := m.graph(lossAndGradient, s.trunk.Prompts)
 	if err != nil {
 		return nil, nil, err

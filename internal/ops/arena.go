@@ -88,11 +88,13 @@ func (a *Arena) take(n int) []float32 {
 	return a.take(n)
 }
 
+func address(b []float32) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
+
 // give takes back a buffer that take returned.
 func (a *Arena) give(b []float32) {
 	for i := range a.slabs {
 		s := &a.slabs[i]
-		at := int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))-uintptr(unsafe.Pointer(unsafe.SliceData(s.data)))) / 4
+		at := int(address(b)-address(s.data)) / 4
 		if at < 0 || at >= len(s.data) {
 			continue
 		}

@@ -123,7 +123,9 @@ func (g *Graph) project(h *G.Node, a *Attention) *G.Node {
 			}
 			return G.Nodes{g.apply(&operator{
 				name: a.Name + ".qkv'",
-				size: func([]Matrix) (int, int) { return g.count(a.GradRows, len(g.Layout.IDs)), a.Q.Weight.In },
+				size: func([]Matrix) (int, int) {
+					return g.count(a.GradRows, len(g.Layout.IDs)), a.Q.Weight.In
+				},
 				flops: func(Matrix, []Matrix) float64 {
 					nq, nk := a.backSize(g)
 					return work(nq, a.Q) + work(nk, a.K, a.V)
@@ -193,8 +195,10 @@ func (g *Graph) projectFused(h *G.Node, a *Attention) *G.Node {
 				args = append(args, in[0])
 			}
 			return G.Nodes{g.apply(&operator{
-				name:  a.Name + ".qkv'",
-				size:  func([]Matrix) (int, int) { return g.count(a.GradRows, len(g.Layout.IDs)), f.Weight.In },
+				name: a.Name + ".qkv'",
+				size: func([]Matrix) (int, int) {
+					return g.count(a.GradRows, len(g.Layout.IDs)), f.Weight.In
+				},
 				flops: func(out Matrix, _ []Matrix) float64 { return work(out.Rows, f.Linear) },
 				run: func(out Matrix, in []Matrix) {
 					nq, nk := a.backSize(g)

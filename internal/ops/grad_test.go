@@ -169,8 +169,9 @@ func blocks() []block {
 		{name: "Scale", head: width,
 			build: func(g *ops.Graph, _ *rand.Rand, x *G.Node) *G.Node { return g.Scale(x, 0.4, "scale") }},
 		{name: "Linear", head: 20, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
-			return g.Linear(x, linear(r, "a", 8, width), ops.Linear{Weight: weight(r, "b", 12, width, true),
-				Bias: vector(r, 12, 0)})
+			return g.Linear(x, linear(r, "a", 8, width),
+				ops.Linear{Weight: weight(r, "b", 12, width, true),
+					Bias: vector(r, 12, 0)})
 		}},
 		{name: "Attend", head: 24, build: attend(func(*rand.Rand, *ops.Attention) {})},
 		{name: "AttendInAWindow", head: 24,
@@ -191,10 +192,11 @@ func blocks() []block {
 		})},
 		{name: "AttendForPromptRows", head: 24,
 			build: attend(func(_ *rand.Rand, a *ops.Attention) { a.GradRows = ops.PromptRows })},
-		{name: "AttendNormedForPromptRows", head: 24, build: attend(func(r *rand.Rand, a *ops.Attention) {
-			q, k := rms(r, "q", 6), rms(r, "k", 6)
-			a.GradRows, a.QNorm, a.KNorm = ops.PromptRows, &q, &k
-		})},
+		{name: "AttendNormedForPromptRows", head: 24,
+			build: attend(func(r *rand.Rand, a *ops.Attention) {
+				q, k := rms(r, "q", 6), rms(r, "k", 6)
+				a.GradRows, a.QNorm, a.KNorm = ops.PromptRows, &q, &k
+			})},
 		{name: "AttendFromTargets", head: 24, someTargets: true,
 			build: attend(func(_ *rand.Rand, a *ops.Attention) { a.Targets = true })},
 		{name: "AttendFused", head: 24,
@@ -213,7 +215,8 @@ func blocks() []block {
 			h, skip := g.Fork(x, rms(r, "rms", width))
 			return g.Join(skip, g.Linear(h, linear(r, "y", width, width)), false)
 		}},
-		{name: "ForkWithoutNorm", head: width, build: func(g *ops.Graph, r *rand.Rand, x *G.Node) *G.Node {
+		{name: "ForkWithoutNorm", head: width, build: func(g *ops.Graph, r *rand.Rand,
+			x *G.Node) *G.Node {
 			h, skip := g.Fork(x, ops.Norm{Name: "none"})
 			return g.Join(skip, g.Norm(g.Linear(h, linear(r, "y", width, width)), rms(r, "post", width)),
 				false)
@@ -374,7 +377,8 @@ func TestTheLossInChunksEqualsTheDefinition(t *testing.T) {
 					d = -others / all
 				}
 				for j := range width {
-					wantGrad[i*width+j] += d * slope[v] * float64(kernels.Float(w.Data, w.DType, v*width+j))
+					wantGrad[i*width+j] += d * slope[v] * float64(kernels.Float(w.Data, w.DType,
+						v*width+j))
 					wantHead[v*(width+1)+j] += d * slope[v] * float64(x[i*width+j])
 				}
 				wantHead[v*(width+1)+width] += d * slope[v]
@@ -394,11 +398,13 @@ func TestTheLossInChunksEqualsTheDefinition(t *testing.T) {
 				t.Fatal(err)
 			}
 			g.Compile(grad)
-			if err := G.Let(in, tensor.New(tensor.WithShape(n, width), tensor.WithBacking(x))); err != nil {
+			if err := G.Let(in, tensor.New(tensor.WithShape(n, width),
+				tensor.WithBacking(x))); err != nil {
 				t.Fatal(err)
 			}
 			g.Layout = &ops.Layout{
-				Prompts: n, IDs: make([]int32, n), TargetRows: make([]int32, n), TargetIDs: targets, Scale: 1,
+				Prompts: n, IDs: make([]int32, n), TargetRows: make([]int32, n), TargetIDs: targets,
+				Scale: 1,
 			}
 			if err := g.Run(); err != nil {
 				t.Fatal(err)
@@ -413,10 +419,12 @@ func TestTheLossInChunksEqualsTheDefinition(t *testing.T) {
 			for i := 0; i < n*width; i += width {
 				var far, size float64
 				for j, d := range ops.Value(grad).Data[i : i+width] {
-					far, size = max(far, math.Abs(float64(d)-wantGrad[i+j])), max(size, math.Abs(wantGrad[i+j]))
+					far, size = max(far, math.Abs(float64(d)-wantGrad[i+j])),
+						max(size, math.Abs(wantGrad[i+j]))
 				}
 				if !(far <= 2e-5*size) { // relative to this row, however small it is
-					t.Fatalf("%s: the gradient of row %d is off by %g, its largest is %g", name, i/width, far, size)
+					t.Fatalf("%s: the gradient of row %d is off by %g, its largest is %g", name,
+						i/width, far, size)
 				}
 			}
 			for v := range vocab {

@@ -43,7 +43,7 @@ type Layout struct {
 	TargetGroups []kernels.Group // the rows of TargetRows as queries
 	TargetRows   []int32         // [Tt] the rows that predict
 	TargetIDs    []int32         // [Tt] the tokens to predict; not read without a loss
-	CacheRows    []int32         // [T] cache rows for keys and values; with a cache, Groups name cache rows
+	CacheRows    []int32         // [T] of keys and values; with a cache, Groups name cache rows
 	Scale        float32         // factor of the loss's gradient; 0: no gradient is computed
 }
 
@@ -53,7 +53,7 @@ type Graph struct {
 	Layout    *Layout          // of the next run
 	Cache     []kernels.Matrix // keys and values of each layer, by head; nil outside generation
 	NLL       []float32        // after a run with a loss: −log p of each target
-	Trunk     *Trunk           // of a split batch, in the runs of its trunk and parts; nil: it is not split
+	Trunk     *Trunk           // in the runs of a split batch's trunk and parts, else nil
 	Recompute Recompute        // in the next run
 	Planner   *Planner         // if not nil, runs compute nothing and are added to its plan
 
@@ -233,9 +233,9 @@ type operator struct {
 	pauses  bool                                   // RunToPause stops before it
 	size    func(in []Matrix) (rows, cols int)     // of the output
 	run     func(out Matrix, in []Matrix)          // computes the output
-	inPlace int                                    // input whose buffer the output may take over, from 1; 0: none
+	inPlace int                                    // input whose buffer it may take over, from 1; 0: none
 	diff    []bool                                 // inputs that are differentiated; nil: none
-	back    func(in G.Nodes, dout *G.Node) G.Nodes // nodes of the inputs' gradients, nil where diff is false
+	back    func(in G.Nodes, dout *G.Node) G.Nodes // the inputs' gradients, nil where diff is false
 	flops   func(out Matrix, in []Matrix) float64  // nil: too few to count
 	// recomputable tells whether the output is dropped after the forward pass and computed again
 	// when the backward pass reads it. nil: never.
@@ -323,7 +323,8 @@ func (o *operator) compute() {
 	if !o.scalar {
 		rows, cols = o.size(o.in)
 	}
-	if p := o.inPlace; p > 0 && o.args[p-1] != nil && o.args[p-1].left == 1 && len(o.in[p-1].Data) >= rows*cols {
+	if p := o.inPlace; p > 0 && o.args[p-1] != nil && o.args[p-1].left == 1 &&
+		len(o.in[p-1].Data) >= rows*cols {
 		o.arena = o.args[p-1].arena
 		o.out = kernels.View(o.args[p-1].surrender(), rows, cols)
 	} else {

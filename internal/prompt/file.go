@@ -68,7 +68,8 @@ func loadFile(path string, ours bool) (*Prompt, error) {
 		return nil, fmt.Errorf("no tensor %q: not a soft prompt", tensorName)
 	}
 	if len(t.Shape) != 2 || t.Shape[0] < 1 || t.Shape[0] > maxRows || t.Shape[1] < 1 {
-		return nil, fmt.Errorf("tensor %q has shape %v, want [virtual tokens, width]", tensorName, t.Shape)
+		return nil, fmt.Errorf("tensor %q has shape %v, want [virtual tokens, width]", tensorName,
+			t.Shape)
 	}
 	p := &Prompt{Rows: t.Shape[0], Dim: t.Shape[1]}
 	if p.Values, err = t.Values(); err != nil {

@@ -17,7 +17,7 @@ import (
 type LoRAConfig struct {
 	Rank    int
 	Alpha   float64
-	Targets []string // names of modules or their ends, or all-linear; empty: PEFT's choice for the model_type
+	Targets []string // of modules (whole or ends), or all-linear; empty: PEFT's for the model_type
 }
 
 // LoRA is a low-rank adapter: Scale (x Aᵀ) Bᵀ is added to the result of each module it targets.

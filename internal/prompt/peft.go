@@ -83,7 +83,8 @@ func loadPEFT(dir string) (*Prompt, error) {
 	case c.PEFTType != "PROMPT_TUNING" && c.PEFTType != "P_TUNING":
 		return nil, fmt.Errorf("the adapter is of type %q, want PROMPT_TUNING or P_TUNING", c.PEFTType)
 	case c.Modules != nil && *c.Modules != 1:
-		return nil, fmt.Errorf("the adapter is for an encoder-decoder model (num_transformer_submodules is %d)",
+		return nil, fmt.Errorf(
+			"the adapter is for an encoder-decoder model (num_transformer_submodules is %d)",
 			*c.Modules)
 	case c.TaskType != nil && *c.TaskType != "CAUSAL_LM":
 		return nil, fmt.Errorf("the adapter is for the task %s, want CAUSAL_LM", *c.TaskType)
@@ -91,15 +92,17 @@ func loadPEFT(dir string) (*Prompt, error) {
 	p, err := loadFile(filepath.Join(dir, adapterWeights), false)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, bin := os.Stat(filepath.Join(dir, "adapter_model.bin")); bin == nil {
-			return nil, errors.New("its weights are a pickle (adapter_model.bin), which ptune does not read; " +
-				"load it with PEFT and save it again as safetensors")
+			return nil, errors.New(
+				"its weights are a pickle (adapter_model.bin), which ptune does not read; " +
+					"load it with PEFT and save it again as safetensors")
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
 	if c.Tokens != 0 && c.Tokens != p.Rows {
-		return nil, fmt.Errorf("%s has %d virtual tokens, the tensor has %d", adapterConfig, c.Tokens, p.Rows)
+		return nil, fmt.Errorf("%s has %d virtual tokens, the tensor has %d", adapterConfig,
+			c.Tokens, p.Rows)
 	}
 	if c.Base != nil {
 		p.Meta.Base.Name = *c.Base
@@ -120,7 +123,8 @@ func (p *Prompt) SavePEFT(dir, base string, layers, heads int) error {
 	}
 	for _, e := range entries {
 		if n := e.Name(); n != adapterConfig && n != adapterWeights && n != "README.md" {
-			return fmt.Errorf("write adapter %q: the directory has %q, which is not part of an adapter", dir, n)
+			return fmt.Errorf(
+				"write adapter %q: the directory has %q, which is not part of an adapter", dir, n)
 		}
 	}
 	modules, task := 1, "CAUSAL_LM"

@@ -66,7 +66,8 @@ func TestOnlyPromptsAreReadFromAdapters(t *testing.T) {
 			`"CAUSAL_LM"`, `"SEQ_CLS"`, "the adapter is for the task SEQ_CLS, want CAUSAL_LM",
 		},
 		"other sizes": {
-			`"num_virtual_tokens": 3`, `"num_virtual_tokens": 4`, "has 4 virtual tokens, the tensor has 3",
+			`"num_virtual_tokens": 3`, `"num_virtual_tokens": 4`,
+			"has 4 virtual tokens, the tensor has 3",
 		},
 	} {
 		dir := t.TempDir()

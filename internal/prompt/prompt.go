@@ -24,8 +24,8 @@ type Meta struct {
 	Input     string    `json:"input"`     // the task's templates
 	Target    string    `json:"target"`
 	Labels    []Label   `json:"labels,omitempty"`
-	Chat      string    `json:"chat,omitempty"`     // SHA-256 of the chat template applied to input and target
-	Messages  string    `json:"messages,omitempty"` // instead of input and target: the field with a conversation
+	Chat      string    `json:"chat,omitempty"`     // SHA-256 of the chat template around them
+	Messages  string    `json:"messages,omitempty"` // instead of them: a conversation's field
 	EOS       int32     `json:"eos"`                // ends a target
 	MaxTokens int       `json:"max_tokens"`         // of a row
 	OnTooLong string    `json:"on_too_long"`        // what happens to longer rows

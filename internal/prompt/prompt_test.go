@@ -128,7 +128,8 @@ func TestEqualSeedsInitialiseEqualPrompts(t *testing.T) {
 		b := start(t, 8, prompt.Init{Kind: kind, Seed: 5}, source())
 		c := start(t, 8, prompt.Init{Kind: kind, Seed: 6}, source())
 		if !slices.Equal(a.Values, b.Values) || slices.Equal(a.Values, c.Values) {
-			t.Errorf("%s: seeds 5, 5, 6 start at %v, %v, %v", kind, a.Values[:3], b.Values[:3], c.Values[:3])
+			t.Errorf("%s: seeds 5, 5, 6 start at %v, %v, %v", kind, a.Values[:3], b.Values[:3],
+				c.Values[:3])
 		}
 	}
 }

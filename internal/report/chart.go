@@ -89,8 +89,9 @@ func (c Chart) SVG() string {
 	}
 	f := c.frame()
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" `+
-		`role="img" aria-label="%s" font-family="system-ui, sans-serif" font-size="12">`+"\n",
+	fmt.Fprintf(&b,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" `+
+			`role="img" aria-label="%s" font-family="system-ui, sans-serif" font-size="12">`+"\n",
 		chartWidth, height, chartWidth, height, html.EscapeString(c.Title))
 	b.WriteString("<style>.t{fill:#333}.g{stroke:#8885}" +
 		"@media(prefers-color-scheme:dark){.t{fill:#ddd}}</style>\n")

@@ -27,7 +27,8 @@ func (t Table) Text(to io.Writer) error {
 
 // Markdown writes the table as Markdown.
 func (t Table) Markdown(w io.Writer) error {
-	text := fmt.Sprintf("| %s |\n|%s\n", strings.Join(t.Head, " | "), strings.Repeat("---|", len(t.Head)))
+	text := fmt.Sprintf("| %s |\n|%s\n", strings.Join(t.Head, " | "),
+		strings.Repeat("---|", len(t.Head)))
 	for _, r := range t.Rows {
 		cells := make([]string, len(r))
 		for i, c := range r {

@@ -27,7 +27,8 @@ func CheckRows(task *config.Task) error {
 	}
 	var errs []error
 	for _, file := range files {
-		_, err := data.Load("", Source(task, file), f, bytewise{}, data.Options{MaxTokens: math.MaxInt32})
+		_, err := data.Load("", Source(task, file), f, bytewise{},
+			data.Options{MaxTokens: math.MaxInt32})
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -65,7 +65,8 @@ func EvaluatePrompts(b *base.Base, members []base.Prompt, file string) ([]*Evalu
 	var names []string
 	for _, m := range members {
 		if !sameTask(&m.Meta, &p.Meta) {
-			return nil, fmt.Errorf("%s and %s have different templates or labels, so they are no ensemble",
+			return nil, fmt.Errorf(
+				"%s and %s have different templates or labels, so they are no ensemble",
 				p.Path, m.Path)
 		}
 		names = append(names, m.Path)
@@ -88,7 +89,8 @@ func EvaluatePrompts(b *base.Base, members []base.Prompt, file string) ([]*Evalu
 			files = append(files, base.PathAt(p.Path, v.Path))
 		}
 		if files == nil {
-			return nil, fmt.Errorf("%s was trained without validation files; give the rows with --data", p.Path)
+			return nil, fmt.Errorf(
+				"%s was trained without validation files; give the rows with --data", p.Path)
 		}
 	}
 	var all []*Evaluation
@@ -119,7 +121,8 @@ func (e *Evaluation) load(file string, m *prompt.Meta) error {
 		return err
 	}
 	e.choices, e.eos = choices, m.EOS
-	limits, err := rowLimits(e.base, slices.Max(append(e.promptRows, 0)), m.MaxTokens, m.OnTooLong, m.EOS)
+	limits, err := rowLimits(e.base, slices.Max(append(e.promptRows, 0)), m.MaxTokens, m.OnTooLong,
+		m.EOS)
 	if err != nil {
 		return err
 	}
@@ -146,7 +149,8 @@ func (e *Evaluation) Measure(ctx context.Context, o MeasureOptions) (eval.Evalua
 		return res, nil
 	}
 	if res.Baseline, err = eval.Alone(ctx, b, rows, options); err == nil && e.text != "" {
-		res.AsWords, err = eval.AsWords(ctx, b, b.Tokenizer.EncodeInput, e.text, rows, options, b.MaxPositions)
+		res.AsWords, err = eval.AsWords(ctx, b, b.Tokenizer.EncodeInput, e.text, rows, options,
+			b.MaxPositions)
 	}
 	return res, err
 }
@@ -164,7 +168,8 @@ func (e *Evaluation) labels() []string {
 func (e *Evaluation) exactMatch(ctx context.Context, rows []eval.Row, maxTokens int) (*float64, error) {
 	if len(e.promptRows) > 1 {
 		return nil, failure.Usage(fmt.Errorf(
-			"%s is an ensemble, which votes on labels and generates no text: it has no exact match", e.path))
+			"%s is an ensemble, which votes on labels and generates no text: it has no exact match",
+			e.path))
 	}
 	engine := infer.New(e.base.NewDecoder(model.NoCacheLimit), infer.Options{})
 	var p *infer.Prompt
@@ -200,7 +205,8 @@ func (e *Evaluation) WriteSamples(w io.Writer, r eval.Evaluation) error {
 		}
 		if len(e.choices) > 0 {
 			right := r.Predicted[i] == row.Label
-			x.Label, x.Predicted, x.Right = e.choices[row.Label].Name, e.choices[r.Predicted[i]].Name, &right
+			x.Label, x.Predicted, x.Right = e.choices[row.Label].Name,
+				e.choices[r.Predicted[i]].Name, &right
 			x.Probabilities = map[string]float64{}
 			for l, p := range r.Probabilities[i] {
 				x.Probabilities[e.choices[l].Name] = p

@@ -50,7 +50,9 @@ func statePath(dir string) string { return filepath.Join(dir, "state.safetensors
 // Resume returns the state in output.dir to continue from, or nil if there is none. It refuses a state
 // of another run. The warnings say what the user should know about the state.
 func (r *Run) Resume() (from *train.State, warnings []string, err error) {
-	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	warn := func(format string, args ...any) {
+		warnings = append(warnings, fmt.Sprintf(format, args...))
+	}
 	dir := r.Task.Output.Dir
 	state, damage, err := train.LoadState(statePath(dir))
 	switch {

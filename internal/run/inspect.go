@@ -71,7 +71,8 @@ func (x *Inspection) Text(to io.Writer) error {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&t, "%-10s "+format+"\n", append([]any{name}, args...)...)
 	}
-	line("prompt", "%s: %d virtual tokens of %d values (%d parameters)", x.Path, x.VirtualTokens, x.Width, x.Parameters)
+	line("prompt", "%s: %d virtual tokens of %d values (%d parameters)", x.Path, x.VirtualTokens,
+		x.Width, x.Parameters)
 	line("base", "%s (%s, fingerprint %.8s)", m.Base.Name, m.Base.Type, m.Base.Fingerprint)
 	if m.Messages != "" {
 		line("messages", "%q", m.Messages)

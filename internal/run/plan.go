@@ -136,7 +136,8 @@ func restore(b *base.Base) func() {
 func fit(b *base.Base, task *config.Task, forests []*batch.Forest, available float64) (Plan, error) {
 	defer restore(b)()
 	partRows := task.Train.MicroBatchTokens
-	p, err := planWith(b, forests, settings{partRows, model.Recompute{All: task.Train.Recompute == config.On}})
+	p, err := planWith(b, forests,
+		settings{partRows, model.Recompute{All: task.Train.Recompute == config.On}})
 	if err != nil || task.Train.Recompute != config.Auto {
 		return p, err
 	}

@@ -85,7 +85,8 @@ func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open O
 		return err
 	}
 	e := evals[0]
-	res, err := eval.Run(ctx, b, e.values, evalRows(e.Set), evalOptions(e.choices, e.eos, e.promptRows, 4096))
+	res, err := eval.Run(ctx, b, e.values, evalRows(e.Set),
+		evalOptions(e.choices, e.eos, e.promptRows, 4096))
 	if err != nil {
 		return err
 	}

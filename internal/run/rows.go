@@ -81,7 +81,8 @@ func (r *Rows) limits(task *config.Task, b *base.Base) (data.Options, error) {
 
 // rowLimits returns how long rows may be after a prompt of promptRows: maxTokens, or what the model's
 // positions leave if that is less.
-func rowLimits(b *base.Base, promptRows, maxTokens int, onTooLong string, eos int32) (data.Options, error) {
+func rowLimits(b *base.Base, promptRows, maxTokens int, onTooLong string,
+	eos int32) (data.Options, error) {
 	o := data.Options{
 		MaxTokens: maxTokens, Limit: fmt.Sprintf("data.max_tokens is %d", maxTokens),
 		OnTooLong: onTooLong, EOS: eos,

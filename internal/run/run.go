@@ -237,7 +237,8 @@ func (r *Run) Job() train.Job {
 func (r *Run) Start() report.Start {
 	dir := r.Task.Output.Dir
 	return report.Start{
-		Model: r.Base.Name, Rows: len(r.Rows.Train.Rows), Steps: r.Config.Steps, BatchSize: r.Config.BatchSize,
+		Model: r.Base.Name, Rows: len(r.Rows.Train.Rows), Steps: r.Config.Steps,
+		BatchSize:     r.Config.BatchSize,
 		VirtualTokens: r.Prompt.Rows, Parameters: len(r.Prompt.Values),
 		LearningRate: r.Config.LearningRate, Optimizer: r.Config.Optimizer.Name, Seed: r.Task.Train.Seed,
 		Prompt: base.PathFrom(EventsPath(dir), r.Task.Output.Prompt),

@@ -54,5 +54,7 @@ func Write(path string, tensors []Tensor, meta map[string]string) error {
 			return fmt.Errorf("write %q: tensor %q: %w", path, t.Name, err)
 		}
 	}
-	return files.Write(path, func(w io.Writer) error { return safetensors.SerializeToWriter(views, meta, w) })
+	return files.Write(path, func(w io.Writer) error {
+		return safetensors.SerializeToWriter(views, meta, w)
+	})
 }

@@ -42,7 +42,8 @@ func TestAddedTokensDoNotChangeTheIdsOfTheText(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := now.Encode(x.Prefix + text)
-			if want := append([]int32{x.First, x.First + 1}, ids...); err != nil || !slices.Equal(got, want) {
+			if want := append([]int32{x.First, x.First + 1}, ids...); err != nil ||
+				!slices.Equal(got, want) {
 				t.Errorf("%s: ids of %q are %v (%v), want %v", name, x.Prefix+text, got, err, want)
 			}
 			plain, err := now.EncodeInput(text)

@@ -214,7 +214,8 @@ func (t *Tokenizer) vocabulary(f *file) error {
 	t.pieces = make(map[int32]string, len(t.ids))
 	for p, id := range t.ids {
 		if other, ok := t.pieces[id]; ok || id < 0 || id >= maxVocab {
-			return fmt.Errorf("model.vocab: %.40q has id %d, want a unique one below %d (%.40q has it too)",
+			return fmt.Errorf(
+				"model.vocab: %.40q has id %d, want a unique one below %d (%.40q has it too)",
 				p, id, maxVocab, other)
 		}
 		t.pieces[id] = p
@@ -352,7 +353,8 @@ func (t *Tokenizer) Encode(text string) ([]int32, error) {
 		return nil, nil
 	}
 	if i := strings.IndexByte(text, 0); i >= 0 {
-		return nil, fmt.Errorf("the text has a NUL byte at offset %d, which the tokenizer does not support",
+		return nil, fmt.Errorf(
+			"the text has a NUL byte at offset %d, which the tokenizer does not support",
 			i)
 	}
 	ids := t.call(text, false)

@@ -101,7 +101,7 @@ type Adafactor struct {
 
 	cols     int
 	factored bool
-	v        []float64 // mean square of each value's gradient; factored: of each row, then of each column
+	v        []float64 // mean square of each value's gradient; factored: of each row and column
 	u        []float64
 	t        int
 }

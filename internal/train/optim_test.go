@@ -28,7 +28,8 @@ func TestOptimizersEqualTorch(t *testing.T) {
 			o.Step(values, grads[s], 0.1)
 			for i := range w {
 				if math.Abs(float64(values[i])-w[i]) > 2e-7 {
-					t.Errorf("%s: step %d: value %d is %.8f, torch has %.8f", name, s+1, i, values[i], w[i])
+					t.Errorf("%s: step %d: value %d is %.8f, torch has %.8f", name, s+1, i,
+						values[i], w[i])
 				}
 			}
 		}

@@ -44,7 +44,8 @@ func newParameters(job Job) (*parameters, error) {
 	p := &parameters{compute: func() {}, propagate: func() {}}
 	if job.Params != nil {
 		for _, x := range job.Params { // one row each: Adafactor keeps the moments of every value
-			p.blocks = append(p.blocks, &block{rows: 1, cols: len(x.Values), values: x.Values, grad: x.Grad})
+			p.blocks = append(p.blocks, &block{rows: 1, cols: len(x.Values), values: x.Values,
+				grad: x.Grad})
 		}
 	} else if err := p.reparametrise(job.Config, job.Values); err != nil {
 		return p, err

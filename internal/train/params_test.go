@@ -52,7 +52,8 @@ func TestParametersTrainedInPlaceEqualAPromptOfTheSameValues(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Steps != want.Steps || got.BestStep != want.BestStep || !slices.Equal(x.Values, want.Best) {
+		if got.Steps != want.Steps || got.BestStep != want.BestStep ||
+			!slices.Equal(x.Values, want.Best) {
 			t.Errorf("%s: %v after step %d, want %v after step %d",
 				optimizer, x.Values, got.Steps, want.Best, want.Steps)
 		}

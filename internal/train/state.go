@@ -90,7 +90,8 @@ func (r *run) state() *State {
 // steps.
 func (r *run) restore(s *State) error {
 	differ := func(what string, got, want int) error {
-		return fmt.Errorf("resume from step %d: the state has %d %s, the run has %d", s.Step, got, what, want)
+		return fmt.Errorf("resume from step %d: the state has %d %s, the run has %d", s.Step, got,
+			what, want)
 	}
 	if len(s.best) != len(r.Values) {
 		return differ("values of the best prompt", len(s.best), len(r.Values))
@@ -114,8 +115,9 @@ func (r *run) restore(s *State) error {
 	}
 	r.evaluated, r.worse, r.toBeat = s.Evaluated, s.Worse, float64(s.ToBeat)
 	r.divergence = divergence{
-		first: float64(s.Divergence.First), limit: float64(s.Divergence.Limit), above: s.Divergence.Above,
-		good: slices.Clone(s.good), goodStep: s.Divergence.GoodStep,
+		first: float64(s.Divergence.First), limit: float64(s.Divergence.Limit),
+		above: s.Divergence.Above,
+		good:  slices.Clone(s.good), goodStep: s.Divergence.GoodStep,
 	}
 	return nil
 }
@@ -159,7 +161,8 @@ func (s *State) Save(path string) error {
 	if err != nil {
 		return fmt.Errorf("write state %q: %w", path, err)
 	}
-	meta := map[string]string{"format": stateFormat, stateKey: string(body), identityKey: string(identity)}
+	meta := map[string]string{"format": stateFormat, stateKey: string(body),
+		identityKey: string(identity)}
 	meta[hashKey] = stateHash(meta, tensors)
 	if err := os.Rename(path, before(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("write state: %w", err)

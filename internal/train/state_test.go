@@ -57,7 +57,8 @@ func TestAResumedRunEqualsAnUninterruptedOne(t *testing.T) {
 	for _, optimizer := range Optimizers() {
 		for _, reparametrise := range Reparametrisations() {
 			straight := &events{}
-			want, err := Run(context.Background(), &wavy{}, stateJob(optimizer, reparametrise, straight.tell))
+			want, err := Run(context.Background(), &wavy{}, stateJob(optimizer, reparametrise,
+				straight.tell))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +92,8 @@ func TestAResumedRunEqualsAnUninterruptedOne(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				what := fmt.Sprintf("%s, reparametrise %s, from step %d", optimizer, reparametrise, split)
+				what := fmt.Sprintf("%s, reparametrise %s, from step %d", optimizer, reparametrise,
+					split)
 				if got.Steps != want.Steps || got.BestStep != want.BestStep ||
 					got.StopReason != want.StopReason ||
 					got.Loss != want.Loss || !slices.Equal(got.Best, want.Best) {
@@ -204,7 +206,8 @@ func FuzzAStateIsReadOrRefused(f *testing.F) {
 		if err := state.Save(path); err != nil {
 			t.Fatal(err)
 		}
-		if again, damage, err := LoadState(path); err != nil || damage != nil || again.Step != state.Step {
+		if again, damage, err := LoadState(path); err != nil || damage != nil ||
+			again.Step != state.Step {
 			t.Fatalf("written and read again: state is %+v (damage %v, error %v)", again, damage, err)
 		}
 	})

@@ -101,7 +101,8 @@ func TestPatienceCountsGainsAboveMinGainAndTheBestIsTheLowestLoss(t *testing.T) 
 func TestAnAnchorPullsThePrompt(t *testing.T) {
 	at := func(anchor float64) float32 {
 		c := config()
-		c.Steps, c.LearningRate, c.Schedule, c.Optimizer.Name, c.ClipNorm = 500, 0.05, "constant", "sgd", 0
+		c.Steps, c.LearningRate, c.Schedule, c.Optimizer.Name, c.ClipNorm = 500, 0.05, "constant",
+			"sgd", 0
 		c.Anchor, c.AnchorAt = anchor, []float32{-1, -1}
 		if anchor == 0 {
 			c.AnchorAt = nil
@@ -161,7 +162,8 @@ func TestGradientsOfReparametrizationsEqualFiniteDifferences(t *testing.T) {
 				slope := (up - loss()) / (2 * h)
 				block.values[i] = v
 				if math.Abs(slope-float64(block.grad[i])) > 1e-3*(1+math.Abs(slope)) {
-					t.Errorf("%s, block %d, value %d: gradient %g, finite difference %g", name, b, i, block.grad[i],
+					t.Errorf("%s, block %d, value %d: gradient %g, finite difference %g", name, b,
+						i, block.grad[i],
 						slope)
 				}
 			}

@@ -44,8 +44,8 @@ type Config struct {
 	Warmup        float64               // share of the steps
 	ClipNorm      float64               // the longest gradient; 0: any
 	EvalEvery     int                   // steps
-	Patience      int                   // stop after this many evaluations without a lower loss; 0: never
-	MinGain       float64               // Patience counts a loss as lower if it is lower by more than this
+	Patience      int                   // evaluations without a lower loss until it stops; 0: any number
+	MinGain       float64               // a loss that is lower by no more than this is not lower
 	Seed          uint64                // of the reparametrisation
 	Order         func(epoch int) []int // the order of the rows in an epoch
 }

@@ -107,7 +107,8 @@ func TestARunFindsTheBottomOfABowl(t *testing.T) {
 			t.Errorf("%s: result is %+v with %d step events", optimizer, r, len(e.steps))
 		}
 		s := e.steps[0]
-		if math.Abs(float64(s.Loss)-13) > 1e-6 || math.Abs(float64(s.GradNorm)-math.Sqrt(16+36)) > 1e-5 ||
+		if math.Abs(float64(s.Loss)-13) > 1e-6 ||
+			math.Abs(float64(s.GradNorm)-math.Sqrt(16+36)) > 1e-5 ||
 			s.TargetTokens != 8 || s.Tokens != 12 || s.Epoch != 1 {
 			t.Errorf("%s: first step is %+v", optimizer, s)
 		}
