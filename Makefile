@@ -109,6 +109,7 @@ golden: $(VENV)/bin/python ## make the goldens in testdata/ again with transform
 	$(VENV)/bin/python testdata/tokenizers/make.py
 	$(VENV)/bin/python testdata/adapters/make.py
 	$(VENV)/bin/python testdata/lora/make.py
+	$(VENV)/bin/python testdata/sampling.py testdata/sampling.json
 	$(VENV)/bin/python testdata/differential.py --files 500 testdata/differential.jsonl
 
 # ARCH limits the comparison to one model_type. TOKENIZERS and TEMPLATES name folders of tokenizers
@@ -131,6 +132,8 @@ peer: build $(VENV)/bin/python ## compare with transformers and PEFT on fresh ra
 	@test -n "$(ARCH)" || { $(VENV)/bin/python testdata/chat/make.py .bench/chat.json testdata/chat $(TEMPLATES) && \
 		$(GO) test ./internal/chat -count=1 -v -run Transformers -goldens $(abspath .bench/chat.json) | \
 			grep -E 'chat_test|^ok|FAIL'; }
+	@test -n "$(ARCH)" || { $(VENV)/bin/python testdata/sampling.py .bench/sampling.json $(SEED) && \
+		$(GO) test ./internal/infer -count=1 -run Transformers -goldens $(abspath .bench/sampling.json); }
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/exchange.py bin/ptune --seed $(SEED)
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/peer.py bin/ptune
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/board.py bin/ptune

@@ -68,6 +68,10 @@ Without --json, white space at the beginning of a continuation is not printed.`,
 		"sample only among the likeliest tokens that reach this probability together (1: all)")
 	f.IntVar(&o.sampling.TopK, "top-k", 0,
 		"sample only among this many of the likeliest tokens (0: all)")
+	f.Float64Var(&o.sampling.MinP, "min-p", 0,
+		"sample only among tokens at least this times as likely as the likeliest (0: all)")
+	f.Float64Var(&o.sampling.RepetitionPenalty, "repetition-penalty", 1,
+		"divide positive logits of tokens that occur in the input or the text by this, multiply others (1: none)")
 	f.Uint64Var(&o.sampling.Seed, "seed", 0, "seed of sampling")
 	f.StringArrayVar(&o.stop, "stop", nil, "end a text before this string (repeatable)")
 	f.IntVar(&o.batch, "batch", 16, "texts continued at a time")

@@ -25,16 +25,21 @@ func (s *sampler) draw(logits []float32, u float64) (id int32, sure bool) {
 func (s *sampler) drawFrom(o *order, u float64) (id int32, sure bool) {
 	end := cut{n: len(o.logits), mass: o.total}
 	if s.TopK > 0 && s.TopK < end.n {
-		if end, sure = o.cut(s.TopK, math.Inf(1)); !sure {
+		if end, sure = o.cut(s.TopK, math.Inf(1), 0); !sure {
 			return 0, false
 		}
 	}
 	if s.TopP > 0 && s.TopP < 1 {
-		if end, sure = o.cut(end.n, s.TopP*end.mass); !sure {
+		if end, sure = o.cut(end.n, s.TopP*end.mass, 0); !sure {
 			return 0, false
 		}
 	}
-	end, sure = o.cut(end.n, u*end.mass)
+	if s.MinP > 0 {
+		if end, sure = o.cut(end.n, math.Inf(1), s.MinP); !sure {
+			return 0, false
+		}
+	}
+	end, sure = o.cut(end.n, u*end.mass, 0)
 	return end.id, sure
 }
 
@@ -46,7 +51,8 @@ type order struct {
 	most        float32 // the greatest logit
 	scale       float64 // bins for each unit of most − logit
 	bins        [orderBins]bin
-	last        int     // the number of bins above the depth
+	last        int     // the last bin above the depth
+	deep        int     // the number of tokens below it
 	total       float64 // of their weights
 	doubt       float64 // an exact sum of weights may differ by this
 	keys        []uint64
@@ -81,11 +87,11 @@ func (o *order) fill(logits []float32, temperature, depth float64) (ok bool) {
 	o.last = int(depth * perOctave / math.Ln2)
 	bins, last := o.bins[:o.last+1], float64(o.last)-0.5
 	clear(bins)
-	deep := 0
+	o.deep = 0
 	for _, v := range logits {
 		x := float64(o.most-v) * o.scale
 		if !(x < last) { // or not a number
-			deep++
+			o.deep++
 			continue
 		}
 		at := int(x + 0.5)
@@ -100,7 +106,7 @@ func (o *order) fill(logits []float32, temperature, depth float64) (ok bool) {
 		o.total += bins[i].mass
 	}
 	// The next term of e^-r is at most 6e-10.
-	o.doubt = 1e-9*o.total + float64(deep)*math.Exp(-depth)
+	o.doubt = 1e-9*o.total + float64(o.deep)*math.Exp(-depth)
 	return o.total > 0
 }
 
@@ -111,18 +117,26 @@ type cut struct {
 	id   int32 // its last token
 }
 
-// cut returns the shortest beginning that has n tokens or at least this mass. sure is false if the
-// mass is in doubt or tokens below the depth are needed.
-func (o *order) cut(n int, mass float64) (c cut, sure bool) {
+// cut returns the shortest beginning that has n tokens, or at least this mass, or after which no token
+// has the weight least. sure is false if the mass is in doubt or tokens below the depth are needed.
+func (o *order) cut(n int, mass, least float64) (c cut, sure bool) {
 	doubt := 3 * o.doubt // of c.mass, and of mass, which may be a share of a share
+	whole := o.last      // bins before this one have no token with a weight below least
+	if least > 0 {
+		whole = int(-math.Log(least)*o.temperature*o.scale) - 1
+	}
 	for i, b := range o.bins[:o.last+1] {
-		if c.n+b.n < n && c.mass+b.mass < mass-doubt {
+		if i < whole && c.n+b.n < n && c.mass+b.mass < mass-doubt {
 			c.n += b.n
 			c.mass += b.mass
 			continue
 		}
 		for _, id := range o.sorted(i) {
-			c.n, c.mass, c.id = c.n+1, c.mass+o.weight(id), id
+			weight := o.weight(id)
+			if weight < least {
+				return c, true
+			}
+			c.n, c.mass, c.id = c.n+1, c.mass+weight, id
 			switch {
 			case math.Abs(c.mass-mass) <= doubt:
 				return c, false
@@ -132,7 +146,7 @@ func (o *order) cut(n int, mass float64) (c cut, sure bool) {
 		}
 	}
 	c.n = n // without a limit of mass: what lies below the depth has none that counts
-	return c, math.IsInf(mass, 1)
+	return c, math.IsInf(mass, 1) && (least == 0 || o.deep == 0)
 }
 
 // sorted returns the tokens of a bin in order.

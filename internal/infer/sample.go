@@ -13,8 +13,12 @@ type Sampling struct {
 	Temperature float64 // 0: the likeliest token
 	TopK        int     // only among the k likeliest; 0: all
 	TopP        float64 // only among the likeliest that reach this probability together; 0 or 1: all
-	Seed        uint64
-	Stream      int // requests with the same seed and another Stream draw other numbers
+	MinP        float64 // only among those at least this times as likely as the likeliest; 0: all
+	// RepetitionPenalty makes tokens of the input and of the text so far less likely: positive logits
+	// are divided by it, others multiplied (Keskar et al. 2019). 0 or 1: none.
+	RepetitionPenalty float64
+	Seed              uint64
+	Stream            int // requests with the same seed and another Stream draw other numbers
 }
 
 // Check returns an error for a setting outside its range, with the name that the command line gives it.
@@ -26,14 +30,19 @@ func (s Sampling) Check() error {
 		return fmt.Errorf("top-p is %g, want above 0 and at most 1", s.TopP)
 	case s.TopK < 0:
 		return fmt.Errorf("top-k is %d, want at least 0", s.TopK)
+	case !(s.MinP >= 0 && s.MinP <= 1):
+		return fmt.Errorf("min-p is %g, want 0 to 1", s.MinP)
+	case !(s.RepetitionPenalty > 0 && s.RepetitionPenalty <= math.MaxFloat32):
+		return fmt.Errorf("repetition-penalty is %g, want above 0", s.RepetitionPenalty)
 	}
 	return nil
 }
 
 type sampler struct {
 	Sampling
-	r     *rand.Rand
-	order *order // nil: before the first draw
+	r         *rand.Rand
+	order     *order    // nil: before the first draw
+	penalised []float32 // logits with the penalty
 }
 
 // purpose separates these random numbers from all others made with the same seed.
@@ -44,8 +53,10 @@ func newSampler(s Sampling) *sampler {
 	return &sampler{Sampling: s, r: rand.New(rand.NewPCG(s.Seed, purpose+uint64(s.Stream)<<48))}
 }
 
-// next chooses a token: temperature first, then top-k, then top-p, in transformers' order.
-func (s *sampler) next(logits []float32) int32 {
+// next chooses the token after an input and a text: the repetition penalty first, then temperature,
+// top-k, top-p and min-p, in transformers' order.
+func (s *sampler) next(logits []float32, input, text []int32) int32 {
+	logits = s.penalise(logits, input, text)
 	if s.Temperature == 0 {
 		best, most := 0, logits[0]
 		for i, v := range logits {
@@ -60,6 +71,25 @@ func (s *sampler) next(logits []float32) int32 {
 		return id
 	}
 	return s.drawSorted(logits, u)
+}
+
+// penalise returns the logits with the repetition penalty.
+func (s *sampler) penalise(logits []float32, texts ...[]int32) []float32 {
+	penalty := float32(s.RepetitionPenalty)
+	if penalty == 0 || penalty == 1 {
+		return logits
+	}
+	s.penalised = append(s.penalised[:0], logits...)
+	for _, ids := range texts {
+		for _, id := range ids {
+			if v := logits[id]; v < 0 {
+				s.penalised[id] = v * penalty
+			} else {
+				s.penalised[id] = v / penalty
+			}
+		}
+	}
+	return s.penalised
 }
 
 // drawSorted chooses the token at the share u of the probability of all tokens that may be taken, in
@@ -81,6 +111,14 @@ func (s *sampler) drawSorted(logits []float32, u float64) int32 {
 	if s.TopP > 0 && s.TopP < 1 {
 		had, n := 0.0, 0
 		for n < len(p) && had < s.TopP*sum { // the token that reaches top-p is kept
+			had += p[n]
+			n++
+		}
+		order, p, sum = order[:n], p[:n], had
+	}
+	if s.MinP > 0 {
+		n, had := 0, 0.0
+		for n < len(p) && p[n] >= s.MinP {
 			had += p[n]
 			n++
 		}

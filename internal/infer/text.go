@@ -105,7 +105,7 @@ func (h *Handle) choose(logits []float32) (id int32, more bool) {
 		h.finish(FinishLength)
 		return 0, false
 	}
-	id = h.sample.next(logits)
+	id = h.sample.next(logits, h.IDs, h.ids)
 	if slices.Contains(h.EOS, id) {
 		h.finish(FinishEOS)
 		return id, false
