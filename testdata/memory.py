@@ -37,7 +37,7 @@ with tempfile.TemporaryDirectory() as work:
         path = os.path.join(work, "task.yaml")
         with open(path, "w") as f:
             json.dump(task, f)
-        run = lambda *args: json.loads(subprocess.run([exe, "train", "--config", path, "--json", "--quiet", *args], check=True, stdout=subprocess.PIPE, text=True).stdout)
+        run = lambda *args: json.loads(subprocess.run([exe, "train", path, "--force", "--json", "--quiet", *args], check=True, stdout=subprocess.PIPE, text=True).stdout)
         estimate, peak = run("--dry-run")["memory_bytes"], run()["peak_memory_bytes"]
         results.append(dict(hidden=hidden, layers=layers, batch=batch, length=length, recompute=recompute, estimated_mb=estimate >> 20, measured_mb=peak >> 20, ratio=round(estimate / peak, 3)))
         print(results[-1], flush=True)

@@ -62,7 +62,7 @@ def ptune(a, work, *flags):
                 output=dict(prompt=work + "/x.st", dir=work + "/run"))
     with open(work + "/task.yaml", "w") as f:
         json.dump(task, f)  # JSON is YAML
-    out = json.loads(subprocess.run([a.ptune, "train", "--config", work + "/task.yaml", "--quiet", "--json", "--threads", "2", *flags], check=True, stdout=subprocess.PIPE).stdout)
+    out = json.loads(subprocess.run([a.ptune, "train", work + "/task.yaml", "--force", "--quiet", "--json", "--threads", "2", *flags], check=True, stdout=subprocess.PIPE).stdout)
     steps = [e for e in map(json.loads, open(work + "/run/events.jsonl")) if e["event"] == "step"]
     return dict(losses=[e["loss"] for e in steps], seconds=[e["seconds"] for e in steps], peak=out["peak_memory_bytes"],
                 last=load_file(work + "/x.st")["prompt_embeddings"].flatten().tolist())

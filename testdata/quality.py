@@ -83,7 +83,7 @@ class Bench:
         data = dict(train="train.jsonl", input=self.input, target=self.target, labels=self.labels or sorted({json.loads(l)["label"] for l in open(os.path.join(self.dir, "train.jsonl"))}))
         with open(os.path.join(self.dir, "task.yaml"), "w") as f:
             json.dump(dict(model=os.path.abspath(self.base), prompt=dict(tokens=TOKENS, init="text", text=self.text), data=data, train=dict(steps=steps or self.steps, batch_size=BATCH, seed=seed), output=dict(prompt=out, dir="run")), f)
-        self.run("train", "--config", "task.yaml", "--quiet", *(x for k, v in change.items() for x in ("--set", f"{k.replace('__', '.')}={v}")))
+        self.run("train", "task.yaml", "--force", "--quiet", *(x for k, v in change.items() for x in ("--set", f"{k.replace('__', '.')}={v}")))
         return self.measure(out)
 
     def trace(self, seed):

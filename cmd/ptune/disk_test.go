@@ -37,7 +37,7 @@ func fourSteps(t *testing.T) (dir string, args func(seed int) []string) {
 	t.Helper()
 	dir = t.TempDir()
 	args = func(seed int) []string {
-		return []string{"train", "--config", "task.yaml", "--quiet",
+		return []string{"train", "task.yaml", "--force", "--quiet",
 			"--set", fmt.Sprintf("train.seed=%d", seed)}
 	}
 	for name, text := range map[string]string{

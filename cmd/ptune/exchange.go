@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,10 +13,12 @@ import (
 	"ptune/internal/base"
 	"ptune/internal/failure"
 	"ptune/internal/kernels"
+	"ptune/internal/prompt"
 )
 
 func newImport(s streams) *cobra.Command {
 	var out, model string
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "import ADAPTER_DIR -o x.st",
 		Short: "Convert a PEFT adapter to a prompt file",
@@ -25,18 +28,22 @@ base_model_name_or_path if that is a local directory.`,
 		Example: "  ptune import runs/adapter -o runs/imported.st --model ptune:demo",
 		Args:    cobra.ExactArgs(1),
 		RunE: runE(func(_ context.Context, args []string) error {
-			return importAdapter(args[0], out, model, s)
+			return importAdapter(args[0], out, model, force, s)
 		}),
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "the prompt file to write")
+	forceFlag(cmd.Flags(), &force)
 	cmd.Flags().StringVar(&model, "model", "", "the base model: a directory, org/name or "+
 		"ptune:demo (default: what the adapter names)")
 	return cmd
 }
 
-func importAdapter(dir, out, model string, s streams) error {
+func importAdapter(dir, out, model string, force bool, s streams) error {
 	if out == "" {
 		return failure.Usage(errors.New("-o is missing: the prompt file to write"))
+	}
+	if err := refuseExisting(out, force); err != nil {
+		return err
 	}
 	p, err := base.ImportAdapter(dir)
 	if err != nil {
@@ -64,25 +71,27 @@ func importAdapter(dir, out, model string, s streams) error {
 }
 
 type exportFlags struct {
+	output          string
 	peft, vocabRows string
 	model, name     string
+	force           bool
 }
 
 func newExport(s streams) *cobra.Command {
 	var o exportFlags
 	cmd := &cobra.Command{
-		Use:   "export x.st --peft DIR | --vocab-rows DIR",
+		Use:   "export x.st -o DIR | --vocab-rows DIR",
 		Short: "Write a soft prompt for PEFT, or as vocabulary of its base",
 		Long: `Write a soft prompt for other programs.
 
---peft writes a PEFT adapter directory: PeftModel.from_pretrained(base, DIR) gives ptune's logits.
+-o or --peft writes a PEFT adapter directory: PeftModel.from_pretrained(base, DIR) gives ptune's logits.
 
 --vocab-rows writes a copy of the base with the virtual tokens as additional tokens of its vocabulary
 and a tokenizer that knows them, so that any engine can serve the prompt as ordinary text. Write the
 text of DIR/prompt.txt before an input. It includes the tokenizer's first token, so the engine must not
 add one (add_special_tokens off). The engine must not sample the new ids: generation_config.json
 suppresses them; configure an engine that does not read this file accordingly.`,
-		Example: "  ptune export runs/sentiment.st --peft runs/adapter\n" +
+		Example: "  ptune export runs/sentiment.st -o runs/adapter --force\n" +
 			"  ptune export runs/sentiment.st --model internal/demo/base --vocab-rows runs/served",
 		Args: cobra.ExactArgs(1),
 		RunE: runE(func(_ context.Context, args []string) error {
@@ -90,7 +99,9 @@ suppresses them; configure an engine that does not read this file accordingly.`,
 		}),
 	}
 	f := cmd.Flags()
+	f.StringVarP(&o.output, "output", "o", "", "the adapter directory to write, as --peft")
 	f.StringVar(&o.peft, "peft", "", "the adapter directory to write")
+	forceFlag(f, &o.force)
 	f.StringVar(&o.vocabRows, "vocab-rows", "", "the model directory to write")
 	f.StringVar(&o.model, "model", "",
 		"the base model: a directory or org/name (default: what the prompt's file names)")
@@ -100,11 +111,15 @@ suppresses them; configure an engine that does not read this file accordingly.`,
 }
 
 func exportPrompt(o exportFlags, path string, s streams) error {
+	o.peft = cmp.Or(o.peft, o.output)
 	if (o.peft == "") == (o.vocabRows == "") {
-		return failure.Usage(errors.New("give either --peft or --vocab-rows, the directory to write"))
+		return failure.Usage(errors.New("give either -o (or --peft) or --vocab-rows, the directory to write"))
 	}
 	if o.name != "" && o.peft == "" {
-		return failure.Usage(errors.New("--base-name needs --peft"))
+		return failure.Usage(errors.New("--base-name needs -o or --peft"))
+	}
+	if err := refuseExisting(filepath.Join(o.peft, prompt.AdapterConfig), o.force); o.peft != "" && err != nil {
+		return err
 	}
 	prompts, b, err := openPrompts([]string{path}, o.model, computeOptions{compute: "f32"})
 	if err != nil {

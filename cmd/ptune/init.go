@@ -54,7 +54,7 @@ into the task file's folder.`,
 	f.StringVar(&o.valid, "valid", "",
 		"a file of validation rows (default: a tenth of the rows is set aside for validation)")
 	f.BoolVar(&o.demo, "demo", false, "use the embedded base and rows")
-	f.BoolVar(&o.force, "force", false, "overwrite existing files")
+	forceFlag(f, &o.force)
 	o.computeOptions.flags(cmd)
 	return cmd
 }
@@ -63,9 +63,8 @@ func initTask(o initOptions, args []string, s streams) error {
 	if err := os.MkdirAll(filepath.Dir(o.output), 0o755); err != nil {
 		return failure.Usage(fmt.Errorf("make the task file's folder: %w", err))
 	}
-	if _, err := os.Stat(o.output); err == nil && !o.force {
-		return failure.Usage(failure.Hint(fmt.Errorf("%s exists already", o.output),
-			"give another name with --output, or --force to overwrite it"))
+	if err := refuseExisting(o.output, o.force); err != nil {
+		return err
 	}
 	model, rows := demo.Name, ""
 	if o.demo {

@@ -304,6 +304,21 @@ func setFlag(f *pflag.FlagSet, set *[]string) {
 		"set a key of the task file, as in train.steps=100 (repeatable)")
 }
 
+// forceFlag adds --force, without which a command replaces no task file, prompt or adapter.
+func forceFlag(f *pflag.FlagSet, force *bool) {
+	f.BoolVar(force, "force", false, "overwrite what exists")
+}
+
+// refuseExisting returns an error if the file to write exists. A device is no loss.
+func refuseExisting(path string, force bool) error {
+	info, err := os.Stat(path)
+	if force || err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	return failure.Usage(failure.Hint(fmt.Errorf("%s exists already", path),
+		"give another name with -o, or --force to overwrite it"))
+}
+
 // taskFile makes a command take its task file as the argument, or with --config.
 func taskFile(cmd *cobra.Command, path *string) {
 	cmd.Flags().StringVar(path, "config", "", "the task file, instead of the argument (-: standard input)")

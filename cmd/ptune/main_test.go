@@ -178,7 +178,7 @@ func TestTheExamplesInHelpAndDocsRun(t *testing.T) {
 	for _, l := range lines {
 		if l = strings.TrimSpace(l); l != "" {
 			if strings.Contains(l, "configs/sentiment.yaml") {
-				l = strings.Replace(l, "ptune train ", "ptune train --set train.steps=60 ", 1)
+				l = strings.Replace(l, "ptune train ", "ptune train --force --set train.steps=60 ", 1)
 			}
 			shell(t, dir, l)
 		}

@@ -77,7 +77,7 @@ func TestPromptsOfASweepEqualThoseOfSeparateRuns(t *testing.T) {
 		if one.Stop == "halved" {
 			continue
 		}
-		args := []string{"train", "--config", "configs/sentiment.yaml", "--quiet",
+		args := []string{"train", "configs/sentiment.yaml", "--force", "--quiet",
 			"--set", "train.steps=16", "--set", "train.eval_every=4", "--set", "train.batch_size=12",
 			"--set", "output.dir=alone", "--set", "output.prompt=alone/p.st"}
 		for key, value := range one.Settings {

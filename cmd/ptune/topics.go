@@ -54,6 +54,10 @@ func newTopics() []*cobra.Command {
         the state of a run, for train --resume; state.safetensors.before is the previous one
   report.html
         the page of a run (ptune report)
+  files that exist
+        init, train, import and export replace a task file, a prompt or an adapter only with --force.
+        train --resume leaves a finished run as it is. A CI job that trains the same task again needs
+        one of both. Reports, samples, and the results of sweep and compare are always written anew
   stdout
         the result; with --json one JSON document, or one a line for several results
   stderr

@@ -27,6 +27,7 @@ type trainOptions struct {
 	output string
 	computeOptions
 	resume   bool
+	force    bool
 	progress string
 	dryRun   bool
 	json     bool
@@ -54,7 +55,9 @@ key of the task file. These are the keys with their defaults; keys marked ● ha
 	f.StringVarP(&o.output, "output", "o", "", "the prompt file to write, instead of output.prompt")
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.resume, "resume", false,
-		"continue an interrupted run from the state in output.dir, with the same result")
+		"continue an interrupted run from the state in output.dir, with the same result; a finished run "+
+			"stays as it is")
+	forceFlag(f, &o.force)
 	f.BoolVar(&o.dryRun, "dry-run", false,
 		"check everything, print the work and memory of a step, and stop before the first step")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
@@ -78,6 +81,9 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		return failure.Usage(err)
 	}
 	s.warnAll(task.Warnings())
+	if err := refuseExisting(task.Output.Prompt, o.force || o.resume || o.dryRun); err != nil {
+		return err
+	}
 	if err := run.MakeFolders(task); err != nil {
 		return err
 	}
@@ -113,6 +119,15 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		var warnings []string
 		from, warnings, err = r.Resume()
 		s.warnAll(warnings)
+		if err != nil {
+			return err
+		}
+		if from == nil {
+			err = refuseExisting(task.Output.Prompt, o.force)
+		} else if end, training := r.Finished(from); end != nil {
+			s.warn("the run in %s is finished; nothing was changed", task.Output.Dir)
+			return printTrained(s, o.json, task.Output.Prompt, training, end)
+		}
 		if err != nil {
 			return err
 		}
@@ -152,13 +167,17 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if runErr != nil { // an unfinished prompt must not replace a finished one
 		path = filepath.Join(task.Output.Dir, result.StopReason+".st")
 	}
+	if _, err := os.Stat(path); err == nil && runErr == nil && !o.quiet {
+		s.tell("the earlier %s is replaced", path)
+	}
 	if err := r.Prompt.Save(path); err != nil {
 		return errors.Join(runErr, err)
 	}
-	tell(report.End{
+	end := report.End{
 		Steps: result.Steps, BestStep: result.BestStep, StopReason: result.StopReason,
 		Seconds: time.Since(begin).Seconds(), PeakMemoryBytes: process.PeakMemory(),
-	})
+	}
+	tell(end)
 	if runErr != nil {
 		hint := ""
 		if result.StopReason == train.StopInterrupted {
@@ -170,11 +189,11 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if eventsErr != nil {
 		return fmt.Errorf("write events: %w", eventsErr)
 	}
-	return printTrained(s, o.json, path, result, time.Since(begin))
+	return printTrained(s, o.json, path, r.Prompt.Meta.Training, &end)
 }
 
 // printTrained prints the result on stdout.
-func printTrained(s streams, asJSON bool, path string, r *train.Result, took time.Duration) error {
+func printTrained(s streams, asJSON bool, path string, t *prompt.Training, end *report.End) error {
 	if !asJSON {
 		_, err := fmt.Fprintln(s.out, path)
 		return err
@@ -187,5 +206,5 @@ func printTrained(s streams, asJSON bool, path string, r *train.Result, took tim
 		Valid           map[string]prompt.Quality `json:"valid"`
 		Seconds         float64                   `json:"seconds"`
 		PeakMemoryBytes int64                     `json:"peak_memory_bytes"`
-	}{path, r.Steps, r.BestStep, r.StopReason, run.Qualities(r), took.Seconds(), process.PeakMemory()})
+	}{path, t.Steps, t.BestStep, t.StopReason, t.Valid, end.Seconds, end.PeakMemoryBytes})
 }

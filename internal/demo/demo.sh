@@ -2,6 +2,7 @@
 # The main job, as a user would run it: train a sentiment prompt and a topic prompt on the embedded base, measure the first
 # beside the base without it, then switch between both on one loaded base. Run by make demo from the project's root.
 set -e
+rm -f runs/sentiment.st runs/topic.st # of an earlier demo
 say() { printf '\n%s\n' "$*"; }
 ptune() { # shows the command line, with quotes where they are needed
   line='$ ptune'

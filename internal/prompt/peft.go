@@ -14,7 +14,7 @@ import (
 
 // A PEFT adapter is a directory with these two files.
 const (
-	adapterConfig  = "adapter_config.json"
+	AdapterConfig  = "adapter_config.json"
 	adapterWeights = "adapter_model.safetensors"
 )
 
@@ -26,12 +26,12 @@ func peftMeta() map[string]string { return map[string]string{"format": "pt"} }
 
 // readAdapterConfig reads an adapter's configuration into c.
 func readAdapterConfig(dir string, c any) error {
-	data, err := os.ReadFile(filepath.Join(dir, adapterConfig))
+	data, err := os.ReadFile(filepath.Join(dir, AdapterConfig))
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(data, c); err != nil {
-		return fmt.Errorf("%s: %w", adapterConfig, err)
+		return fmt.Errorf("%s: %w", AdapterConfig, err)
 	}
 	return nil
 }
@@ -48,7 +48,7 @@ func writeAdapter(dir string, config any, tensors []tensorfile.Tensor) error {
 	if err := tensorfile.Write(filepath.Join(dir, adapterWeights), tensors, peftMeta()); err != nil {
 		return err
 	}
-	return files.WriteBytes(filepath.Join(dir, adapterConfig), data)
+	return files.WriteBytes(filepath.Join(dir, AdapterConfig), data)
 }
 
 // promptAdapter is adapter_config.json as PEFT writes it for prompt tuning: 17 keys, sorted.
@@ -101,7 +101,7 @@ func loadPEFT(dir string) (*Prompt, error) {
 		return nil, err
 	}
 	if c.Tokens != 0 && c.Tokens != p.Rows {
-		return nil, fmt.Errorf("%s has %d virtual tokens, the tensor has %d", adapterConfig,
+		return nil, fmt.Errorf("%s has %d virtual tokens, the tensor has %d", AdapterConfig,
 			c.Tokens, p.Rows)
 	}
 	if c.Base != nil {
@@ -122,7 +122,7 @@ func (p *Prompt) SavePEFT(dir, base string, layers, heads int) error {
 		return fmt.Errorf("write adapter: %w", err)
 	}
 	for _, e := range entries {
-		if n := e.Name(); n != adapterConfig && n != adapterWeights && n != "README.md" {
+		if n := e.Name(); n != AdapterConfig && n != adapterWeights && n != "README.md" {
 			return fmt.Errorf(
 				"write adapter %q: the directory has %q, which is not part of an adapter", dir, n)
 		}

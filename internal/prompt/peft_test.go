@@ -24,7 +24,7 @@ func TestAPromptAdapterIsWrittenWithPEFTsBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{adapterConfig, adapterWeights} {
+	for _, name := range []string{AdapterConfig, adapterWeights} {
 		want, err := os.ReadFile(filepath.Join(adapters, "prompt", name))
 		if err != nil {
 			t.Fatal(err)
@@ -71,12 +71,12 @@ func TestOnlyPromptsAreReadFromAdapters(t *testing.T) {
 		},
 	} {
 		dir := t.TempDir()
-		for _, file := range []string{adapterConfig, adapterWeights} {
+		for _, file := range []string{AdapterConfig, adapterWeights} {
 			data, err := os.ReadFile(filepath.Join(adapters, "prompt", file))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if file == adapterConfig {
+			if file == AdapterConfig {
 				changed := bytes.Replace(data, []byte(c.change), []byte(c.into), 1)
 				if bytes.Equal(changed, data) {
 					t.Fatalf("%s has no %s", file, c.change)
@@ -95,11 +95,11 @@ func TestOnlyPromptsAreReadFromAdapters(t *testing.T) {
 
 func TestAPickleIsRefusedByName(t *testing.T) {
 	dir := t.TempDir()
-	data, err := os.ReadFile(filepath.Join(adapters, "prompt", adapterConfig))
+	data, err := os.ReadFile(filepath.Join(adapters, "prompt", AdapterConfig))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, d := range map[string][]byte{adapterConfig: data, "adapter_model.bin": nil} {
+	for name, d := range map[string][]byte{AdapterConfig: data, "adapter_model.bin": nil} {
 		if err := os.WriteFile(filepath.Join(dir, name), d, 0o644); err != nil {
 			t.Fatal(err)
 		}

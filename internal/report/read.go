@@ -42,7 +42,7 @@ func Read(r io.Reader) (*Log, error) {
 		switch {
 		case err != nil:
 		case kind.Event == "start":
-			*log = Log{} // a run that was started again
+			log.End, log.Start = nil, Start{} // a run that continues: a new one empties the file
 			err = json.Unmarshal(in.Bytes(), &log.Start)
 		case kind.Event == "step":
 			var s Step

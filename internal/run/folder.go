@@ -21,6 +21,8 @@ import (
 	"ptune/internal/data"
 	"ptune/internal/failure"
 	"ptune/internal/files"
+	"ptune/internal/prompt"
+	"ptune/internal/report"
 	"ptune/internal/train"
 )
 
@@ -84,6 +86,29 @@ func (r *Run) Resume() (from *train.State, warnings []string, err error) {
 			"undo the change, or start from the beginning without --resume"))
 	}
 	return state, warnings, nil
+}
+
+// Finished returns how the run in output.dir ended, and its prompt's training, if the state is that of a
+// finished run whose prompt and events were written. Otherwise it returns nil.
+func (r *Run) Finished(from *train.State) (*report.End, *prompt.Training) {
+	f, err := os.Open(EventsPath(r.Task.Output.Dir))
+	if err != nil || !from.Finished(r.Config) {
+		return nil, nil
+	}
+	defer f.Close()
+	log, err := report.Read(f)
+	if err != nil || log.End == nil || log.End.Steps != from.Step {
+		return nil, nil
+	}
+	p, err := prompt.Load(r.Task.Output.Prompt)
+	if err != nil || p.Meta.Training == nil || p.Meta.Training.Steps != from.Step ||
+		p.Meta.Training.StopReason != log.End.StopReason {
+		return nil, nil
+	}
+	if p.Meta.Training.Valid == nil {
+		p.Meta.Training.Valid = map[string]prompt.Quality{} // as Qualities returns without validation
+	}
+	return log.End, p.Meta.Training
 }
 
 // OpenEvents opens the events file of the run in dir. It is empty for a new run. For one that

@@ -86,6 +86,11 @@ func (r *run) state() *State {
 	return s
 }
 
+// Finished reports whether a run of this configuration has nothing left to do after the state.
+func (s *State) Finished(c Config) bool {
+	return s.Evaluated == s.Step && (s.Step >= c.Steps || c.Patience > 0 && s.Worse >= c.Patience)
+}
+
 // restore puts the run where it was. The job must be the one that made the state, or one with more
 // steps.
 func (r *run) restore(s *State) error {
