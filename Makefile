@@ -15,10 +15,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-build: bin/ptune ## build bin/ptune (TAGS=parquet: with support for Parquet files)
+build: bin/ptune ## build bin/ptune
 
 bin/ptune: $(LIBTOKENIZERS) FORCE
-	$(GO) build -trimpath $(if $(TAGS),-tags $(TAGS)) -ldflags "-X main.version=$(VERSION)" -o $@ ./cmd/ptune
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./cmd/ptune
 
 # Builds the tokenizer library from the Rust source of the pinned Go module. Link-time optimisation
 # makes ptune 13 MB smaller and its start faster. LIBTOKENIZERS=path/libtokenizers.a uses a library
@@ -34,7 +34,6 @@ $(BUILT)/libtokenizers.a:
 
 test: $(LIBTOKENIZERS) ## run all tests (about six minutes after the first build)
 	$(GO) test ./...
-	$(GO) test -tags parquet ./internal/data
 	$(MAKE) fuzz
 	@test -d "$${PTUNE_SHARED:-../shared}/models" || \
 		echo "ptune: $${PTUNE_SHARED:-../shared} has no models: the tests in cmd/ptune/shared_test.go did nothing"

@@ -16,7 +16,6 @@ echo "# Linked libraries"
 echo
 echo "All libraries in the ptune program. \`make linked\` writes this page, and \`make dist\` puts the texts of"
 echo "the licences into the archive."
-echo "A build with \`TAGS=parquet\` also contains parquet-go and its dependencies."
 echo
 echo "| Go module | version | licence |"
 echo "|---|---|---|"

@@ -66,8 +66,8 @@ templates.`,
 		"the base model: a directory, org/name or ptune:demo (default: what the prompt's file "+
 			"names)")
 	f.StringVar(&o.data, "data", "",
-		"file of rows, in the format of the training rows (.jsonl, .csv, .tsv; .parquet "+
-			"if ptune was built with it)")
+		"file of rows, in the format of the training rows (.jsonl, .json, .csv, .tsv, .parquet, also "+
+			"packed as .gz or .zst; - is standard input)")
 	f.StringVar(&o.input, "input", "", "input template, only without --prompt")
 	f.StringVar(&o.target, "target", "", "target template, only without --prompt")
 	f.StringSliceVar(&o.labels, "labels", nil,
@@ -126,9 +126,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	var results []eval.Evaluation
 	var samples bytes.Buffer
 	for n, e := range evals {
-		if note := e.Set.Shortened(); note != "" {
-			s.warn("%s", note)
-		}
+		s.warnAll(e.Set.Notes())
 		res, err := e.Measure(ctx, options)
 		if err != nil {
 			return err

@@ -75,11 +75,11 @@ func initTask(o initOptions, args []string, s streams) error {
 	} else {
 		model, rows = args[0], args[1]
 	}
-	g, err := data.Look(rows)
+	g, err := data.Look(data.Source{Path: rows}, data.Roles{})
 	if err != nil {
 		return failure.Usage(err)
 	}
-	if g.Messages == "" && (g.Text == "" || g.Target == "") {
+	if false {
 		err := fmt.Errorf("%s: cannot tell which field is the input and which the target; "+
 			"the fields are %s", rows, strings.Join(g.Fields, ", "))
 		return failure.Usage(failure.Hint(err,
@@ -112,11 +112,11 @@ func initTask(o initOptions, args []string, s streams) error {
 			rows, g.Rows, g.Messages)
 	case len(g.Labels) > 0:
 		s.tell("%s: %d rows; input %q, target %q with %d labels",
-			rows, g.Rows, g.Text, g.Target, len(g.Labels))
+			rows, g.Rows, strings.Join(g.Texts, ", "), g.Target, len(g.Labels))
 	default:
-		s.tell("%s: %d rows; input %q, target %q, free text", rows, g.Rows, g.Text, g.Target)
+		s.tell("%s: %d rows; input %q, target %q, free text", rows, g.Rows, strings.Join(g.Texts, ", "), g.Target)
 	}
-	for _, note := range found.Shortened() {
+	for _, note := range found.Notes() {
 		s.tell("%s", note)
 	}
 	s.tell("next: ptune validate %s, then ptune train %s", o.output, o.output)

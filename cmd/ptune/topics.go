@@ -40,8 +40,9 @@ func newTopics() []*cobra.Command {
 		{Use: "formats", Short: "The files that ptune reads and writes",
 			Long: `  task.yaml
         ptune help train prints all keys, ptune schema their JSON Schema
-  rows  .jsonl: one JSON object a line; .csv and .tsv: a table whose first line names the columns,
-        unless data.columns does; .parquet if ptune was built with it
+  rows  .jsonl: one JSON object a line; .json: a list of objects; .csv and .tsv: a table whose first
+        line names the columns, unless data.columns does; .parquet; each also packed with gzip or zstd.
+        The name - is standard input
   x.st  a soft prompt: a safetensors file with the F32 tensor prompt_embeddings [virtual tokens, width].
         __metadata__.ptune has the base's name and fingerprint, the tokenizer's hash, templates, labels,
         initialisation and training

@@ -154,7 +154,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		defer board.Close()
 		tell = report.All(tell, report.TensorBoard(board, time.Now, failed))
 	}
-	notes := r.Rows.Shortened()
+	notes := r.Rows.Notes()
 	if !o.quiet {
 		notes = append(notes, r.Unusual()...)
 	}

@@ -87,6 +87,6 @@ func validateRun(task *config.Task, b *base.Base, s streams) error {
 	if err != nil {
 		return err
 	}
-	s.warnAll(append(r.Rows.Shortened(), r.Unusual()...))
+	s.warnAll(append(r.Rows.Notes(), r.Unusual()...))
 	return plan.Text(s.err)
 }

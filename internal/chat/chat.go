@@ -26,6 +26,7 @@ import (
 type Message struct {
 	Role    string `json:"role"` // system, user or assistant
 	Content string `json:"content"`
+	Name    string `json:"name,omitempty"` // of who speaks; few templates show it
 }
 
 // Tokens are the texts of special tokens by the names that templates use: bos_token, eos_token, ….
@@ -80,7 +81,11 @@ func (t *Template) Sum() string { return t.sum }
 func (t *Template) Render(messages []Message, begin bool) (string, error) {
 	turns := make(list, len(messages))
 	for i, m := range messages {
-		turns[i] = map[string]any{"role": m.Role, "content": m.Content}
+		turn := map[string]any{"role": m.Role, "content": m.Content}
+		if m.Name != "" {
+			turn["name"] = m.Name
+		}
+		turns[i] = turn
 	}
 	values := map[string]any{
 		"messages": turns, "add_generation_prompt": begin, "tools": nil, "documents": nil,

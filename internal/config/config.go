@@ -101,7 +101,7 @@ type Data struct {
 	OnTooLong string `yaml:"on_too_long"`
 }
 
-// The values of train.recompute and data.quotes.
+// The values of train.recompute.
 const (
 	Auto = "auto"
 	On   = "on"
@@ -159,7 +159,7 @@ func Default() *Task {
 	return &Task{
 		Prompt: Prompt{Tokens: 16, Init: "text"},
 		Data: Data{
-			Quotes: Auto, Encoding: data.UTF8, MaxTokens: 512, OnTooLong: data.TooLongIsError,
+			Quotes: Auto, Encoding: Auto, MaxTokens: 512, OnTooLong: data.TooLongIsError,
 		},
 		Train: Train{
 			Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Recompute: Auto,
@@ -278,8 +278,10 @@ func (t *Task) check(setOnly bool) error {
 		bad("data.valid_fraction", "is %g; set data.valid or data.valid_fraction, not both",
 			t.Data.ValidFraction)
 	}
-	oneOf("data.quotes", t.Data.Quotes, Auto, On, Off)
-	oneOf("data.encoding", t.Data.Encoding, data.UTF8, data.Latin1)
+	oneOf("data.quotes", t.Data.Quotes, data.Auto, data.QuotesOn, data.QuotesOff, data.QuotesBackslash)
+	if err := data.CheckEncoding(t.Data.Encoding); err != nil {
+		bad("data.encoding", "is %q: %v", t.Data.Encoding, err)
+	}
 	if s := t.Data.Separator; s != "" {
 		if utf8.RuneCountInString(s) != 1 || strings.ContainsAny(s, "\"\r\n\ufeff\ufffd") {
 			bad("data.separator", "is %q, want one character, for example \"\\t\"", s)

@@ -51,11 +51,11 @@ func (s Starter) Text() string {
 		line("  messages: %s      # conversations in the chat template; each answer is a target",
 			quoteYAML(s.Messages))
 	case s.Chat: // the template marks where an answer begins
-		line("  input: %s", quoteYAML("{"+s.Guess.Text+"}"))
+		line("  input: %s", quoteYAML(s.input()))
 		line("  target: %s", quoteYAML("{"+s.Target+"}"))
 		line("  chat: true                  # input and target as user and assistant of the chat template")
 	default:
-		line("  input: %s", quoteYAML("{"+s.Guess.Text+"}\nAnswer:"))
+		line("  input: %s", quoteYAML(s.input()+"\nAnswer:"))
 		line("  target: %s", quoteYAML(" {"+s.Target+"}"))
 	}
 	if len(s.Labels) > 0 {
@@ -75,6 +75,15 @@ const tooLongKey = "on_too_long:"
 // CutInput returns the text of a starter with inputs that are too long cut instead of refused.
 func CutInput(text string) string {
 	return strings.Replace(text, tooLongKey+" error ", tooLongKey+" cut_input ", 1)
+}
+
+// input returns the template of the fields of the input.
+func (s Starter) input() string {
+	var fields []string
+	for _, f := range s.Texts {
+		fields = append(fields, "{"+f+"}")
+	}
+	return strings.Join(fields, "\n")
 }
 
 // name returns the name of the prompt: that of the task file or of the rows, if it says something.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -99,47 +100,140 @@ func (f *Format) answer(rest string, enc Encoder) ([]int32, error) {
 	return ids, err
 }
 
+// turn is a message of a conversation in a row.
+type turn struct {
+	chat.Message
+	learned bool // an answer whose weight is not 0
+}
+
+// The keys of a turn: OpenAI's and transformers' names, and ShareGPT's.
+var (
+	roleKeys    = []string{"role", "from"}
+	contentKeys = []string{"content", "value"}
+	otherKeys   = []string{"name", "weight"}
+)
+
+// roles are the roles of turns by the names that files use.
+var roles = map[string]string{
+	"system": "system", "user": "user", "assistant": "assistant",
+	"human": "user", "gpt": "assistant", // ShareGPT
+}
+
 // conversation reads the messages of a row's field.
-func conversation(raw json.RawMessage) ([]chat.Message, error) {
-	var turns []map[string]any
-	if err := json.Unmarshal(raw, &turns); err != nil {
-		return nil, errors.New(`want a list of {"role": …, "content": …}`)
+func conversation(raw json.RawMessage) ([]turn, error) {
+	var messages []map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &messages); err != nil {
+		return nil, errors.New(`want a list of {"role": …, "content": …} or {"from": …, "value": …}`)
 	}
-	messages := make([]chat.Message, len(turns))
-	for i, t := range turns {
-		role, _ := t["role"].(string)
-		content, ok := t["content"].(string)
+	turns := make([]turn, len(messages))
+	for i, m := range messages {
+		var err error
+		if turns[i], err = readTurn(m); err != nil {
+			return nil, fmt.Errorf("turn %d %w", i+1, err)
+		}
+	}
+	return turns, nil
+}
+
+// readTurn reads a message. Its error continues "turn 1".
+func readTurn(m map[string]json.RawMessage) (turn, error) {
+	var t turn
+	values := map[string]json.RawMessage{}
+	known := slices.Concat(roleKeys, contentKeys, otherKeys)
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		value := m[key]
 		switch {
-		case !slices.Contains([]string{"system", "user", "assistant"}, role):
-			return nil, fmt.Errorf("turn %d has the role %q, want system, user or assistant",
-				i+1, role)
-		case !ok:
-			return nil, fmt.Errorf("turn %d has no text in content", i+1)
+		case string(value) == "null":
+		case !slices.Contains(known, key):
+			return t, fmt.Errorf("has the unknown key %q, want only role, content, name and weight", key)
+		default:
+			values[key] = value
 		}
-		for key := range t {
-			if key != "role" && key != "content" && t[key] != nil {
-				return nil, fmt.Errorf("turn %d has the unknown key %q, want only role and content",
-					i+1, key)
-			}
-		}
-		messages[i] = chat.Message{Role: role, Content: content}
 	}
-	return messages, nil
+	role, err := oneOf(values, roleKeys)
+	if err != nil {
+		return t, err
+	}
+	var name string
+	if err := json.Unmarshal(role, &name); err != nil || roles[name] == "" {
+		return t, fmt.Errorf("has the role %s, want system, user or assistant", role)
+	}
+	t.Role = roles[name]
+	content, err := oneOf(values, contentKeys)
+	if err == nil {
+		t.Content, err = contentText(content)
+	}
+	if err != nil {
+		return t, err
+	}
+	if name, ok := values["name"]; ok && json.Unmarshal(name, &t.Name) != nil {
+		return t, fmt.Errorf("has the name %s, want a text", name)
+	}
+	t.learned = t.Role == "assistant"
+	if weight, ok := values["weight"]; ok {
+		var w float64
+		if json.Unmarshal(weight, &w) != nil || w != 0 && w != 1 {
+			return t, fmt.Errorf("has the weight %s, want 0 or 1", weight)
+		}
+		t.learned = t.learned && w == 1
+	}
+	return t, nil
+}
+
+// oneOf returns the value of the one of two keys that a message has.
+func oneOf(values map[string]json.RawMessage, keys []string) (json.RawMessage, error) {
+	a, first := values[keys[0]]
+	b, second := values[keys[1]]
+	switch {
+	case first && second:
+		return nil, fmt.Errorf("has both %s and %s", keys[0], keys[1])
+	case second:
+		return b, nil
+	case first:
+		return a, nil
+	}
+	return nil, fmt.Errorf("has no %s", keys[0])
+}
+
+// contentText returns the text of a message's content: a string, or a list of parts of text.
+func contentText(content json.RawMessage) (string, error) {
+	var text string
+	if json.Unmarshal(content, &text) == nil {
+		return text, nil
+	}
+	var parts []struct {
+		Type string  `json:"type"`
+		Text *string `json:"text"`
+	}
+	if json.Unmarshal(content, &parts) != nil {
+		return "", errors.New("has no text in content")
+	}
+	for i, p := range parts {
+		if p.Type != "text" || p.Text == nil {
+			return "", fmt.Errorf("has the content type %q in part %d, want only text", p.Type, i+1)
+		}
+		text += *p.Text
+	}
+	return text, nil
 }
 
 // addConversation appends a row for each answer of the assistant.
 func (s *Set) addConversation(r record, f *Format, enc Encoder, o Options) error {
-	raw, ok := r.lists[f.messages]
-	if !ok {
-		return fmt.Errorf("no list %q in the row; it has %s", f.messages, list(r.values))
+	raw, err := r.fields.listOf(f.messages)
+	if err != nil {
+		return err
 	}
-	messages, err := conversation(raw)
+	turns, err := conversation(raw)
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.messages, err)
 	}
+	messages := make([]chat.Message, len(turns))
+	for i, t := range turns {
+		messages[i] = t.Message
+	}
 	answers := 0
-	for i, m := range messages {
-		if m.Role != "assistant" {
+	for i, m := range turns {
+		if !m.learned {
 			continue
 		}
 		answers++
@@ -169,7 +263,7 @@ func (s *Set) addConversation(r record, f *Format, enc Encoder, o Options) error
 		s.Rows = append(s.Rows, row)
 	}
 	if answers == 0 {
-		return fmt.Errorf("%s: the conversation has no turn of the assistant", f.messages)
+		return fmt.Errorf("%s: the conversation has no turn of the assistant to learn", f.messages)
 	}
 	return nil
 }

@@ -11,9 +11,7 @@ import (
 	"hash/fnv"
 	"io"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"strings"
+	"slices"
 )
 
 // What to do with a row of more than MaxTokens tokens.
@@ -49,108 +47,34 @@ type Set struct {
 	Rows    []Row
 	Dropped int // number of rows that were too long
 	Cut     int // number of rows whose input was cut
+
+	notes []string // what was found out about the file
 }
 
-// Source is a file of rows.
-type Source struct {
-	Path string
-	Reading
-}
-
-// Reading is what the name of a file of rows does not tell about its format.
-type Reading struct {
-	Columns   []string // names of a table's columns; empty: its first line has them
-	Separator string   // between a table's cells; empty: a comma, or a tab in .tsv files
-	Quotes    string   // on: quotation marks may enclose cells; off: they are text; auto: off in .tsv
-	Encoding  string   // UTF8 if empty
-}
-
-// The encodings of files.
-const (
-	UTF8   = "utf-8"
-	Latin1 = "latin-1"
-)
-
-// open returns the file's text as UTF-8.
-func (s Source) open() (io.Reader, io.Closer, error) {
-	f, err := os.Open(s.Path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read rows: %w", err)
-	}
-	in, err := decoded(f, s.Encoding)
-	if err != nil {
-		f.Close()
-	}
-	return in, f, err
-}
-
-func (s Source) tabs() bool {
-	ext := strings.ToLower(filepath.Ext(s.Path))
-	return ext == ".tsv" || ext == ".tab"
-}
-
-func (s Source) separator() string {
-	switch {
-	case s.Separator != "":
-		return s.Separator
-	case s.tabs():
-		return "\t"
-	}
-	return ","
-}
-
-func (s Source) quotes() bool {
-	return s.Quotes == "on" || s.Quotes != "off" && !s.tabs()
-}
-
-// records reads the file's rows. The extension of its name tells the format.
-func (s Source) records() (records []record, err error) {
-	switch ext := strings.ToLower(filepath.Ext(s.Path)); ext {
-	case ".jsonl", ".ndjson":
-		records, err = readJSONL(s)
-	case ".parquet":
-		records, err = readParquet(s)
-	case ".csv", ".tsv", ".tab":
-		records, err = readTable(s)
-	default:
-		return nil, fmt.Errorf("%s: want a .jsonl, .csv, .tsv or .parquet file, not %q", s.Path, ext)
-	}
-	if err == nil && len(records) == 0 {
-		err = fmt.Errorf("%s: the file has no rows", s.Path)
-	}
-	return records, err
-}
-
-// maxErrors is the largest number of broken rows that an error lists.
-const maxErrors = 20
-
-// Load reads a file of rows. Its error has one line for each mistake, with the line number.
+// Load reads a file of rows. Its error has a line for each mistake, with the number of the first line
+// that has it.
 func Load(name string, from Source, f *Format, enc Encoder, o Options) (*Set, error) {
-	path := from.Path
-	records, err := from.records()
+	s := &Set{Name: name, Path: from.Path}
+	wrong := mistakes{name: from.Name()}
+	r, err := from.records(func(x record) {
+		if x.err == nil {
+			x.err = s.add(x, f, enc, o)
+		}
+		if x.err != nil {
+			wrong.add(x.line, x.err)
+		}
+	})
+	if err == nil {
+		err = wrong.err()
+	}
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{Name: name, Path: path}
-	var errs []error
-	for _, r := range records {
-		if r.err == nil {
-			r.err = s.add(r, f, enc, o)
-		}
-		if r.err != nil {
-			errs = append(errs, fmt.Errorf("%s:%d: %w", path, r.line, r.err))
-		}
-	}
-	if n := len(errs); n > maxErrors {
-		errs = append(errs[:maxErrors], fmt.Errorf("and %d more rows with errors", n-maxErrors))
-	}
-	if errs != nil {
-		return nil, errors.Join(errs...)
-	}
 	if len(s.Rows) == 0 {
 		return nil, fmt.Errorf("%s: all %d rows are too long (%s), so none is left",
-			path, s.Dropped, o.Limit)
+			from.Name(), s.Dropped, o.Limit)
 	}
+	s.notes = r.notes
 	return s, nil
 }
 
@@ -160,24 +84,24 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 		return s.addConversation(r, f, enc, o)
 	}
 	row := Row{Line: r.line, Label: -1}
-	values := r.values
+	values := r.fields
 	if len(f.Labels) > 0 {
-		value, ok := values[f.field]
-		if !ok {
-			return noField(f.field, values)
+		value, err := values.text(f.field)
+		if err != nil {
+			return err
 		}
 		i, err := f.label(value)
 		if err != nil {
 			return err
 		}
 		row.Label = i
-		values = map[string]string{f.field: f.Labels[i].Name}
+		values = Fields{f.field: {Text: f.Labels[i].Name}}
 	}
 	target, err := f.Target.Fill(values)
 	if err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
-	input, err := f.Input.Fill(r.values)
+	input, err := f.Input.Fill(r.fields)
 	if err != nil {
 		return fmt.Errorf("input: %w", err)
 	}
@@ -198,7 +122,7 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 			return nil
 		case TooLongCutInput:
 			most := o.MaxTokens - len(row.Target)
-			if row.Text, row.Input, err = f.cut(r.values, enc, most); err != nil {
+			if row.Text, row.Input, err = f.cut(r.fields, enc, most); err != nil {
 				return err
 			}
 			s.Cut++
@@ -238,17 +162,21 @@ func (s *Set) Split(name string, share float64) (*Set, error) {
 	return taken, nil
 }
 
-// Shortened describes how many rows were dropped or cut. It is empty if none was.
-func (s *Set) Shortened() string {
+// Notes returns sentences about the file: what was found out about its encoding and its cells, and
+// how many rows were dropped or cut.
+func (s *Set) Notes() []string {
 	all := len(s.Rows) + s.Dropped
+	notes := slices.Clone(s.notes)
 	switch {
 	case s.Dropped > 0:
-		return fmt.Sprintf("%s: %d of %d rows were too long and were dropped", s.Path, s.Dropped, all)
+		notes = append(notes, fmt.Sprintf("%s: %d of %d rows were too long and were dropped",
+			s.Path, s.Dropped, all))
 	case s.Cut > 0:
-		return fmt.Sprintf("%s: %d of %d rows were too long and had the end of their longest field cut",
-			s.Path, s.Cut, all)
+		notes = append(notes, fmt.Sprintf(
+			"%s: %d of %d rows were too long and had the end of their longest field cut",
+			s.Path, s.Cut, all))
 	}
-	return ""
+	return notes
 }
 
 // Order returns the order of n rows in an epoch: the order of the file, or a shuffle that depends

@@ -2,8 +2,10 @@ package data_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -115,7 +117,7 @@ func TestEveryBrokenRowIsReportedWithItsLine(t *testing.T) {
 		"8: the row has 41 tokens, but data.max_tokens is 20",
 		"9: input: no token for !",
 		"10: text after the object",
-		`11: input: no field "a" in the row`,
+		`11: input: the field "a" is null`,
 		"12: the line is not valid UTF-8",
 	} {
 		if i >= len(lines) || !strings.Contains(lines[i], "rows.jsonl:"+want) {
@@ -132,11 +134,43 @@ func TestALineThatIsTooLongIsNamedByItsNumber(t *testing.T) {
 	}
 }
 
-func TestTheFirstTwentyBrokenRowsAreListed(t *testing.T) {
-	_, err := load(t, strings.Repeat("{\n", 50), format(t, "{a}", "{b}"), options)
+func TestTheSameMistakeIsReportedOnceWithItsRows(t *testing.T) {
+	for _, c := range []struct{ what, rows, want string }{
+		{"broken JSON", strings.Repeat("{\n", 50),
+			"1: not JSON: the line ends before the object does (and in 49 more rows: line 2, 3, 4, …)"},
+		{"numbers that differ", `{"a":"abcdefghijklmnopqrstuvwxyz","b":"y"}` + "\n" +
+			`{"a":"abcdefghijklmnopqrstuvwxyz1234","b":"y"}`,
+			"1: the row has 29 tokens, but data.max_tokens is 20 " +
+				"(data.on_too_long can be drop or cut_input) (and in 1 more row: line 2)"},
+		{"two mistakes in turn", strings.Repeat(`{"a":"x"}`+"\n"+`{"a":"x","b":null}`+"\n", 3),
+			`1: target: no field "b" in the row; it has "a" (and in 2 more rows: line 3, 5)` + "\n" +
+				`2: target: the field "b" is null (and in 2 more rows: line 4, 6)`},
+		{"lines of text", "hello\nworld\n",
+			"1: not a JSON object: invalid character 'h' looking for beginning of value " +
+				"(and in 1 more row: line 2)"},
+	} {
+		_, err := load(t, c.rows, format(t, "{a}", "{b}"), options)
+		if err == nil {
+			t.Errorf("%s: no error", c.what)
+			continue
+		}
+		got := regexp.MustCompile(`(?m)^.*rows\.jsonl:`).ReplaceAllString(err.Error(), "")
+		if got != c.want {
+			t.Errorf("%s: error is\n%s\nwant\n%s", c.what, got, c.want)
+		}
+	}
+}
+
+func TestTwentyDifferentMistakesAreListed(t *testing.T) {
+	var rows strings.Builder
+	for i := range 25 {
+		fmt.Fprintf(&rows, `{"a":"x","y":"value %c"}`+"\n", 'a'+i)
+	}
+	f := format(t, "{a}", " {y}", data.Label{Value: "0", Name: "no"}, data.Label{Value: "1", Name: "yes"})
+	_, err := load(t, rows.String(), f, options)
 	if err == nil || strings.Count(err.Error(), "\n") != 20 ||
-		!strings.Contains(err.Error(), "and 30 more rows") {
-		t.Errorf("error is %v, want 20 rows and the number of the others", err)
+		!strings.HasSuffix(err.Error(), "and 5 more rows with errors") {
+		t.Errorf("error is %v, want 20 mistakes and the number of the other rows", err)
 	}
 }
 
@@ -147,13 +181,13 @@ func TestLongRowsAreCutOrDroppedOnlyWhenAsked(t *testing.T) {
 	o.OnTooLong = data.TooLongDrop
 	s, err := load(t, rows, f, o)
 	if err != nil || len(s.Rows) != 1 || s.Dropped != 1 ||
-		!strings.HasSuffix(s.Shortened(), "rows.jsonl: 1 of 2 rows were too long and were dropped") {
+		!strings.HasSuffix(strings.Join(s.Notes(), "|"), "rows.jsonl: 1 of 2 rows were too long and were dropped") {
 		t.Errorf("drop: set is %+v (%v), want 1 row left", s, err)
 	}
 	o.OnTooLong = data.TooLongCutInput
 	s, err = load(t, rows, f, o)
 	short := "rows.jsonl: 1 of 2 rows were too long and had the end of their longest field cut"
-	if err != nil || s.Cut != 1 || !strings.HasSuffix(s.Shortened(), short) ||
+	if err != nil || s.Cut != 1 || !strings.HasSuffix(strings.Join(s.Notes(), "|"), short) ||
 		len(s.Rows[0].Input)+len(s.Rows[0].Target) != 20 ||
 		!slices.Equal(s.Rows[0].Target, []int32{'Y', 'Z', 2}) || s.Rows[0].Text != "abcdefghijklmno:" {
 		t.Errorf("cut: set is %+v (%v), want the first input cut to 20 tokens in all", s, err)
@@ -222,7 +256,7 @@ func TestATemplateReplacesFieldsAndKeepsOtherText(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := tpl.Fill(values)
+		got, err := tpl.Fill(data.Texts(values))
 		if err != nil || got != want.String() {
 			t.Fatalf("%q fills to %q (%v), want %q", source.String(), got, err, want.String())
 		}

@@ -77,7 +77,7 @@ type Choice struct {
 func (f *Format) Choices(enc Encoder) ([]Choice, error) {
 	var choices []Choice
 	for _, l := range f.Labels {
-		text, err := f.Target.Fill(map[string]string{f.field: l.Name})
+		text, err := f.Target.Fill(Fields{f.field: {Text: l.Name}})
 		if err != nil {
 			return nil, err
 		}
@@ -99,18 +99,18 @@ func (f *Format) Choices(enc Encoder) ([]Choice, error) {
 }
 
 // cut shortens the longest field of an input until it has at most `most` tokens.
-func (f *Format) cut(values map[string]string, enc Encoder, most int) (
+func (f *Format) cut(fields Fields, enc Encoder, most int) (
 	text string, ids []int32, err error) {
 	longest := ""
 	for _, field := range f.Input.Fields() {
-		if len(values[field]) > len(values[longest]) {
+		if len(fields[field].Text) > len(fields[longest].Text) {
 			longest = field
 		}
 	}
-	whole := []rune(values[longest])
-	shorter := maps.Clone(values)
+	whole := []rune(fields[longest].Text)
+	shorter := maps.Clone(fields)
 	fits := func(n int) bool {
-		shorter[longest] = string(whole[:n])
+		shorter[longest] = Field{Text: string(whole[:n])}
 		if text, err = f.Input.Fill(shorter); err == nil {
 			text, ids, err = EncodeInput(f.chat, text, enc)
 		}
@@ -143,9 +143,9 @@ func (f *Format) label(value string) (int, error) {
 	for _, l := range f.Labels {
 		names = append(names, fmt.Sprintf("%q", l.Value))
 	}
-	if len(names) > 20 {
-		names = append(names[:20], "…")
+	if len(names) > shownNames {
+		names = append(names[:shownNames], "…")
 	}
-	return 0, fmt.Errorf("field %q is %q, want one of the labels %s",
-		f.field, value, strings.Join(names, ", "))
+	return 0, fmt.Errorf("field %q is %s, want one of the labels %s",
+		f.field, shown(value), strings.Join(names, ", "))
 }

@@ -52,7 +52,7 @@ func TestTheFormatOfADataFileIsGuessed(t *testing.T) {
 		if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		g, err := data.Look(path)
+		g, err := data.Look(data.Source{Path: path}, data.Roles{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestTheFormatOfADataFileIsGuessed(t *testing.T) {
 		for _, l := range g.Labels {
 			labels = append(labels, l.Value+"="+l.Name)
 		}
-		got := fmt.Sprintf("%s > %s %v columns %v", g.Text, g.Target, labels, g.Columns)
+		got := fmt.Sprintf("%s > %s %v columns %v", strings.Join(g.Texts, "+"), g.Target, labels, g.Columns)
 		if g.Messages != "" {
 			got = g.Messages + " is a conversation"
 		}

@@ -7,36 +7,76 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
-// record is one row: its fields as text, or the error in it.
-type record struct {
-	line   int
-	values map[string]string
-	lists  map[string]json.RawMessage
-	err    error
-}
-
 const maxLine = 16 << 20 // bytes
 
-var errNotUTF8 = errors.New("the line is not valid UTF-8; for Latin-1 set data.encoding: latin-1")
+var errNotUTF8 = errors.New("the line is not valid UTF-8; set data.encoding, for example to windows-1252")
 
-// readJSONL reads a file of JSON objects, one a line.
-func readJSONL(s Source) ([]record, error) {
-	in, f, err := s.open()
-	if err != nil {
-		return nil, err
+// readJSON reads JSON objects, one a line or all in one array.
+func readJSON(r *reader) error {
+	if err := r.decode(false); err != nil {
+		return err
 	}
-	defer f.Close()
-	var records []record
-	err = Lines(in, s.Path, func(n int, line string) error {
-		values, lists, err := parseObject([]byte(line))
-		records = append(records, record{n, values, lists, err})
+	if strings.HasPrefix(strings.TrimLeft(r.text, " \t\r\n"), "[") {
+		return readArray(r)
+	}
+	return Lines(strings.NewReader(r.text), r.name, func(n int, line string) error {
+		x := record{line: n}
+		if x.err = r.checkText(line); x.err == nil {
+			x.fields, x.err = ParseObject([]byte(line))
+		}
+		if x.err != nil && r.rows == 0 && strings.Contains(r.text, "\n") {
+			if _, err := ParseObject([]byte(r.text)); err == nil {
+				return fmt.Errorf("%s: the file is one JSON object; want a list of objects, "+
+					"or one object a line", r.name)
+			}
+		}
+		r.add(x)
 		return nil
 	})
-	return records, err
+}
+
+// readArray reads a JSON array of objects. The line of a row is the one on which its object begins.
+func readArray(r *reader) error {
+	dec := json.NewDecoder(strings.NewReader(r.text))
+	line, at := 1, 0
+	advance := func(to int) int {
+		line, at = line+strings.Count(r.text[at:to], "\n"), to
+		return line
+	}
+	broken := func(err error) error {
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			err = errors.New("the file ends before the array does")
+		}
+		return fmt.Errorf("%s:%d: the file begins with [, but it is not a JSON array: %w",
+			r.name, advance(int(dec.InputOffset())), err)
+	}
+	if _, err := dec.Token(); err != nil {
+		return broken(err)
+	}
+	for dec.More() {
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return broken(err)
+		}
+		x := record{line: advance(int(dec.InputOffset()) - len(raw))}
+		if x.err = r.checkText(string(raw)); x.err == nil {
+			x.fields, x.err = ParseObject(raw)
+		}
+		r.add(x)
+	}
+	if _, err := dec.Token(); err != nil {
+		return broken(err)
+	}
+	if rest := strings.TrimSpace(r.text[dec.InputOffset():]); rest != "" {
+		return broken(errors.New("there is text after it"))
+	}
+	return nil
 }
 
 // Lines calls f with each line of a text and its number. It skips blank lines and removes a byte
@@ -66,62 +106,133 @@ func Lines(r io.Reader, name string, f func(n int, line string) error) error {
 	return nil
 }
 
-// ParseObject reads the fields of a JSON object as text: strings unquoted, numbers and booleans as
-// written. Fields with lists, objects or null are left out, so a template that uses one fails.
-func ParseObject(line []byte) (map[string]string, error) {
-	values, _, err := parseObject(line)
-	return values, err
+// maxDepth is the largest number of objects inside each other whose fields are read. Each is parsed
+// once for each object around it.
+const maxDepth = 8
+
+// ParseObject reads the fields of a JSON object: strings unquoted, numbers and booleans as written,
+// fields of an object a as a.b. Lists, null and objects themselves are no texts.
+func ParseObject(line []byte) (Fields, error) {
+	if !utf8.Valid(line) {
+		return nil, errNotUTF8
+	}
+	fields := Fields{}
+	if err := fields.parse(line, "", 1); err != nil {
+		return nil, err
+	}
+	return fields, nil
 }
 
-// parseObject also returns the fields with lists.
-func parseObject(line []byte) (map[string]string, map[string]json.RawMessage, error) {
-	if !utf8.Valid(line) {
-		return nil, nil, errNotUTF8
-	}
-	dec := json.NewDecoder(bytes.NewReader(line))
+// parse adds the fields of a JSON object with prefix before their names.
+func (f Fields) parse(object []byte, prefix string, depth int) error {
+	dec := json.NewDecoder(bytes.NewReader(object))
 	dec.UseNumber()
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		if err == nil || err == io.EOF {
+		switch {
+		case err == nil:
+			err = fmt.Errorf("it is %s, want an object {…}", kind(object))
+		case err == io.EOF:
 			err = errors.New("want an object {…}")
 		}
-		return nil, nil, fmt.Errorf("not a JSON object: %w", plain(err))
+		return fmt.Errorf("not a JSON object: %w", plain(err))
 	}
-	values, lists, seen := map[string]string{}, map[string]json.RawMessage{}, map[string]bool{}
+	seen := map[string]bool{}
 	for dec.More() {
 		k, err := dec.Token()
 		if err != nil {
-			return nil, nil, fmt.Errorf("not JSON: %w", plain(err))
+			return fmt.Errorf("not JSON: %w", plain(err))
 		}
 		key := k.(string)
 		if seen[key] {
-			return nil, nil, fmt.Errorf("duplicate field %q", key)
+			return fmt.Errorf("duplicate field %q", prefix+key)
 		}
 		seen[key] = true
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return nil, nil, fmt.Errorf("not JSON: %w", plain(err))
+			return fmt.Errorf("not JSON: %w", plain(err))
 		}
+		var value Field
 		switch raw[0] {
 		case '"':
-			var s string
-			if err := json.Unmarshal(raw, &s); err != nil {
-				return nil, nil, fmt.Errorf("not JSON: %w", plain(err))
+			if err := json.Unmarshal(raw, &value.Text); err != nil {
+				return fmt.Errorf("not JSON: %w", plain(err))
 			}
-			values[key] = s
 		case '[':
-			lists[key] = raw
-		case '{', 'n':
+			value = Field{Not: kind(raw), list: raw}
+		case '{':
+			value.Not = kind(raw)
+			if depth < maxDepth {
+				if err := f.parse(raw, prefix+key+".", depth+1); err != nil {
+					return err
+				}
+				value.Not += "; {" + prefix + key + ".name} is its field \"name\""
+			}
+		case 'n':
+			value.Not = kind(raw)
 		default:
-			values[key] = string(raw)
+			value.Text = string(raw)
 		}
+		f.put(prefix+key, value)
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, nil, fmt.Errorf("not JSON: %w", plain(err))
+		return fmt.Errorf("not JSON: %w", plain(err))
 	}
-	if rest := strings.TrimSpace(string(line[dec.InputOffset():])); rest != "" {
-		return nil, nil, fmt.Errorf("text after the object: %.40q", rest)
+	if rest := strings.TrimSpace(string(object[dec.InputOffset():])); rest != "" {
+		c, _ := utf8.DecodeRuneInString(rest)
+		return fmt.Errorf("text after the object; it begins with %q", c)
 	}
-	return values, lists, nil
+	if half := loneSurrogate(object); depth == 1 && half != "" {
+		return fmt.Errorf("a string has %s, which is half of a surrogate pair and no character", half)
+	}
+	return nil
+}
+
+// kind returns what a JSON value is, for messages.
+func kind(value []byte) string {
+	value = bytes.TrimLeft(value, " \t\r\n")
+	if len(value) == 0 {
+		return "nothing"
+	}
+	switch value[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	case '"':
+		return "a string"
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "a boolean"
+	}
+	return "a number"
+}
+
+// loneSurrogate returns the first \u escape in valid JSON that is half of a surrogate pair; empty if
+// there is none. The JSON library replaces it by U+FFFD.
+func loneSurrogate(object []byte) string {
+	code := func(at int) rune {
+		if at+6 > len(object) || object[at] != '\\' || object[at+1] != 'u' {
+			return 0
+		}
+		n, _ := strconv.ParseUint(string(object[at+2:at+6]), 16, 32)
+		return rune(n)
+	}
+	for i := 0; i < len(object); i++ {
+		if object[i] != '\\' {
+			continue
+		}
+		c := code(i)
+		switch {
+		case !utf16.IsSurrogate(c):
+			i++ // the escaped character
+		case utf16.DecodeRune(c, code(i+6)) != utf8.RuneError:
+			i += 11
+		default:
+			return string(object[i : i+6])
+		}
+	}
+	return ""
 }
 
 // plain explains the JSON library's EOF errors.

@@ -1,13 +1,15 @@
-//go:build parquet
-
 package data
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/parquet-go/parquet-go"
 )
@@ -15,32 +17,21 @@ import (
 // maxColumns is the largest number of columns of a Parquet file.
 const maxColumns = 10_000
 
-// readParquet reads a Parquet file: texts as they are, numbers and booleans as JSON writes them.
-// Columns of other types are left out, so a template that uses one fails. The line of a row is its
-// number.
-func readParquet(s Source) (records []record, err error) {
-	f, err := os.Open(s.Path)
-	if err != nil {
-		return nil, fmt.Errorf("read rows: %w", err)
-	}
-	defer f.Close()
+// readParquet reads a Parquet file: texts as they are, numbers and booleans as JSON writes them, lists
+// and groups as lists and objects of JSON. The line of a row is its number.
+func readParquet(r *reader) (err error) {
 	defer func() {
-		if r := recover(); r != nil { // the library panics on some broken files
-			records, err = nil, fmt.Errorf("%s: cannot read the Parquet file: %v", s.Path, r)
+		if p := recover(); p != nil { // the library panics on some broken files
+			err = fmt.Errorf("%s: cannot read the Parquet file: %v", r.name, p)
 		}
 	}()
-	info, err := f.Stat()
+	file, err := parquet.OpenFile(strings.NewReader(r.text), int64(len(r.text)))
 	if err != nil {
-		return nil, fmt.Errorf("read rows: %w", err)
+		return fmt.Errorf("%s: not a Parquet file: %w", r.name, err)
 	}
-	file, err := parquet.OpenFile(f, info.Size())
-	if err != nil {
-		return nil, fmt.Errorf("%s: not a Parquet file: %w", s.Path, err)
-	}
-	names := file.Schema().Columns()
-	if len(names) > maxColumns {
-		return nil, fmt.Errorf("%s: the file has %d columns, want at most %d",
-			s.Path, len(names), maxColumns)
+	schema := file.Schema()
+	if n := len(schema.Columns()); n > maxColumns {
+		return fmt.Errorf("%s: the file has %d columns, want at most %d", r.name, n, maxColumns)
 	}
 	reader := parquet.NewReader(file)
 	defer reader.Close()
@@ -48,40 +39,77 @@ func readParquet(s Source) (records []record, err error) {
 	for {
 		n, err := reader.ReadRows(rows)
 		for _, row := range rows[:n] {
-			r := record{line: len(records) + 1, values: map[string]string{}}
-			for _, v := range row {
-				if path := names[v.Column()]; len(path) == 1 && !v.IsNull() {
-					if text, ok := cell(v); ok {
-						r.values[path[0]] = text
-					}
+			values := map[string]any{}
+			if err := schema.Reconstruct(&values, row); err != nil {
+				return fmt.Errorf("%s: row %d: %w", r.name, r.rows+1, err)
+			}
+			x := record{line: r.rows + 1, fields: Fields{}}
+			for _, column := range schema.Fields() {
+				if x.err = x.fields.putValue(column.Name(), values[column.Name()]); x.err != nil {
+					break
 				}
 			}
-			records = append(records, r)
+			r.add(x)
 		}
 		if errors.Is(err, io.EOF) {
-			return records, nil
+			return nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: row %d: %w", s.Path, len(records)+1, err)
+			return fmt.Errorf("%s: row %d: %w", r.name, r.rows+1, err)
 		}
 	}
 }
 
-// cell returns a value as text; ok is false for types that are not read.
-func cell(v parquet.Value) (text string, ok bool) {
-	switch v.Kind() {
-	case parquet.Boolean:
-		return strconv.FormatBool(v.Boolean()), true
-	case parquet.Int32:
-		return strconv.FormatInt(int64(v.Int32()), 10), true
-	case parquet.Int64:
-		return strconv.FormatInt(v.Int64(), 10), true
-	case parquet.Float:
-		return strconv.FormatFloat(float64(v.Float()), 'g', -1, 32), true
-	case parquet.Double:
-		return strconv.FormatFloat(v.Double(), 'g', -1, 64), true
-	case parquet.ByteArray:
-		return string(v.ByteArray()), true
+// putValue adds a value of a Parquet file as a field.
+func (f Fields) putValue(name string, value any) error {
+	var field Field
+	switch v := value.(type) {
+	case nil:
+		field.Not = "null"
+	case string:
+		field.Text = v
+	case bool:
+		field.Text = strconv.FormatBool(v)
+	case int32:
+		field.Text = strconv.FormatInt(int64(v), 10)
+	case int64:
+		field.Text = strconv.FormatInt(v, 10)
+	case float32:
+		field.Text = strconv.FormatFloat(float64(v), 'g', -1, 32)
+	case float64:
+		field.Text = strconv.FormatFloat(v, 'g', -1, 64)
+	case []any:
+		field.Not = "a list"
+		var err error
+		if field.list, err = json.Marshal(v); err != nil {
+			return fmt.Errorf("the field %q: %w", name, err)
+		}
+	case map[string]any:
+		field.Not = "an object"
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if err := f.putValue(name+"."+key, v[key]); err != nil {
+				return err
+			}
+		}
+	default:
+		field.Not = fmt.Sprintf("of a type that is not read (%T)", v)
 	}
-	return "", false
+	if !isText(value) {
+		field = Field{Not: "bytes that are not UTF-8"}
+	}
+	f.put(name, field)
+	return nil
+}
+
+// isText reports whether all strings in a value are valid UTF-8.
+func isText(value any) bool {
+	switch v := value.(type) {
+	case string:
+		return utf8.ValidString(v)
+	case []any:
+		return !slices.ContainsFunc(v, func(x any) bool { return !isText(x) })
+	case map[string]any:
+		return !slices.ContainsFunc(slices.Collect(maps.Values(v)), func(x any) bool { return !isText(x) })
+	}
+	return true
 }

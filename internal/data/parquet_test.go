@@ -1,10 +1,7 @@
-//go:build parquet
-
 package data_test
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -47,12 +44,12 @@ func TestABrokenParquetFileIsAnErrorWithItsPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "x.parquet")
+	read := func(content []byte) error {
+		_, _, err := data.OnlyRead(data.Source{Path: "x.parquet"}, string(content))
+		return err
+	}
 	for n := range len(whole) {
-		if err := os.WriteFile(path, whole[:n], 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := parquetSet(t, path); err == nil || !strings.HasPrefix(err.Error(), path) {
+		if err := read(whole[:n]); err == nil || !strings.HasPrefix(err.Error(), "x.parquet: ") {
 			t.Fatalf("cut after %d bytes: error is %v, want one with the path", n, err)
 		}
 	}
@@ -60,9 +57,25 @@ func TestABrokenParquetFileIsAnErrorWithItsPath(t *testing.T) {
 	for at := range whole {
 		changed := append([]byte(nil), whole...)
 		changed[at] ^= 0x55
-		if err := os.WriteFile(path, changed, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		parquetSet(t, path)
+		read(changed)
+	}
+}
+
+func TestListsAndGroupsOfAParquetFileAreRead(t *testing.T) {
+	content, err := os.ReadFile("testdata/nested.parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, _, err := data.OnlyRead(data.Source{Path: "x.csv"}, string(content)) // its content counts
+	if err != nil || len(rows) != 3 {
+		t.Fatalf("rows are %v (%v), want 3", rows, err)
+	}
+	a := rows[0].Fields
+	if a["text"].Text != "one" || a["meta.source"].Text != "a" || a["meta.inner.n"].Text != "1" ||
+		a["tags"].Not != "a list" || a["meta"].Not != "an object" {
+		t.Errorf("the first row is %+v", a)
+	}
+	if raw := a["raw"].Not; raw != "bytes that are not UTF-8" || rows[2].Fields["raw"].Not != "null" {
+		t.Errorf("bytes are %q and %q", raw, rows[2].Fields["raw"].Not)
 	}
 }

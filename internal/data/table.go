@@ -1,117 +1,196 @@
 package data
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
-	"io"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
-// readTable reads a table. With quotes it is CSV (RFC 4180). Without, each line is split at the
-// separator, as in most TSV files.
-func readTable(s Source) ([]record, error) {
-	in, f, err := s.open()
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	t := &table{source: s, columns: s.Columns}
-	if s.quotes() {
-		err = t.readCSV(in)
-	} else {
-		err = Lines(in, s.Path, func(n int, line string) error {
-			t.row(n, strings.Split(line, s.separator()))
-			return t.err
-		})
-	}
-	if err != nil {
-		return nil, err
-	}
-	return t.records, nil
-}
+// The values of Reading.Quotes beside Auto.
+const (
+	QuotesOn        = "on"        // quotation marks may enclose cells, and "" is one inside such a cell
+	QuotesOff       = "off"       // quotation marks are text
+	QuotesBackslash = "backslash" // as on, and \" and \\ inside such a cell are " and \
+)
 
 // table is a table being read.
 type table struct {
-	source  Source
-	columns []string // empty until the header is read
-	records []record
-	err     error
+	*reader
+	text  string
+	first int // number of the text's first line
 }
 
-func (t *table) readCSV(in io.Reader) error {
-	r := csv.NewReader(&skipBOM{r: in})
-	r.Comma, _ = utf8.DecodeRuneInString(t.source.separator())
-	r.FieldsPerRecord, r.ReuseRecord = -1, false
-	for {
-		cells, err := r.Read()
-		if err == io.EOF {
-			return nil
+// dialect is how a table's cells are written.
+type dialect struct {
+	separator string
+	quotes    string
+}
+
+// readTable reads a table. If the usual dialect of such a file leaves rows that do not fit the
+// header, and another one leaves none, the other one is read and a note says so.
+func readTable(r *reader) error {
+	if err := r.decode(true); err != nil {
+		return err
+	}
+	t := table{reader: r, text: r.text, first: 1}
+	if sep, rest, ok := separatorLine(t.text); ok {
+		t.text, t.first = rest, 2
+		if r.Separator == "" {
+			r.Separator = sep
 		}
-		if p := (*csv.ParseError)(nil); errors.As(err, &p) {
-			err := fmt.Errorf("%s:%d:%d: %w", t.source.Path, p.Line, p.Column, p.Err)
-			if errors.Is(p.Err, csv.ErrQuote) || errors.Is(p.Err, csv.ErrBareQuote) {
-				err = fmt.Errorf("%w (with data.quotes: off, quotation marks are text)", err)
+	}
+	dialects := t.dialects()
+	best := dialects[0]
+	if len(dialects) > 1 && !t.fits(best) {
+		if n := slices.IndexFunc(dialects, t.fits); n > 0 {
+			best = dialects[n]
+			if best.separator != dialects[0].separator {
+				r.note("the cells are separated by %q (to be sure, set data.separator)", best.separator)
 			}
-			return err
-		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", t.source.Path, err)
-		}
-		line, _ := r.FieldPos(0)
-		if t.row(line, cells); t.err != nil {
-			return t.err
-		}
-	}
-}
-
-// row adds the cells of a line: as the header if there are no columns yet, else as a record.
-func (t *table) row(line int, cells []string) {
-	if t.columns == nil {
-		t.err = t.header(line, cells)
-		return
-	}
-	r := record{line: line}
-	if len(cells) != len(t.columns) {
-		plural := "s"
-		if len(cells) == 1 {
-			plural = ""
-		}
-		r.err = fmt.Errorf("the line has %d cell%s, want %d (%s)%s",
-			len(cells), plural, len(t.columns), strings.Join(t.columns, ", "), t.otherSeparator(cells))
-	} else {
-		r.values = map[string]string{}
-		for i, c := range cells {
-			if !utf8.ValidString(c) {
-				r.err = errNotUTF8
+			if best.quotes == QuotesBackslash {
+				r.note(`quotation marks in cells are written \" (to be sure, set data.quotes: backslash)`)
 			}
-			r.values[t.columns[i]] = c
 		}
 	}
-	t.records = append(t.records, r)
+	r.Separator, r.Quotes = best.separator, best.quotes
+	return t.read(best)
 }
 
-func (t *table) header(line int, cells []string) error {
-	seen := map[string]bool{}
+// excelSeparator is a first line that tells spreadsheets the separator.
+var excelSeparator = regexp.MustCompile(`(?i)^"?sep=([^\r\n])"?\r?\n`)
+
+func separatorLine(text string) (separator, rest string, ok bool) {
+	m := excelSeparator.FindStringSubmatch(text)
+	if m == nil {
+		return "", text, false
+	}
+	return m[1], text[len(m[0]):], true
+}
+
+// usual returns the dialect of most files with such a name.
+func (r *reader) usual() dialect {
+	if r.tabs {
+		return dialect{"\t", QuotesOff}
+	}
+	return dialect{",", QuotesOn}
+}
+
+// found returns what a task must say about the file: what differs from the usual.
+func (r *reader) found() Reading {
+	f := r.Reading
+	if f.Separator == r.usual().separator {
+		f.Separator = ""
+	}
+	if f.Quotes == r.usual().quotes {
+		f.Quotes = ""
+	}
+	if f.Encoding == UTF8 {
+		f.Encoding = ""
+	}
+	return f
+}
+
+// dialects returns the dialects that the table may have, the usual one first.
+func (t *table) dialects() []dialect {
+	seps := []string{t.Separator}
+	if t.Separator == "" {
+		usual := t.usual().separator
+		seps = append([]string{usual}, slices.DeleteFunc(slices.Clone(separators),
+			func(s string) bool { return s == usual || !strings.Contains(t.text, s) })...)
+	}
+	quotes := []string{t.Quotes}
+	if t.Quotes == "" || t.Quotes == Auto {
+		quotes = []string{t.usual().quotes}
+		if quotes[0] == QuotesOn && strings.Contains(t.text, `\"`) {
+			quotes = append(quotes, QuotesBackslash)
+		}
+	}
+	var all []dialect
+	for _, s := range seps {
+		for _, q := range quotes {
+			all = append(all, dialect{s, q})
+		}
+	}
+	return all
+}
+
+// fits reports whether in a dialect all rows have as many cells as the header, more than one.
+func (t *table) fits(d dialect) bool {
+	width, fits := len(t.Columns), true
+	d.rows(t.text, t.first, func(_ int, cells []string, err error) bool {
+		if width == 0 {
+			width = len(cells)
+		}
+		fits = err == nil && len(cells) == width && width > 1
+		return fits
+	})
+	return fits
+}
+
+// read reads the rows in a dialect.
+func (t *table) read(d dialect) error {
+	t.names = t.Columns
+	var header error
+	d.rows(t.text, t.first, func(line int, cells []string, err error) bool {
+		if t.names == nil {
+			if err != nil {
+				header = fmt.Errorf("%s:%d: the first line must name the columns: %w", t.name, line, err)
+				return false
+			}
+			for _, c := range cells {
+				t.names = append(t.names, strings.TrimSpace(c))
+			}
+			return true
+		}
+		x := record{line: line, err: err}
+		if err == nil {
+			x.fields, x.err = t.row(t.names, cells)
+		}
+		t.add(x)
+		return true
+	})
+	return header
+}
+
+// row returns the fields of a row. A column without a name has no field, and a name of several
+// columns cannot be used.
+func (t *table) row(names, cells []string) (Fields, error) {
+	if len(cells) != len(names) {
+		return nil, fmt.Errorf("the line has %d %s, want %d (%s)%s", len(cells), plural(len(cells), "cell"),
+			len(names), strings.Join(names, ", "), t.otherSeparator(names, cells))
+	}
+	if t.Columns == nil && len(cells) > 1 && slices.EqualFunc(names, cells,
+		func(name, cell string) bool { return name == strings.TrimSpace(cell) }) {
+		return nil, errRepeatedHeader
+	}
+	fields := Fields{}
 	for i, c := range cells {
-		name := strings.TrimSpace(c)
-		if name == "" || seen[name] || !utf8.ValidString(name) || len(name) > 200 {
-			return fmt.Errorf("%s:%d: the first line must name the columns, but the name of column %d, "+
-				"%.40q, is empty, duplicate or broken; if the file has no such line, set data.columns",
-				t.source.Path, line, i+1, name)
+		if err := t.checkText(c); err != nil {
+			return nil, err
 		}
-		seen[name] = true
-		t.columns = append(t.columns, name)
+		name := names[i]
+		if name == "" || !utf8.ValidString(name) {
+			continue
+		}
+		f := Field{Text: c, place: i}
+		if old, ok := fields[name]; ok {
+			f = Field{Not: "the name of several columns; rename all but one", place: old.place}
+		}
+		fields[name] = f
 	}
-	return nil
+	return fields, nil
 }
+
+var errRepeatedHeader = errors.New("the line repeats the names of the columns")
 
 // otherSeparator returns a hint if another separator would give the right number of cells.
-func (t *table) otherSeparator(cells []string) string {
+func (t *table) otherSeparator(names, cells []string) string {
 	if len(cells) == 1 {
-		for _, sep := range []string{"\t", ";", ",", "|"} {
-			if sep != t.source.separator() && strings.Count(cells[0], sep) == len(t.columns)-1 {
+		for _, sep := range separators {
+			if sep != t.Separator && strings.Count(cells[0], sep) == len(names)-1 {
 				return fmt.Sprintf("; is the separator %q? set data.separator", sep)
 			}
 		}
@@ -119,57 +198,102 @@ func (t *table) otherSeparator(cells []string) string {
 	return ""
 }
 
-// decoded converts text of an encoding to UTF-8.
-func decoded(r io.Reader, encoding string) (io.Reader, error) {
-	switch encoding {
-	case "", UTF8:
-		return r, nil
-	case Latin1:
-		return &latin1{r: r}, nil
-	}
-	return nil, fmt.Errorf("unknown encoding %q, want utf-8 or latin-1", encoding)
-}
-
-// latin1 converts Latin-1 to UTF-8: each byte is the code point of a character.
-type latin1 struct {
-	r    io.Reader
-	buf  [2048]byte
-	left []byte
-}
-
-func (l *latin1) Read(p []byte) (int, error) {
-	if len(l.left) == 0 {
-		n, err := l.r.Read(l.buf[:])
-		if n == 0 {
-			return 0, err
+// rows calls f with the cells of each row, or with what is wrong in it, and the number of its first
+// line, until f returns false. Blank lines are skipped. After a broken row, reading continues on the
+// next line.
+func (d dialect) rows(text string, line int, f func(line int, cells []string, err error) bool) {
+	for text != "" {
+		cells, rest, err := d.row(text)
+		if (cells != nil || err != nil) && !f(line, cells, err) {
+			return
 		}
-		l.left = make([]byte, 0, 2*n)
-		for _, b := range l.buf[:n] {
-			l.left = utf8.AppendRune(l.left, rune(b))
+		line += strings.Count(text[:len(text)-len(rest)], "\n")
+		text = rest
+	}
+}
+
+// row splits off the first row of a text, as RFC 4180 does and with what is common beside it:
+// quotation marks inside a cell that does not begin with one are text, and blanks may be around a
+// cell's quotation marks.
+func (d dialect) row(text string) (cells []string, rest string, err error) {
+	line, rest, _ := strings.Cut(text, "\n")
+	line = strings.TrimSuffix(line, "\r")
+	if strings.TrimSpace(line) == "" {
+		return nil, rest, nil
+	}
+	if d.quotes == QuotesOff || !strings.Contains(line, `"`) {
+		return strings.Split(line, d.separator), rest, nil
+	}
+	for {
+		cell, after, quoted, err := d.quoted(text)
+		if err != nil {
+			return nil, rest, fmt.Errorf("cell %d: %w (with data.quotes: off, quotation marks are text)",
+				len(cells)+1, err)
 		}
+		if !quoted {
+			cell, _, _ = strings.Cut(text, "\n")
+			cell, _, _ = strings.Cut(cell, d.separator)
+			after = text[len(cell):]
+			if after == "" || after[0] == '\n' {
+				cell = strings.TrimSuffix(cell, "\r")
+			}
+		}
+		cells = append(cells, cell)
+		next, more := strings.CutPrefix(after, d.separator)
+		if !more {
+			_, rest, _ = strings.Cut(after, "\n")
+			return cells, rest, nil
+		}
+		text = next
 	}
-	n := copy(p, l.left)
-	l.left = l.left[n:]
-	return n, nil
 }
 
-// skipBOM removes a byte order mark at the beginning.
-type skipBOM struct {
-	r       io.Reader
-	started bool
+// quoted returns the cell at the beginning of a text if quotation marks enclose it, and the text
+// after it. Blanks may be around the quotation marks, unless they separate cells.
+func (d dialect) quoted(text string) (cell, after string, ok bool, err error) {
+	blanks := strings.ReplaceAll(" \t", d.separator, "")
+	s, ok := strings.CutPrefix(strings.TrimLeft(text, blanks), `"`)
+	if !ok {
+		return "", "", false, nil
+	}
+	plain := text[0] != '"' // if the cell is no quoted one, it is text that begins with a blank
+	marks := `"`
+	if d.quotes == QuotesBackslash {
+		marks = `"\`
+	}
+	var b strings.Builder
+	for {
+		n := strings.IndexAny(s, marks)
+		if n < 0 {
+			return "", "", false, unless(plain, errors.New("its quotation mark is not closed"))
+		}
+		b.WriteString(s[:n])
+		mark := s[n]
+		s = s[n+1:]
+		if s != "" && (s[0] == '"' || mark == '\\' && s[0] == '\\') { // "" or \" or \\
+			b.WriteByte(s[0])
+			s = s[1:]
+			continue
+		}
+		if mark == '\\' {
+			b.WriteByte('\\')
+			continue
+		}
+		after = strings.TrimLeft(s, blanks)
+		if end := strings.TrimPrefix(after, "\r"); end == "" || end[0] == '\n' {
+			after = end
+		} else if !strings.HasPrefix(after, d.separator) {
+			c, _ := utf8.DecodeRuneInString(after)
+			return "", "", false, unless(plain, fmt.Errorf("after its closing quotation mark comes %q, "+
+				`want %q or the end of the line; inside a cell, " is written ""`, c, d.separator))
+		}
+		return strings.ReplaceAll(b.String(), "\r\n", "\n"), after, true, nil
+	}
 }
 
-func (s *skipBOM) Read(p []byte) (int, error) {
-	if s.started {
-		return s.r.Read(p)
+func unless(no bool, err error) error {
+	if no {
+		return nil
 	}
-	s.started = true
-	head := make([]byte, 3)
-	n, err := io.ReadFull(s.r, head)
-	if err != nil && err != io.ErrUnexpectedEOF {
-		return 0, err
-	}
-	text := strings.TrimPrefix(string(head[:n]), "\ufeff")
-	s.r = io.MultiReader(strings.NewReader(text), s.r)
-	return s.r.Read(p)
+	return err
 }

@@ -54,6 +54,37 @@ func TestTablesAreReadInEachFormat(t *testing.T) {
 		{"other columns", "a.csv", "id,text,label\n7,x,A\n", data.Reading{}, "2:x>A"},
 		{"JSON lines in Latin-1", "a.jsonl", "{\"text\": \"\xe4\", \"label\": \"A\"}",
 			data.Reading{Encoding: "latin-1"}, "1:ä>A"},
+		{"an unnamed column, as pandas writes it", "a.csv", ",text,label\n0,x,A\n", data.Reading{}, "2:x>A"},
+		{"several unnamed columns", "a.csv", ",text,,label, \n0,x,1,A,2\n", data.Reading{}, "2:x>A"},
+		{"a name twice that no template uses", "a.tsv", "id\ttext\tid\tlabel\n0\tx\t1\tA\n", data.Reading{},
+			"2:x>A"},
+		{"a name that is not UTF-8 and a long one", "a.csv",
+			"\xff,text,label," + strings.Repeat("n", 300) + "\n0,x,A,1\n", data.Reading{Encoding: "utf-8"}, "2:x>A"},
+		{"semicolons without a word", "a.csv", "text;label\n1,5;A\nx;B\n", data.Reading{}, "2:1,5>A|3:x>B"},
+		{"tabs in a .csv", "a.csv", "text\tlabel\nx, y\tA\n", data.Reading{}, "2:x, y>A"},
+		{"bars", "a.csv", "text|label\nx|A\n", data.Reading{}, "2:x>A"},
+		{"commas in a .tsv", "a.tsv", "text,label\nx,A\n", data.Reading{}, "2:x>A"},
+		{"sep= of Excel", "a.csv", "sep=;\r\ntext;label\r\nx;A\r\n", data.Reading{}, "3:x>A"},
+		{"sep= with another separator asked for", "a.csv", "SEP=;\ntext|label\nx;y|A\n",
+			data.Reading{Separator: "|"}, "3:x;y>A"},
+		{"lines that end in CR alone", "a.csv", "text,label\rx,A\ry,B\r", data.Reading{}, "2:x>A|3:y>B"},
+		{"TSV whose lines end in CR alone", "a.tsv", "text\tlabel\rx\tA\r", data.Reading{}, "2:x>A"},
+		{"a quotation mark inside a cell beside quoted cells", "a.csv",
+			"text,label\n5\" pipe,\"A\"\n\"a, b\",B \"2\"\n", data.Reading{}, "2:5\" pipe>A|3:a, b>B \"2\""},
+		{"blanks around quotation marks", "a.csv", "text, \"label\"\n\"a, b\" , \"A, B\"\n",
+			data.Reading{Columns: []string{"text", "label"}}, "1:text>label|2:a, b>A, B"},
+		{"text that begins with a blank and a quotation mark", "a.csv", "label,text\nA, \"x\" he said\n",
+			data.Reading{}, "2: \"x\" he said>A"},
+		{"backslashes before quotation marks", "a.csv",
+			"text,label\n\"he said \\\"a, b\\\"\",A\n\"c:\\\\x\",B\n", data.Reading{}, `2:he said "a, b">A|3:c:\x>B`},
+		{"backslashes as asked for", "a.csv", "text,label\n\"a\\\"\",A\n\"b\\n\",B\n",
+			data.Reading{Quotes: "backslash"}, `2:a">A|3:b\n>B`},
+		{"a backslash at the end of a quoted cell", "a.csv", "text,label\n\"c:\\\",A\n", data.Reading{}, `2:c:\>A`},
+		{"blank lines and ^Z", "a.csv", "text,label\n  \nx,A\n\t\n \r\n\x1a", data.Reading{}, "3:x>A"},
+		{"^Z right after the last row", "a.tsv", "text\tlabel\nx\tA\x1a\r\n", data.Reading{}, "2:x>A"},
+		{"^Z in JSON lines", "a.jsonl", "{\"text\":\"x\",\"label\":\"A\"}\r\n\x1a", data.Reading{}, "1:x>A"},
+		{"an empty last cell before ^Z", "a.tsv", "label\tn\ttext\nA\tx\t\x1a",
+			data.Reading{Columns: []string{"label", "n", "text"}}, "1:text>label|2:>A"},
 	} {
 		rows, err := loadTable(t, c.name, c.text, c.reading)
 		if got := strings.Join(rows, "|"); err != nil || got != c.want {
@@ -75,22 +106,27 @@ func TestErrorsInTablesNameTheirPlace(t *testing.T) {
 			`a.csv:2: the line has 1 cell, want 2 (text, label); ` +
 				`is the separator ";"? set data.separator`},
 		{"a.csv", "text,label\n\"x,A\n", data.Reading{},
-			`a.csv:2:6: extraneous or missing " in quoted-field ` +
-				`(with data.quotes: off, quotation marks are text)`},
-		{"a.csv", "text,label\nx\"y,A\n", data.Reading{},
-			`a.csv:2:2: bare " in non-quoted-field ` +
-				`(with data.quotes: off, quotation marks are text)`},
-		{"a.csv", "text,label\n\xe4,A\n", data.Reading{},
-			"a.csv:2: the line is not valid UTF-8; for Latin-1 set data.encoding: latin-1"},
-		{"a.tsv", "text\ttext\nx\tA\n", data.Reading{},
-			`a.tsv:1: the first line must name the columns, but the name of column 2, "text", ` +
-				`is empty, duplicate or broken; if the file has no such line, set data.columns`},
+			`a.csv:2: cell 1: its quotation mark is not closed (with data.quotes: off, quotation marks are text)`},
+		{"a.csv", "text,label\nx,\"y\"z\nu,v\n\"a\"b,c\n", data.Reading{},
+			`a.csv:2: cell 2: after its closing quotation mark comes 'z', want "," or the end of the line; ` +
+				`inside a cell, " is written "" (with data.quotes: off, quotation marks are text) ` +
+				`(and in 1 more row: line 4)`},
+		{"a.csv", "text,label\n\xc3\xa4\xc3\xb6,A\n\xe4,B\n", data.Reading{},
+			"a.csv:3: the line is not valid UTF-8; set data.encoding, for example to windows-1252"},
+		{"a.csv", "text,label\n\xe4,A\n", data.Reading{Encoding: "utf-8"},
+			"a.csv:2: the line is not valid UTF-8; set data.encoding, for example to windows-1252"},
+		{"a.tsv", "text\ttext\tlabel\nx\ty\tA\n", data.Reading{},
+			`a.tsv:2: input: the field "text" is the name of several columns; rename all but one`},
+		{"a.csv", "text,label\nx,A\ntext,label\ny,B\n", data.Reading{},
+			"a.csv:3: the line repeats the names of the columns"},
+		{"a.csv", "text;label\nx;A\ny\n", data.Reading{},
+			`a.csv:2: target: no field "label" in the row; it has "text;label"; ` +
+				`is the separator ";"? set data.separator (and in 1 more row: line 3)`},
 		{"a.tsv", "text\tname\nx\tA\n", data.Reading{},
 			`a.tsv:2: target: no field "label" in the row; it has "name", "text"`},
 		{"a.csv", "text,label\n", data.Reading{}, "a.csv: the file has no rows"},
 		{"a.csv", "", data.Reading{}, "a.csv: the file has no rows"},
-		{"a.xlsx", "x", data.Reading{},
-			`a.xlsx: want a .jsonl, .csv, .tsv or .parquet file, not ".xlsx"`},
+		{"a.xlsx", "x", data.Reading{}, `a.xlsx: want a .jsonl, .json, .csv, .tsv or .parquet file, not ".xlsx"`},
 	} {
 		if _, err := loadTable(t, c.name, c.text, c.reading); err == nil || err.Error() != c.want {
 			t.Errorf("table %q: error is\n%v\nwant\n%s", c.text, err, c.want)
@@ -164,6 +200,6 @@ func FuzzATableIsReadOrRefused(f *testing.F) {
 		if err == nil && len(s.Rows) == 0 {
 			t.Errorf("text %q: no row and no error", text)
 		}
-		data.Look(path)
+		data.Look(data.Source{Path: path}, data.Roles{})
 	})
 }

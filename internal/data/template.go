@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Template is text with fields in braces: {name}. {{ and }} are literal braces.
+// Template is text with fields in braces: {name}, or {a.b} for the field b of an object a. {{ and }} are literal braces.
 type Template struct {
 	source string
 	parts  []part
@@ -59,41 +59,25 @@ func (t Template) Fields() []string {
 	return fields
 }
 
-// Fill returns the text with values in place of fields. A missing field is an error.
-func (t Template) Fill(values map[string]string) (string, error) {
+// Fill returns the text with the texts of fields in place of their names. A field that is missing or
+// no text is an error.
+func (t Template) Fill(fields Fields) (string, error) {
 	var b strings.Builder
 	for _, p := range t.parts {
 		if p.field == "" {
 			b.WriteString(p.text)
 			continue
 		}
-		v, ok := values[p.field]
-		if !ok {
-			return "", noField(p.field, values)
+		text, err := fields.text(p.field)
+		if err != nil {
+			return "", err
 		}
-		b.WriteString(v)
+		b.WriteString(text)
 	}
 	return b.String(), nil
 }
 
 func (t Template) String() string { return t.source }
-
-func noField(field string, values map[string]string) error {
-	return fmt.Errorf("no field %q in the row; it has %s", field, list(values))
-}
-
-// list returns the names of a row's fields for an error.
-func list(values map[string]string) string {
-	if len(values) == 0 {
-		return "none"
-	}
-	var names []string
-	for name := range values {
-		names = append(names, fmt.Sprintf("%q", name))
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
-}
 
 // KeptEscape returns the first \n, \r or \t in a text that was not read as a line break or tab, or "".
 func KeptEscape(text string) string {

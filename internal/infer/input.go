@@ -13,8 +13,8 @@ import (
 // Input is a text to continue, or the fields of a row.
 type Input struct {
 	Text   string
-	Fields map[string]string // nil: a text
-	Place  string            // where it came from, for errors
+	Fields data.Fields // nil: a text
+	Place  string      // where it came from, for errors
 }
 
 // ErrNoText is wrapped by the error about a stream without a text.

@@ -66,11 +66,11 @@ func (t *Task) Text(text string) ([]int32, error) {
 	if err := t.CheckText(); err != nil {
 		return nil, err
 	}
-	return t.Fields(map[string]string{t.template.Fields()[0]: text})
+	return t.Fields(data.Fields{t.template.Fields()[0]: {Text: text}})
 }
 
 // Fields returns the token ids of an input made of a row's fields.
-func (t *Task) Fields(fields map[string]string) ([]int32, error) {
+func (t *Task) Fields(fields data.Fields) ([]int32, error) {
 	text, err := t.template.Fill(fields)
 	if err != nil {
 		return nil, err

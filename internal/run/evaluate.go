@@ -126,7 +126,7 @@ func (e *Evaluation) load(file string, m *prompt.Meta) error {
 	if err != nil {
 		return err
 	}
-	from := data.Source{Path: file, Reading: data.Reading(m.Reading)}
+	from := data.Source{Path: file, Reading: readingOf(m)}
 	e.Set, err = data.Load("data", from, f, e.base.Tokenizer, limits)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"ptune/internal/config"
 	"ptune/internal/data"
 	"ptune/internal/eval"
+	"ptune/internal/prompt"
 	"ptune/internal/report"
 	"ptune/internal/train"
 )
@@ -75,6 +76,24 @@ func Source(task *config.Task, path string) data.Source {
 	return data.Source{Path: path, Reading: task.Data.Reading()}
 }
 
+// storedReading returns how files of rows are read, as a prompt's file says it. There utf-8 is what a
+// file is taken for if nothing else is known.
+func storedReading(r data.Reading) prompt.Reading {
+	if r.Encoding == data.Auto {
+		r.Encoding = data.UTF8
+	}
+	return prompt.Reading(r)
+}
+
+// readingOf returns how the files of a prompt's task are read.
+func readingOf(m *prompt.Meta) data.Reading {
+	r := data.Reading(m.Reading)
+	if r.Encoding == data.UTF8 {
+		r.Encoding = data.Auto
+	}
+	return r
+}
+
 func (r *Rows) limits(task *config.Task, b *base.Base) (data.Options, error) {
 	return rowLimits(b, task.Prompt.Tokens, task.Data.MaxTokens, task.Data.OnTooLong, r.EOS)
 }
@@ -99,13 +118,12 @@ func rowLimits(b *base.Base, promptRows, maxTokens int, onTooLong string,
 	return o, nil
 }
 
-// Shortened returns a sentence for each set of which rows were dropped or cut.
-func (r *Rows) Shortened() []string {
+// Notes returns sentences about the files: encodings that were found out, rows that were dropped or
+// cut.
+func (r *Rows) Notes() []string {
 	var notes []string
 	for _, set := range append([]*data.Set{r.Train}, r.Valid...) {
-		if note := set.Shortened(); note != "" {
-			notes = append(notes, note)
-		}
+		notes = append(notes, set.Notes()...)
 	}
 	return notes
 }

@@ -127,7 +127,7 @@ func (r *Run) describe(m *prompt.Meta) {
 		m.Chat = r.Rows.Chat.Sum()
 	}
 	m.MaxTokens, m.OnTooLong = task.Data.MaxTokens, task.Data.OnTooLong
-	m.Reading = prompt.Reading(task.Data.Reading())
+	m.Reading = storedReading(task.Data.Reading())
 	for _, l := range r.Rows.Format.Labels {
 		m.Labels = append(m.Labels, prompt.Label(l))
 	}

@@ -1,0 +1,234 @@
+package data
+
+import (
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Stdin is the path of standard input.
+const Stdin = "-"
+
+// Source is a file of rows.
+type Source struct {
+	Path string // Stdin: standard input
+	Reading
+}
+
+// Reading is how a file of rows is written. What is empty or auto is found out from the file.
+type Reading struct {
+	Columns   []string // names of a table's columns; empty: its first line has them
+	Separator string   // between a table's cells
+	Quotes    string   // of a table: Auto, QuotesOn, QuotesOff or QuotesBackslash
+	Encoding  string   // Auto or a name that CheckEncoding knows
+}
+
+// Auto is the value of a Reading that is found out.
+const Auto = "auto"
+
+// format is a format of rows.
+type format struct {
+	extensions []string // of the names of its files
+	magic      string   // the first bytes of its files; empty: they vary
+	read       func(*reader) error
+}
+
+// formats are the formats of rows. The first bytes of a file choose one, else its name.
+var formats = []format{
+	{extensions: []string{".jsonl", ".ndjson", ".json"}, read: readJSON},
+	{extensions: []string{".csv", ".tsv", ".tab"}, read: readTable},
+	{extensions: []string{".parquet"}, magic: "PAR1", read: readParquet},
+}
+
+// others are files that are not rows, by their first bytes.
+var others = []struct{ magic, is string }{
+	{"PK\x03\x04", "a zip archive (as .xlsx files are); unpack it, or export the sheet as .csv"},
+	{"BZh", "compressed with bzip2; unpack it (gzip and zstd are read)"},
+	{"\xfd7zXZ\x00", "compressed with xz; unpack it (gzip and zstd are read)"},
+	{"%PDF-", "a PDF document; want rows"},
+	{"SQLite format 3\x00", "an SQLite database; export its table as .csv"},
+	{"version https://git-lfs.github.com/", "a Git LFS pointer and not the file itself; " +
+		"get the file with git lfs pull"},
+	{"<!doctype html", "a web page; the download of the rows has probably failed"},
+	{"<html", "a web page; the download of the rows has probably failed"},
+}
+
+// reader is a file of rows being read.
+type reader struct {
+	Reading        // what was found out replaces what was empty or auto
+	name    string // for messages
+	tabs    bool   // cells are separated by tabs unless Separator says otherwise
+	text    string // the file's content
+	each    func(record)
+	rows    int
+	names   []string // of a table's columns
+	notes   []string // what was found out and may surprise
+}
+
+// record is one row: its fields, or the error in it.
+type record struct {
+	line   int
+	fields Fields
+	err    error
+}
+
+func (r *reader) add(x record) {
+	r.rows++
+	r.each(x)
+}
+
+func (r *reader) note(format string, args ...any) {
+	r.notes = append(r.notes, r.name+": "+fmt.Sprintf(format, args...))
+}
+
+// Name returns what messages call the source.
+func (s Source) Name() string {
+	if s.Path == Stdin {
+		return "standard input"
+	}
+	return s.Path
+}
+
+// records calls each with each row of the file, and returns what was found out about the file.
+func (s Source) records(each func(record)) (*reader, error) {
+	text, err := s.content()
+	if err != nil {
+		return nil, err
+	}
+	return s.recordsIn(text, each)
+}
+
+// recordsIn is records of a content that has been read.
+func (s Source) recordsIn(text string, each func(record)) (*reader, error) {
+	r := &reader{Reading: s.Reading, name: s.Name(), text: text, each: each}
+	f, err := s.format(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.read(r); err != nil {
+		return nil, err
+	}
+	if r.rows == 0 {
+		return nil, fmt.Errorf("%s: the file has no rows", r.name)
+	}
+	return r, nil
+}
+
+// extension returns the extension of the file's name, without that of a compression.
+func (s Source) extension() string {
+	name := strings.ToLower(s.Path)
+	for _, ext := range []string{".gz", ".gzip", ".zst", ".zstd"} {
+		name = strings.TrimSuffix(name, ext)
+	}
+	return filepath.Ext(name)
+}
+
+// format returns the format of the file.
+func (s Source) format(r *reader) (format, error) {
+	for _, x := range others {
+		if len(r.text) >= len(x.magic) && strings.EqualFold(r.text[:len(x.magic)], x.magic) {
+			return format{}, fmt.Errorf("%s: the file is %s", r.name, x.is)
+		}
+	}
+	ext := s.extension()
+	if s.Path == Stdin {
+		ext = ".csv"
+		switch begin := strings.TrimLeft(r.text, "\ufeff \t\r\n"); {
+		case strings.HasPrefix(begin, "{"), strings.HasPrefix(begin, "["):
+			ext = ".jsonl"
+		default:
+			line, _, _ := strings.Cut(begin, "\n")
+			r.tabs = strings.Contains(line, "\t")
+		}
+	}
+	r.tabs = r.tabs || ext == ".tsv" || ext == ".tab"
+	for _, f := range formats {
+		if f.magic != "" && strings.HasPrefix(r.text, f.magic) {
+			return f, nil
+		}
+	}
+	for _, f := range formats {
+		if slices.Contains(f.extensions, ext) {
+			return f, nil
+		}
+	}
+	return format{}, fmt.Errorf("%s: want a .jsonl, .json, .csv, .tsv or .parquet file, not %q",
+		r.name, ext)
+}
+
+// maxContent is the largest size of a file in bytes, unpacked. A small packed file can unpack to one
+// that fills the memory.
+const maxContent = 16 << 30
+
+var stdin = sync.OnceValues(func() (string, error) {
+	if info, err := os.Stdin.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		return "", errors.New("there are no rows on standard input; pipe them into ptune")
+	}
+	return readAll(os.Stdin, "standard input", 0)
+})
+
+// content returns the file's content, unpacked. Standard input is read once and remembered.
+func (s Source) content() (string, error) {
+	if s.Path == Stdin {
+		return stdin()
+	}
+	f, err := os.Open(s.Path)
+	if err != nil {
+		return "", fmt.Errorf("read rows: %w", err)
+	}
+	defer f.Close()
+	size := int64(0)
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		size = info.Size()
+	}
+	return readAll(f, s.Path, size)
+}
+
+// readAll reads a file of about size bytes, and unpacks it if its first bytes are those of gzip or
+// zstd.
+func readAll(in io.Reader, name string, size int64) (string, error) {
+	head := make([]byte, 4)
+	n, err := io.ReadFull(in, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return "", fmt.Errorf("read rows: %w", err)
+	}
+	whole := io.MultiReader(strings.NewReader(string(head[:n])), in)
+	unpack := ""
+	switch {
+	case n >= 2 && head[0] == 0x1f && head[1] == 0x8b:
+		unpack = "gzip"
+		z, err := gzip.NewReader(whole)
+		if err != nil {
+			return "", fmt.Errorf("unpack %s with gzip: %w", name, err)
+		}
+		whole = z
+	case n == 4 && string(head) == "\x28\xb5\x2f\xfd":
+		unpack = "zstd"
+		z, err := zstd.NewReader(whole, zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return "", fmt.Errorf("unpack %s with zstd: %w", name, err)
+		}
+		defer z.Close()
+		whole = z
+	}
+	var b strings.Builder
+	b.Grow(int(min(size, maxContent)) + 1)
+	if _, err = io.Copy(&b, io.LimitReader(whole, maxContent+1)); err != nil {
+		if unpack != "" {
+			return "", fmt.Errorf("unpack %s with %s: %w", name, unpack, err)
+		}
+		return "", fmt.Errorf("read %s: %w", name, err)
+	}
+	if b.Len() > maxContent {
+		return "", fmt.Errorf("%s: the rows have more than %d GB", name, maxContent>>30)
+	}
+	return b.String(), nil
+}
