@@ -263,6 +263,9 @@ func (g *guesser) chooseTexts() {
 
 // endsInTarget reports whether a field has the target or its name at the end in nearly all rows.
 func (g *guesser) endsInTarget(field string) bool {
+	if g.Target == "" {
+		return false
+	}
 	names := map[string]string{}
 	for _, f := range g.Fields {
 		if f != field && names[""] == "" {
