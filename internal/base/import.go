@@ -9,9 +9,14 @@ import (
 	"ptune/internal/prompt"
 )
 
-// ImportAdapter returns the prompt of a PEFT adapter directory, with the metadata of a prompt's
-// file. Its base has the name that the adapter gives and nothing else; NameIn adds the rest.
-func ImportAdapter(dir string) (Prompt, error) {
+// ImportAdapter returns the prompt of a PEFT adapter, with the metadata of a prompt's file. adapter is its
+// directory, or its name in the Hugging Face cache. Its base has the name that the adapter gives and
+// nothing else; NameIn adds the rest.
+func ImportAdapter(adapter string) (Prompt, error) {
+	dir, err := Dir(adapter)
+	if err != nil {
+		return Prompt{}, err
+	}
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return Prompt{}, failure.Usage(failure.Hint(fmt.Errorf("%s is not a directory", dir),
 			"a PEFT adapter is a directory with adapter_config.json and adapter_model.safetensors"))
@@ -21,7 +26,7 @@ func ImportAdapter(dir string) (Prompt, error) {
 		return p, err
 	}
 	p.Meta.Input = "{text}"
-	p.Meta.Init = prompt.Init{Kind: "file", File: filepath.Base(filepath.Clean(dir))}
+	p.Meta.Init = prompt.Init{Kind: "file", File: filepath.Base(filepath.Clean(adapter))}
 	return p, nil
 }
 

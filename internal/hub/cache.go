@@ -4,6 +4,7 @@
 package hub
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,9 @@ import (
 // Repo is a model on the Hub: its org/name, and a branch, tag or commit.
 type Repo struct{ Name, Revision string }
 
+// mainBranch is the branch without a revision.
+const mainBranch = "main"
+
 // name matches what huggingface_hub accepts as a repository.
 var name = regexp.MustCompile(`^[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?$`)
 
@@ -26,7 +30,7 @@ var revision = regexp.MustCompile(`^[A-Za-z0-9][\w.\-/]*$`)
 func ParseRepo(text string) (r Repo, ok bool) {
 	r.Name, r.Revision, ok = strings.Cut(text, "@")
 	if !ok {
-		r.Revision = "main"
+		r.Revision = mainBranch
 	}
 	for _, part := range []string{r.Name, r.Revision} {
 		for _, not := range []string{"..", "--", "//"} {
@@ -40,7 +44,7 @@ func ParseRepo(text string) (r Repo, ok bool) {
 }
 
 func (r Repo) String() string {
-	if r.Revision == "main" {
+	if r.Revision == mainBranch {
 		return r.Name
 	}
 	return r.Name + "@" + r.Revision
@@ -49,20 +53,41 @@ func (r Repo) String() string {
 // CacheDir returns the folder of huggingface_hub's cache, from the environment: HF_HUB_CACHE,
 // HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub or ~/.cache/huggingface/hub.
 func CacheDir(getenv func(string) string) (string, error) {
-	switch {
-	case getenv("HF_HUB_CACHE") != "":
-		return getenv("HF_HUB_CACHE"), nil
-	case getenv("HUGGINGFACE_HUB_CACHE") != "":
-		return getenv("HUGGINGFACE_HUB_CACHE"), nil
-	case getenv("HF_HOME") != "":
-		return filepath.Join(getenv("HF_HOME"), "hub"), nil
-	case getenv("XDG_CACHE_HOME") != "":
-		return filepath.Join(getenv("XDG_CACHE_HOME"), "huggingface", "hub"), nil
-	case getenv("HOME") != "":
-		return filepath.Join(getenv("HOME"), ".cache", "huggingface", "hub"), nil
+	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"} {
+		if cache := getenv(name); cache != "" {
+			return expand(cache, getenv), nil
+		}
+	}
+	if home := home(getenv); home != "" {
+		return filepath.Join(home, "hub"), nil
 	}
 	return "", errors.New(
 		"cannot find the Hugging Face cache, because HOME is not set; set HF_HUB_CACHE")
+}
+
+// home returns Hugging Face's folder, "" if no variable tells: HF_HOME, XDG_CACHE_HOME/huggingface or
+// ~/.cache/huggingface.
+func home(getenv func(string) string) string {
+	switch {
+	case getenv("HF_HOME") != "":
+		return expand(getenv("HF_HOME"), getenv)
+	case getenv("XDG_CACHE_HOME") != "":
+		return filepath.Join(expand(getenv("XDG_CACHE_HOME"), getenv), "huggingface")
+	case getenv("HOME") != "":
+		return filepath.Join(getenv("HOME"), ".cache", "huggingface")
+	}
+	return ""
+}
+
+// expand replaces ~ at the beginning of a path by HOME, and $NAME by the variable's value if it has one.
+// huggingface_hub does the same: a quoted ~ in a shell or a file of variables reaches the program.
+func expand(path string, getenv func(string) string) string {
+	if rest, ok := strings.CutPrefix(path, "~"); ok && (rest == "" || rest[0] == '/') && getenv("HOME") != "" {
+		path = getenv("HOME") + rest
+	}
+	return os.Expand(path, func(name string) string {
+		return cmp.Or(getenv(name), "$"+name)
+	})
 }
 
 // folder returns the folder of the repository in the cache.
@@ -86,13 +111,46 @@ func (r Repo) Find(cache string) (string, error) {
 		return "", fmt.Errorf("find %s: %w", r, err)
 	}
 	if !commit.MatchString(at) {
-		return "", fmt.Errorf("find %s in %s: %w", r, cache, fs.ErrNotExist)
+		if at, err = r.only(cache); err != nil {
+			return "", fmt.Errorf("find %s in %s: %w", r, cache, err)
+		}
 	}
 	dir := filepath.Join(r.folder(cache), "snapshots", at)
 	if _, err := os.Stat(dir); err != nil {
 		return "", fmt.Errorf("find %s in %s: %w", r, cache, fs.ErrNotExist)
 	}
 	return dir, nil
+}
+
+// incomplete returns the path of the empty file that marks a snapshot as not downloaded whole.
+func (r Repo) incomplete(cache, commit string) string {
+	return filepath.Join(r.folder(cache), commit+".incomplete")
+}
+
+// only returns the commit of the only snapshot in the cache. A model that was downloaded by its commit has a
+// snapshot and no ref of the branch.
+func (r Repo) only(cache string) (string, error) {
+	if r.Revision != mainBranch {
+		return "", fs.ErrNotExist
+	}
+	entries, err := os.ReadDir(filepath.Join(r.folder(cache), "snapshots"))
+	if err != nil {
+		return "", err
+	}
+	var commits []string
+	for _, e := range entries {
+		if _, err := os.Stat(r.incomplete(cache, e.Name())); err != nil && commit.MatchString(e.Name()) {
+			commits = append(commits, e.Name())
+		}
+	}
+	switch len(commits) {
+	case 0:
+		return "", fs.ErrNotExist
+	case 1:
+		return commits[0], nil
+	}
+	return "", fmt.Errorf("no branch main is recorded, and there are several snapshots; give one of %s@%s",
+		r.Name, strings.Join(commits, ", @"))
 }
 
 // Cached returns the names of the repositories in the cache.

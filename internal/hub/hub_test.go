@@ -236,6 +236,12 @@ func TestTheCacheFolderIsThatOfHuggingFaceHub(t *testing.T) {
 		{map[string]string{"HOME": "/h", "XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"},
 		{map[string]string{"HOME": "/h", "HF_HOME": "/f"}, "/f/hub"},
 		{map[string]string{"HF_HOME": "/f", "HF_HUB_CACHE": "/c"}, "/c"},
+		{map[string]string{"HOME": "/h", "HF_HOME": "~/x"}, "/h/x/hub"},
+		{map[string]string{"HOME": "/h", "HF_HUB_CACHE": "~"}, "/h"},
+		{map[string]string{"HOME": "/h", "HF_HUB_CACHE": "~other/x"}, "~other/x"},
+		{map[string]string{"HOME": "/h", "XDG_CACHE_HOME": "$HOME/c"}, "/h/c/huggingface/hub"},
+		{map[string]string{"HF_HOME": "${DATA}/f", "DATA": "/d"}, "/d/f/hub"},
+		{map[string]string{"HF_HOME": "/a$b"}, "/a$b/hub"},
 	} {
 		if got, err := CacheDir(func(k string) string { return c.env[k] }); got != c.want || err != nil {
 			t.Errorf("%v: %q (%v), want %q", c.env, got, err, c.want)
@@ -277,6 +283,44 @@ func TestTheEnvironmentDescribesTheClient(t *testing.T) {
 		if err != nil || got.Endpoint != c.want.Endpoint || got.Token != c.want.Token ||
 			got.Cache != c.want.Cache || got.Offline != c.want.Offline {
 			t.Errorf("%v: got %+v, %v, want %+v", c.env, got, err, c.want)
+		}
+	}
+}
+
+func TestTheOnlySnapshotIsFoundWithoutARef(t *testing.T) {
+	a, b := strings.Repeat("a", 40), strings.Repeat("b", 40)
+	for name, c := range map[string]struct {
+		commits   []string
+		revision  string
+		want, err string
+	}{
+		"one":                 {[]string{a}, "main", a, ""},
+		"one, by its commit":  {[]string{a, b}, b, b, ""},
+		"one, another branch": {[]string{a}, "v1", "", "file does not exist"},
+		"two": {[]string{a, b}, "main", "",
+			"there are several snapshots; give one of org/m@" + a + ", @" + b},
+		"no commit":         {[]string{"x"}, "main", "", "file does not exist"},
+		"none":              {nil, "main", "", "file does not exist"},
+		"one and a half":    {[]string{a, b + ".incomplete"}, "main", a, ""},
+		"only one of a try": {[]string{a + ".incomplete"}, "main", "", "file does not exist"},
+	} {
+		cache := t.TempDir()
+		folder := filepath.Join(cache, "models--org--m")
+		for _, id := range c.commits {
+			id, half := strings.CutSuffix(id, ".incomplete")
+			err := os.MkdirAll(filepath.Join(folder, "snapshots", id), 0o755)
+			if err == nil && half {
+				err = os.WriteFile(filepath.Join(folder, id+".incomplete"), nil, 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := (Repo{"org/m", c.revision}).Find(cache)
+		if err == nil && (c.err != "" || filepath.Base(got) != c.want) ||
+			err != nil && (c.err == "" || !strings.Contains(strings.ReplaceAll(err.Error(),
+				"no such file or directory", "file does not exist"), c.err)) {
+			t.Errorf("%s: found %s (%v), want %s%s", name, got, err, c.want, c.err)
 		}
 	}
 }

@@ -55,10 +55,12 @@ func token(getenv func(string) string) string {
 	if t := getenv("HF_TOKEN"); t != "" {
 		return t
 	}
-	path := getenv("HF_TOKEN_PATH")
+	path := expand(getenv("HF_TOKEN_PATH"), getenv)
 	if path == "" {
-		cache := cmp.Or(getenv("XDG_CACHE_HOME"), filepath.Join(getenv("HOME"), ".cache"))
-		path = filepath.Join(cmp.Or(getenv("HF_HOME"), filepath.Join(cache, "huggingface")), "token")
+		if home(getenv) == "" {
+			return ""
+		}
+		path = filepath.Join(home(getenv), "token")
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -129,9 +131,10 @@ func (c Client) pull(ctx context.Context, r Repo) (string, error) {
 		}
 	}
 	isWeights := func(file string) bool { return strings.HasSuffix(file, ".safetensors") }
-	if !slices.Contains(names, "config.json") || !slices.ContainsFunc(names, isWeights) {
-		return "", errors.New(
-			"the repository needs config.json and .safetensors files for ptune to read it")
+	isConfig := func(file string) bool { return file == "config.json" || file == "adapter_config.json" }
+	if !slices.ContainsFunc(names, isConfig) || !slices.ContainsFunc(names, isWeights) {
+		return "", errors.New("the repository needs config.json and .safetensors files for ptune to read it " +
+			"(an adapter: adapter_config.json)")
 	}
 	folder := r.folder(c.Cache)
 	snapshot := filepath.Join(folder, "snapshots", i.SHA)
@@ -140,6 +143,10 @@ func (c Client) pull(ctx context.Context, r Repo) (string, error) {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return "", err
 		}
+	}
+	marker := r.incomplete(c.Cache, i.SHA)
+	if err := os.WriteFile(marker, nil, 0o644); err != nil {
+		return "", err
 	}
 	slices.Sort(names)
 	for _, f := range names {
@@ -152,7 +159,7 @@ func (c Client) pull(ctx context.Context, r Repo) (string, error) {
 			return "", err
 		}
 	}
-	return snapshot, nil
+	return snapshot, os.Remove(marker)
 }
 
 // tries is the number of attempts to download a file.
