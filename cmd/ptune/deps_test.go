@@ -20,27 +20,27 @@ var mayImport = map[string]string{
 	// The system and files, without models.
 	"internal/failure":    "",        // errors: usage mistakes and hints
 	"internal/process":    "",        // memory, CPUs and bus errors of the process
-	"internal/files":      "",        // atomic writing
+	"internal/files":      "",        // atomic writing, and files in the place of others
 	"internal/tensorfile": "files",   // safetensors on disk
 	"internal/hub":        "files",   // the Hugging Face cache and its downloads
 	"internal/demo":       "failure", // the embedded base model and its data
 
 	// Arithmetic and models.
-	"internal/kernels": "process",            // matrices, weight formats, CPU features, threads
-	"internal/batch":   "",                   // packed batches
-	"internal/arch":    "kernels tensorfile", // architectures as data: config, weights, blocks
-	"internal/ops":     "kernels",            // operators of the graph and their gradients
+	"internal/kernels": "process",                  // matrices, weight formats, CPU features, threads
+	"internal/batch":   "",                         // packed batches
+	"internal/arch":    "files kernels tensorfile", // architectures as data: config, weights, blocks
+	"internal/ops":     "kernels",                  // operators of the graph and their gradients
 	// The graph: objective and decoding.
 	"internal/model": "arch batch files kernels ops param tensorfile",
 
 	// Text and rows.
-	"internal/tokenize": "",     // tokenizer.json
-	"internal/chat":     "",     // chat templates
-	"internal/data":     "chat", // rows, templates, masks
+	"internal/tokenize": "files", // tokenizer.json
+	"internal/chat":     "",      // chat templates
+	"internal/data":     "chat",  // rows, templates, masks
 
 	// Training and measuring.
 	"internal/param":  "",                               // types of what is trained inside a model
-	"internal/prompt": "files param tensorfile",         // adapters: what is trained, and its files
+	"internal/prompt": "files kernels param tensorfile", // adapters: what is trained, and its files
 	"internal/report": "",                               // events and their writers; tables, units
 	"internal/train":  "batch param report tensorfile",  // optimizer, schedule, stopping, state
 	"internal/infer":  "batch chat data failure prompt", // continuations and label scores of requests

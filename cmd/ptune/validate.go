@@ -83,6 +83,9 @@ func validateRun(task *config.Task, b *base.Base, s streams) error {
 	if err != nil {
 		return err
 	}
+	if err := b.CheckWeights(); err != nil {
+		return err
+	}
 	plan, err := r.Plan(true)
 	if err != nil {
 		return err

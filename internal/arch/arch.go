@@ -31,6 +31,8 @@ type Model struct {
 	Head      Head
 
 	Weights *tensorfile.Dir // the files; every Weight points into them
+
+	read []string // the names of the tensors that are computed with
 }
 
 // Embedding turns token ids into rows.

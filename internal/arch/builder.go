@@ -157,7 +157,7 @@ func (b *builder) outputs(tied, bias bool) {
 		tied = *b.TieWordEmbeddings
 	}
 	b.m.Head.Weight = b.m.Embedding.Tokens
-	b.prefix = ""
+	b.atTop("lm_head.weight")
 	if !tied {
 		b.m.Head.Weight = b.matrix("lm_head.weight", b.VocabSize, b.m.Hidden, false)
 	}

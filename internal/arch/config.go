@@ -1,10 +1,9 @@
 package arch
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"slices"
@@ -132,17 +131,6 @@ func (b *builder) attentionKinds() []string {
 // ids is a token id, a list of them, or null.
 type ids []int32
 
-func (x *ids) UnmarshalJSON(b []byte) error {
-	if bytes.Equal(b, []byte("null")) {
-		return nil
-	}
-	if b[0] == '[' {
-		return json.Unmarshal(b, (*[]int32)(x))
-	}
-	*x = make(ids, 1)
-	return json.Unmarshal(b, &(*x)[0])
-}
-
 // The largest sizes that are accepted. A larger number means a broken file.
 const (
 	maxLayers = 1024
@@ -154,21 +142,15 @@ const maxConfig = 1 << 20 // bytes of config.json
 
 // readConfig reads config.json over the defaults of its model_type, and returns the loader of that type.
 func readConfig(dir fs.FS, path string) (*Config, func(*builder), error) {
-	f, err := dir.Open("config.json")
-	if err != nil {
-		return nil, nil, fmt.Errorf("read model %q: %w", path, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfig))
-	if err != nil {
+	fail := func(err error) (*Config, func(*builder), error) {
 		return nil, nil, fmt.Errorf("read model %q: %w", path, err)
 	}
 	var kind struct {
 		ModelType  string          `json:"model_type"`
 		TextConfig json.RawMessage `json:"text_config"`
 	}
-	if err := json.Unmarshal(data, &kind); err != nil {
-		return nil, nil, fmt.Errorf("read model %q: config.json: %w", path, err)
+	if err := readJSON(dir, "config.json", &kind); err != nil {
+		return fail(err)
 	}
 	d, err := define(kind.ModelType)
 	if err != nil && kind.TextConfig != nil {
@@ -176,17 +158,36 @@ func readConfig(dir fs.FS, path string) (*Config, func(*builder), error) {
 			"which ptune does not support", err)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("read model %q: %w", path, err)
+		return fail(err)
 	}
 	c := d.defaults
-	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, nil, fmt.Errorf("read model %q: config.json: %w", path, err)
+	if err := readJSON(dir, "config.json", &c); err != nil {
+		return fail(err)
 	}
-	if len(c.Quantization) > 0 && string(c.Quantization) != "null" {
-		return nil, nil, fmt.Errorf("read model %q: its weights are quantised (quantization_config); "+
-			"ptune reads F32, BF16 and F16", path)
+	if q := c.Quantization; len(q) > 0 && string(q) != "null" {
+		return fail(errors.New("its weights are quantised (quantization_config); ptune reads F32, BF16 and F16"))
+	}
+	if err := c.addEOS(dir); err != nil {
+		return fail(err)
 	}
 	return &c, d.load, nil
+}
+
+// addEOS adds the end tokens of generation_config.json that config.json does not have.
+func (c *Config) addEOS(dir fs.FS) error {
+	var g struct {
+		EOSTokenID ids `json:"eos_token_id"`
+	}
+	err := readJSON(dir, "generation_config.json", &g)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, id := range g.EOSTokenID {
+		if !slices.Contains(c.EOSTokenID, id) {
+			c.EOSTokenID = append(c.EOSTokenID, id)
+		}
+	}
+	return err
 }
 
 // sizes refuses sizes that are missing or too large, by key.

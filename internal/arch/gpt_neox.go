@@ -28,7 +28,7 @@ func loadGPTNeoX(b *builder) {
 			Parallel: b.UseParallelResidual,
 		})
 	}
-	b.prefix = ""
+	b.atTop("embed_out.weight")
 	if tied := b.TieWordEmbeddings; tied != nil && *tied {
 		b.m.Head.Weight = b.m.Embedding.Tokens
 		return

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"ptune/internal/kernels"
 	"ptune/internal/tensorfile"
@@ -70,6 +71,8 @@ func load(
 	b := &builder{Config: c, reader: &reader{dir: weights}, m: m}
 	loader(b)
 	m.Prefix = b.outer
+	slices.Sort(b.read)
+	m.read = slices.Compact(b.read)
 	if err := b.err(); err != nil {
 		weights.Close()
 		return nil, fmt.Errorf("read model %q: %w", path, err)
@@ -109,9 +112,11 @@ func (m *Model) WeightBytes() int64 {
 	return n
 }
 
-// CheckWeights returns an error that names the first tensor with a value that is NaN or infinite.
+// CheckWeights returns an error that names the first tensor with a value that is NaN or infinite. It
+// checks the tensors that are computed with: others, such as the masks in old checkpoints of GPT-NeoX, hold
+// −∞ on purpose.
 func (m *Model) CheckWeights(pool *kernels.Pool) error {
-	for _, name := range m.Weights.Names() {
+	for _, name := range m.read {
 		t, _ := m.Weights.Tensor(name)
 		if d, err := kernels.ParseDType(t.DType); err == nil {
 			if i := pool.NotFinite(aligned(t.Data, d.Align()), d); i >= 0 {

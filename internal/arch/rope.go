@@ -46,7 +46,7 @@ func (c *Config) ropeParameters(kind string) (ropeParameters, error) {
 		}
 		var nested map[string]json.RawMessage
 		if err := json.Unmarshal(raw.data, &nested); err != nil {
-			return p, fmt.Errorf("%s: %w", raw.key, err)
+			return p, fmt.Errorf("%s is %s, want an object", raw.key, shorten(raw.data))
 		}
 		data := raw.data
 		if _, ok := nested["full_attention"]; ok && kind == "" {
@@ -58,7 +58,7 @@ func (c *Config) ropeParameters(kind string) (ropeParameters, error) {
 		} else if kind == "sliding_attention" {
 			continue // the parameters are those of full_attention
 		}
-		if err := json.Unmarshal(data, &p); err != nil {
+		if err := decode(data, &p); err != nil {
 			return p, fmt.Errorf("%s: %w", raw.key, err)
 		}
 	}

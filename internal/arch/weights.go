@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"unsafe"
 
 	"ptune/internal/kernels"
@@ -14,8 +15,11 @@ import (
 // everything.
 type reader struct {
 	dir    *tensorfile.Dir
-	prefix string // what the checkpoint's names begin with
-	outer  string // what they begin with in transformers
+	prefix string   // what the checkpoint's names begin with
+	outer  string   // what they begin with in transformers
+	root   string   // what the checkpoint has before the names of transformers; usually empty
+	read   []string // the names of all tensors that were asked for
+	lost   bool     // the names are not those of the model, so there is no use in naming each
 	errs   []error
 }
 
@@ -31,18 +35,62 @@ func (r *reader) err() error {
 	return errors.Join(r.errs...)
 }
 
-// under has all names begin with prefix if the checkpoint has prefix+name. Some checkpoints were saved
-// without the outer module.
+// under finds what the names of a checkpoint begin with, by the name of a tensor that it must have. In
+// transformers that is prefix. Some checkpoints were saved without the outer module, and some inside of
+// others: module., _orig_mod. or language_model. before all names.
 func (r *reader) under(prefix, name string) {
 	r.outer = prefix
-	if _, ok := r.dir.Tensor(prefix + name); ok {
+	if r.has(prefix + name) {
 		r.prefix = prefix
+		return
 	}
+	if r.has(name) {
+		return
+	}
+	var found []string
+	for _, n := range r.dir.Names() {
+		if strings.HasSuffix(n, "."+name) {
+			found = append(found, n)
+		}
+	}
+	if len(found) != 1 {
+		r.errs = append(r.errs, fmt.Errorf("no tensor %q: the weights are of another model, or all names "+
+			"were changed; they have %s", prefix+name, some(r.dir.Names())))
+		r.lost = true
+		return
+	}
+	r.prefix = strings.TrimSuffix(found[0], name)
+	r.root = strings.TrimSuffix(r.prefix, prefix)
+}
+
+// some returns the first names of a list.
+func some(names []string) string {
+	const most = 3
+	if more := len(names) - most; more > 0 {
+		return fmt.Sprintf("%q and %d more", names[:most], more)
+	}
+	return fmt.Sprintf("%q", names)
+}
+
+// atTop has names begin as that of a tensor that transformers has outside of prefix.
+func (r *reader) atTop(name string) {
+	if r.prefix = ""; r.has(r.root + name) {
+		r.prefix = r.root
+	}
+}
+
+func (r *reader) has(name string) bool {
+	_, ok := r.dir.Tensor(name)
+	return ok
 }
 
 // tensor returns the tensor of that name and shape, and its type.
 func (r *reader) tensor(name string, shape ...int) (tensorfile.Tensor, kernels.DType) {
 	t, ok := r.dir.Tensor(r.prefix + name)
+	r.read = append(r.read, r.prefix+name)
+	if r.lost {
+		return t, 0
+	}
 	if !ok {
 		r.errs = append(r.errs, fmt.Errorf("tensor %q is missing", r.prefix+name))
 		return t, 0

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"ptune/internal/chat"
 	"ptune/internal/demo"
@@ -25,6 +26,7 @@ type Base struct {
 	Pool      *kernels.Pool
 
 	files        fs.FS
+	special      chat.Tokens    // the tokenizer's special tokens by name
 	chatTemplate *chat.Template // nil until Chat is called
 }
 
@@ -68,13 +70,43 @@ func Open(path string, o Options) (*Base, error) {
 	}
 	if err != nil {
 		b.Close()
-		if errors.Is(err, fs.ErrNotExist) {
-			err = failure.Hint(failure.Usage(err), "a model is a directory with config.json, "+
-				"model.safetensors and tokenizer.json, or %s", demo.Name)
-		}
-		return nil, err
+		return nil, explain(err, path, dir)
 	}
 	return b, nil
+}
+
+// explain marks an error of opening the model at dir as a mistake of its files, unless the system
+// refused to read them. path is the model as it was given.
+func explain(err error, path, dir string) error {
+	missing := errors.Is(err, fs.ErrNotExist)
+	if errno := syscall.Errno(0); errors.As(err, &errno) && !missing {
+		return err
+	}
+	if err = failure.Usage(err); !missing {
+		return err
+	}
+	if link, target := brokenLink(dir); link != "" {
+		err = failure.Usage(fmt.Errorf("read model %q: %s is a link to %s, which is not there", dir, link, target))
+		if onHub(path) {
+			return failure.Hint(err, "ptune pull %s downloads it again", strings.TrimPrefix(path, hubPrefix))
+		}
+		return err
+	}
+	return failure.Hint(err, "a model is a directory with config.json, "+
+		"model.safetensors and tokenizer.json, or %s", demo.Name)
+}
+
+// brokenLink returns the first file of a model's directory that is a link to nothing, and where it points to.
+func brokenLink(dir string) (link, target string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if _, err := os.Stat(path); e.Type()&fs.ModeSymlink != 0 && errors.Is(err, fs.ErrNotExist) {
+			target, _ = os.Readlink(path)
+			return e.Name(), target
+		}
+	}
+	return "", ""
 }
 
 // trust reports every tokenizer as known to load.
@@ -118,10 +150,15 @@ func (b *Base) load(dir string, o Options) error {
 	return err
 }
 
-// match limits the ids of texts to the model's vocabulary. BOS is before every text, so its id must be in
-// the vocabulary.
+// match has the model and the tokenizer agree. It limits the ids of texts to the model's vocabulary. BOS is
+// before every text, so its id must be in the vocabulary. If neither config.json nor
+// generation_config.json names an end token, it is the tokenizer's.
 func (b *Base) match() error {
+	b.special = b.Tokenizer.Special
 	b.Tokenizer.Vocab = b.Vocab
+	if id, ok := b.Tokenizer.ID(b.special["eos_token"]); ok && len(b.EOS) == 0 {
+		b.EOS = []int32{id}
+	}
 	if err := b.Tokenizer.CheckIDs(b.Tokenizer.BOS); err != nil {
 		return fmt.Errorf("read tokenizer of %q: the token that begins a text (BOS): %w", b.Name, err)
 	}
@@ -149,7 +186,7 @@ func (b *Base) Close() {
 // Chat returns the base's chat template.
 func (b *Base) Chat() (t *chat.Template, err error) {
 	if b.chatTemplate == nil {
-		b.chatTemplate, err = chat.Open(b.Name, b.files)
+		b.chatTemplate, err = chat.Open(b.Name, b.files, b.special)
 	}
 	if errors.Is(err, chat.ErrNone) {
 		err = failure.Hint(err, "only chat models have a chat template; "+
@@ -171,8 +208,8 @@ func (b *Base) ChatOf(sum string) (*chat.Template, error) {
 // EndToken returns the id of the token that ends a target.
 func (b *Base) EndToken() (int32, error) {
 	if len(b.EOS) == 0 {
-		return 0, fmt.Errorf("config.json of %s has no eos_token_id, so no token can end a target",
-			b.Name)
+		return 0, fmt.Errorf("neither config.json nor generation_config.json of %s has an eos_token_id, and "+
+			"tokenizer_config.json has no eos_token: no token can end a target", b.Name)
 	}
 	if id := b.EOS[0]; id < 0 || int(id) >= b.Vocab {
 		return 0, fmt.Errorf("config.json of %s: eos_token_id is %d, but the vocabulary has %d tokens (0 to %d)",

@@ -123,9 +123,8 @@ func TestATemplateIsFoundWhereTransformersFindsIt(t *testing.T) {
 			"file x",
 		},
 		"the setting, with tokens": {
-			fstest.MapFS{"tokenizer_config.json": file(`{"bos_token": {"content": "<s>"},
-				"eos_token": "</s>",
-				"chat_template": "{{ bos_token + messages[-1].content + eos_token }}"}`)},
+			fstest.MapFS{"tokenizer_config.json": file(
+				`{"chat_template": "{{ bos_token + messages[-1].content + eos_token }}"}`)},
 			"<s>x</s>",
 		},
 		"of several, the default": {
@@ -134,8 +133,28 @@ func TestATemplateIsFoundWhereTransformersFindsIt(t *testing.T) {
 				{"name": "default", "template": "d {{ messages[0]['content'] }}"}]}`)},
 			"d x",
 		},
+		"of an object, the default": {
+			fstest.MapFS{"tokenizer_config.json": file(`{"chat_template": {
+				"rag": "r", "default": "o {{ messages[0].content }}"}}`)},
+			"o x",
+		},
+		"a folder of templates": {
+			fstest.MapFS{
+				"chat_templates/default.jinja": file("f {{ messages[0].content }}"),
+				"chat_templates/rag.jinja":     file("r"),
+				"tokenizer_config.json":        file(`{"chat_template": "setting"}`),
+			},
+			"f x",
+		},
+		"null beside a file": {
+			fstest.MapFS{
+				"chat_template.jinja":   file("n {{ messages[0].content }}"),
+				"tokenizer_config.json": file(`{"chat_template": null}`),
+			},
+			"n x",
+		},
 	} {
-		p, err := chat.Open("m", c.dir)
+		p, err := chat.Open("m", c.dir, chat.Tokens{"bos_token": "<s>", "eos_token": "</s>"})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if got, err := p.Render(say, false); got != c.want || err != nil {
@@ -143,12 +162,33 @@ func TestATemplateIsFoundWhereTransformersFindsIt(t *testing.T) {
 		}
 	}
 	large := file("{" + strings.Repeat(" ", 16<<20) + "}")
-	_, err := chat.Open("m", fstest.MapFS{"tokenizer_config.json": large})
+	_, err := chat.Open("m", fstest.MapFS{"tokenizer_config.json": large}, nil)
 	if err == nil || !strings.Contains(err.Error(), "tokenizer_config.json is larger than 16 MB") {
 		t.Errorf("a file of more than 16 MB: error is %v, want one with the limit", err)
 	}
-	_, err = chat.Open("m", fstest.MapFS{"tokenizer_config.json": file("{}")})
-	if !errors.Is(err, chat.ErrNone) {
-		t.Errorf("a model without a template: error is %v, want ErrNone", err)
+	for _, none := range []string{`{}`, `{"chat_template": null}`, `{"chat_template": ""}`, `{"chat_template": []}`} {
+		_, err = chat.Open("m", fstest.MapFS{"tokenizer_config.json": file(none)}, nil)
+		if !errors.Is(err, chat.ErrNone) {
+			t.Errorf("%s: error is %v, want ErrNone", none, err)
+		}
+	}
+	const named = "it has the templates rag, tool_use, and none is named default"
+	for _, c := range []struct {
+		dir  fstest.MapFS
+		want string
+	}{
+		{fstest.MapFS{"tokenizer_config.json": file(`{"chat_template": [
+			{"name": "tool_use", "template": "t"}, {"name": "rag", "template": "r"}]}`)}, named},
+		{fstest.MapFS{"tokenizer_config.json": file(`{"chat_template": {"tool_use": "t", "rag": "r"}}`)}, named},
+		{fstest.MapFS{
+			"chat_templates/rag.jinja": file("r"),
+			"tokenizer_config.json":    file(`{"chat_template": "not read, as in transformers"}`),
+		}, "it has the templates rag, and"},
+		{fstest.MapFS{"tokenizer_config.json": file(`{"chat_template": 7}`)},
+			"chat_template is 7, want a template"},
+	} {
+		if _, err := chat.Open("m", c.dir, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: error is %v, want one with %q", c.dir, err, c.want)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"ptune/internal/kernels"
 	"ptune/internal/tensorfile"
 )
 
@@ -57,6 +58,17 @@ func Load(path string) (*Prompt, error) {
 	return p, nil
 }
 
+// values returns the values of a tensor as f32. PEFT writes BF16 or F16 if the base was loaded as such.
+func values(t tensorfile.Tensor) ([]float32, error) {
+	d, err := kernels.ParseDType(t.DType)
+	if err != nil {
+		return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
+	}
+	out := make([]float32, d.Values(len(t.Data)))
+	kernels.ToFloats(out, t.Data, d)
+	return out, nil
+}
+
 func loadFile(path string, ours bool) (*Prompt, error) {
 	f, err := tensorfile.Open(path)
 	if err != nil {
@@ -72,7 +84,7 @@ func loadFile(path string, ours bool) (*Prompt, error) {
 			t.Shape)
 	}
 	p := &Prompt{Rows: t.Shape[0], Dim: t.Shape[1]}
-	if p.Values, err = t.Values(); err != nil {
+	if p.Values, err = values(t); err != nil {
 		return nil, err
 	}
 	if !ours {

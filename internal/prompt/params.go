@@ -43,7 +43,7 @@ func fill(path, prefix string, params []*param.Tensor) error {
 		if !slices.Equal(t.Shape, p.Shape) {
 			return fmt.Errorf("%q: tensor %q has shape %v, want %v", path, t.Name, t.Shape, p.Shape)
 		}
-		v, err := t.Values()
+		v, err := values(t)
 		if err != nil {
 			return err
 		}

@@ -30,6 +30,9 @@ func readAdapterConfig(dir string, c any) error {
 	if err != nil {
 		return err
 	}
+	if err := files.Wrong(data); err != nil {
+		return fmt.Errorf("%s: %w", adapterConfig, err)
+	}
 	if err := json.Unmarshal(data, c); err != nil {
 		return fmt.Errorf("%s: %w", AdapterConfig, err)
 	}

@@ -2,6 +2,7 @@ package prompt_test
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -242,9 +243,13 @@ func TestOtherFilesAreNotReadAsPrompts(t *testing.T) {
 		"no metadata":     {tensorfile.Floats(name, []int{1, 2}, pair), nil, "no metadata of ptune"},
 		"a later format":  {tensorfile.Floats(name, []int{1, 2}, pair), later, `the format is "9"`},
 		"broken metadata": {tensorfile.Floats(name, []int{1, 2}, pair), broken, "metadata"},
-		"half floats": {
-			tensorfile.Tensor{Name: name, DType: "F16", Shape: []int{1, 2}, Data: make([]byte, 4)}, ours,
-			"F16, want F32",
+		"whole numbers": {
+			tensorfile.Tensor{Name: name, DType: "I16", Shape: []int{1, 2}, Data: make([]byte, 4)}, ours,
+			`tensor "prompt_embeddings": type I16 is not supported, want F32, BF16 or F16`,
+		},
+		"an infinite half float": {
+			tensorfile.Tensor{Name: name, DType: "F16", Shape: []int{2, 1}, Data: []byte{0, 0x3c, 0, 0x7c}}, ours,
+			"virtual token 2 has the value +Inf",
 		},
 	} {
 		if err := tensorfile.Write(path, []tensorfile.Tensor{c.tensor}, c.meta); err != nil {
@@ -305,4 +310,29 @@ func FuzzALoadedPromptCanBeSavedTheSame(f *testing.F) {
 			t.Fatal("saved and loaded values differ")
 		}
 	})
+}
+
+func TestHalfFloatsAreWidened(t *testing.T) {
+	ours := map[string]string{"ptune_format": "1", "ptune": "{}"}
+	for dtype, data := range map[string][]byte{ // 1.5, −2, 0.25
+		"F32":  {0, 0, 0xc0, 0x3f, 0, 0, 0, 0xc0, 0, 0, 0x80, 0x3e},
+		"BF16": {0xc0, 0x3f, 0, 0xc0, 0x80, 0x3e},
+		"F16":  {0, 0x3e, 0, 0xc0, 0, 0x34},
+	} {
+		tensor := tensorfile.Tensor{Name: "prompt_embeddings", DType: dtype, Shape: []int{1, 3}, Data: data}
+		file, adapter := filepath.Join(t.TempDir(), "x.st"), t.TempDir()
+		config := `{"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": 1}`
+		err := errors.Join(tensorfile.Write(file, []tensorfile.Tensor{tensor}, ours),
+			tensorfile.Write(filepath.Join(adapter, "adapter_model.safetensors"), []tensorfile.Tensor{tensor}, nil),
+			os.WriteFile(filepath.Join(adapter, "adapter_config.json"), []byte(config), 0o644))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{file, adapter} {
+			p, err := prompt.Load(path)
+			if want := []float32{1.5, -2, 0.25}; err != nil || !slices.Equal(p.Values, want) {
+				t.Errorf("%s: read as %v (%v), want %v", dtype, p, err, want)
+			}
+		}
+	}
 }

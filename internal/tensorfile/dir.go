@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+
+	"ptune/internal/files"
 )
 
 // Dir is the weights of a Hugging Face model directory: model.safetensors, or the shards named in
@@ -60,10 +62,10 @@ func openDir(path string, open func(string) (*File, error)) (*Dir, error) {
 				return nil, fmt.Errorf("read weights %q: tensor %q is in two shards",
 					path, shorten(t))
 			}
-			if owner != nil && owner[t] != name {
+			if in, ok := owner[t]; ok && in != name { // one that the index does not name is read too
 				d.Close()
 				return nil, fmt.Errorf("read weights %q: tensor %q is in %s, but the index says %q",
-					path, shorten(t), name, owner[t])
+					path, shorten(t), name, in)
 			}
 			d.tensors[t] = tensor
 		}
@@ -86,8 +88,7 @@ func shards(path string) (names []string, owner map[string]string, err error) {
 	index := filepath.Join(path, "model.safetensors.index.json")
 	f, err := os.Open(index)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("read weights %q: "+
-			"neither model.safetensors nor model.safetensors.index.json is there", path)
+		return nil, nil, fmt.Errorf("read weights %q: %w", path, noWeights(path))
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read weights: %w", err)
@@ -99,6 +100,9 @@ func shards(path string) (names []string, owner map[string]string, err error) {
 	}
 	var x struct {
 		WeightMap map[string]string `json:"weight_map"`
+	}
+	if err := files.Wrong(data); err != nil {
+		return nil, nil, fmt.Errorf("read weights %q: %w", index, err)
 	}
 	if err := json.Unmarshal(data, &x); err != nil {
 		return nil, nil, fmt.Errorf("read weights %q: %s", index, shorten(err.Error()))
@@ -116,6 +120,23 @@ func shards(path string) (names []string, owner map[string]string, err error) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names), x.WeightMap, nil
+}
+
+// otherWeights are the names of weights in formats that are not read.
+var otherWeights = []string{
+	"pytorch_model*.bin", "*.bin", "*.pth", "*.pt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.npz",
+}
+
+// noWeights returns the error for a directory without weights. It names those that are not read.
+func noWeights(path string) error {
+	for _, pattern := range otherWeights {
+		if found, _ := filepath.Glob(filepath.Join(path, pattern)); len(found) > 0 {
+			return fmt.Errorf("its weights are in %s, which ptune does not read, and not in model.safetensors: "+
+				"load the model with transformers and save it with save_pretrained, which writes safetensors: %w",
+				filepath.Base(found[0]), fs.ErrNotExist)
+		}
+	}
+	return fmt.Errorf("neither model.safetensors nor model.safetensors.index.json is there: %w", fs.ErrNotExist)
 }
 
 // ParseDir returns the weights of one file in memory. path is for errors.

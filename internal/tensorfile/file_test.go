@@ -151,7 +151,9 @@ func TestShardsAreReadThroughTheirIndex(t *testing.T) {
 		index string
 		want  string // empty: no error
 	}{
-		"whole": {`{"weight_map":{"a":"s1.safetensors","b":"s2.safetensors"}}`, ""},
+		"whole":  {`{"weight_map":{"a":"s1.safetensors","b":"s2.safetensors"}}`, ""},
+		"more":   {`{"weight_map":{"b":"s2.safetensors","c":"s1.safetensors"}}`, ""},
+		"a page": {"<html><body>404", "index.json\": it is an HTML page"},
 		"outside": {`{"weight_map":{"a":"../s1.safetensors"}}`,
 			"want a .safetensors file of the same directory"},
 		"absolute": {`{"weight_map":{"a":"/etc/passwd"}}`,
@@ -160,6 +162,8 @@ func TestShardsAreReadThroughTheirIndex(t *testing.T) {
 			"where the index says"},
 		"tensor not named": {`{"weight_map":{"b":"s2.safetensors","a":"s2.safetensors"}}`,
 			"the index says"},
+		"a tensor that the index has not": {`{"weight_map":{"b":"s2.safetensors","x":"s1.safetensors"}}`,
+			`no tensor "x" in s1.safetensors`},
 		"missing file": {`{"weight_map":{"a":"s3.safetensors"}}`, "no such file"},
 		"empty":        {`{"weight_map":{}}`, "weight_map is empty"},
 		"not JSON":     {`{`, "index.json"},
@@ -171,7 +175,11 @@ func TestShardsAreReadThroughTheirIndex(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		for file, tensor := range map[string]string{"s1.safetensors": "a", "s2.safetensors": "b"} {
-			if err := Write(filepath.Join(dir, file), []Tensor{shard(tensor)}, nil); err != nil {
+			tensors := []Tensor{shard(tensor)}
+			if name == "more" && tensor == "a" {
+				tensors = append(tensors, shard("c")) // "a" is there and not in the index
+			}
+			if err := Write(filepath.Join(dir, file), tensors, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -182,7 +190,7 @@ func TestShardsAreReadThroughTheirIndex(t *testing.T) {
 		d, err := OpenDir(dir)
 		switch {
 		case err == nil && c.want == "":
-			if !slices.Equal(d.Names(), []string{"a", "b"}) {
+			if !slices.Equal(d.Names(), []string{"a", "b"}) && name != "more" || len(d.Names()) < 2 {
 				t.Errorf("%s: tensors are %v", name, d.Names())
 			}
 			d.Close()
@@ -191,6 +199,31 @@ func TestShardsAreReadThroughTheirIndex(t *testing.T) {
 			d.Close()
 		case c.want == "" || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 4096:
 			t.Errorf("%s: error is %.5000v, want one with %q", name, err, c.want)
+		}
+	}
+}
+
+func TestOtherWeightsAreNamed(t *testing.T) {
+	for name, c := range map[string]struct{ file, data, want string }{
+		"a pointer": {"model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+			"it is a Git LFS pointer, not the file itself: run git lfs pull"},
+		"a page":        {"model.safetensors", "<!DOCTYPE html>\n<html>", "it is an HTML page"},
+		"an old pickle": {"model.safetensors", "\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "it is a pickle"},
+		"GGUF":          {"model.safetensors", "GGUF\x03\x00\x00\x00\x00\x00\x00\x00", "it is a GGUF file"},
+		"PyTorch's":     {"pytorch_model.bin", "PK", "its weights are in pytorch_model.bin, which ptune does not read"},
+		"PyTorch's shards": {"pytorch_model-00001-of-00002.bin", "PK",
+			"its weights are in pytorch_model-00001-of-00002.bin, which"},
+		"rows": {"model.safetensors", "{\"text\": \"good\"}\n{",
+			`it is not a safetensors file: it begins with the text "{\"text\": \"good\"}\n{"`},
+		"llama.cpp's": {"model-q4.gguf", "GGUF", "its weights are in model-q4.gguf, which"},
+		"none":        {"readme.md", "x", "neither model.safetensors nor model.safetensors.index.json is there"},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenDir(dir); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error is %v, want one with %q", name, err, c.want)
 		}
 	}
 }

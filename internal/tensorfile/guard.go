@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"ptune/internal/files"
 )
 
 // Limits of a header. maxHeader, in bytes, is that of huggingface_hub.
@@ -27,6 +30,12 @@ func checkHeader(file []byte) error {
 		return fmt.Errorf("the file is %d bytes, want at least 8", len(file))
 	}
 	n := binary.LittleEndian.Uint64(file)
+	if err := files.Wrong(file); err != nil && (n > uint64(len(file)-8) || n == 0 || file[8] != '{') {
+		return err
+	}
+	if text := file[:min(len(file), 20)]; n > maxHeader && printable(text) {
+		return fmt.Errorf("it is not a safetensors file: it begins with the text %q", text)
+	}
 	if n > maxHeader {
 		return fmt.Errorf("the header would be %d bytes, want at most %d; is this a safetensors file?",
 			n, maxHeader)
@@ -53,6 +62,11 @@ func checkHeader(file []byte) error {
 		return errors.New("the header has text after its last }")
 	}
 	return nil
+}
+
+// printable reports whether all bytes are characters of ASCII or spaces.
+func printable(text []byte) bool {
+	return !bytes.ContainsFunc(text, func(r rune) bool { return r > '~' || r < ' ' && !unicode.IsSpace(r) })
 }
 
 // loneSurrogate reports whether an escape in the JSON text is half of a surrogate pair. Go's

@@ -42,6 +42,15 @@ func AddTokens(dir string, names []string) (*Extended, error) {
 	if err != nil {
 		return fail(err)
 	}
+	beside, err := readSettings(os.DirFS(dir))
+	if err != nil {
+		return fail(err)
+	}
+	if _, changed, err := check(data, true, &beside); err != nil {
+		return fail(err)
+	} else if changed != nil {
+		data = changed
+	}
 	var all map[string]json.RawMessage
 	var added []json.RawMessage
 	if err := json.Unmarshal(data, &all); err != nil {
@@ -75,7 +84,7 @@ func AddTokens(dir string, names []string) (*Extended, error) {
 	if x.json, err = encode(all); err != nil {
 		return fail(err)
 	}
-	extended, err := parse(x.json, false)
+	extended, err := parse(x.json, false, nil)
 	if err != nil {
 		return fail(err)
 	}
@@ -119,7 +128,8 @@ func (x *Extended) keepsIDs(old, extended *Tokenizer, n int) bool {
 func (x *Extended) Files() (map[string][]byte, error) {
 	files := map[string][]byte{"tokenizer.json": x.json}
 	for _, name := range []string{
-		"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
+		"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+		"chat_template.json",
 	} {
 		data, err := read(os.DirFS(x.from), name)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -27,7 +27,7 @@ func FuzzATokenizerFileIsCheckedOrRefused(f *testing.F) {
 		"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}}`))
 	f.Add([]byte(`{"model": {"type": "Unigram", "vocab": [["a", -1.5]]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, cleaned, err := check(data, false)
+		_, cleaned, err := check(data, false, nil)
 		if err != nil {
 			if len(err.Error()) > 20_000 {
 				t.Fatalf("the error has %d bytes, want at most 20000", len(err.Error()))

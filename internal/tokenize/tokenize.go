@@ -18,17 +18,23 @@ import (
 	"unicode/utf8"
 
 	"github.com/daulet/tokenizers"
+
+	"ptune/internal/files"
 )
 
 // Tokenizer is a loaded tokenizer.json.
 type Tokenizer struct {
-	Hash string  // first half of the SHA-256 of tokenizer.json, in hexadecimal
-	BOS  []int32 // special tokens before every input: usually none or one
+	// Hash is the first half of the SHA-256 of tokenizer.json, in hexadecimal. If other files change the
+	// ids of texts, it is that of tokenizer.json and the changes.
+	Hash    string
+	BOS     []int32           // special tokens before every input: usually none or one
+	Special map[string]string // the texts of special tokens by name: bos_token, eos_token, …
 	// Vocab is the number of embeddings of the model. A text with a token whose id is not below it is
 	// an error. 0: any id is allowed.
 	Vocab int
 
 	lib     *tokenizers.Tokenizer
+	differs string           // how the other files change the ids of texts, for the hash
 	special map[int32]bool   // added tokens that are special
 	pieces  map[int32]string // by id
 	ids     map[string]int32 // by piece
@@ -67,15 +73,20 @@ func OpenFS(name string, dir fs.FS, known Known) (*Tokenizer, error) {
 			return nil, err
 		}
 	}
-	t, err := parse(data, loads)
+	beside, err := readSettings(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read tokenizer of %q: %w", name, err)
+	}
+	t, err := parse(data, loads, &beside)
 	if err != nil {
 		return nil, fmt.Errorf("read tokenizer of %q: tokenizer.json: %w", name, err)
 	}
-	t.Hash = sum[:32]
-	if err := t.findBOS(dir); err != nil {
-		t.Close()
-		return nil, fmt.Errorf("read tokenizer of %q: %w", name, err)
+	t.findBOS(&beside)
+	if t.differs != "" {
+		hash = sha256.Sum256(slices.Concat(data, []byte(t.differs)))
+		sum = hex.EncodeToString(hash[:])
 	}
+	t.Hash = sum[:32]
 	return t, nil
 }
 
@@ -98,12 +109,8 @@ func read(dir fs.FS, name string) ([]byte, error) {
 
 // file is the part of tokenizer.json that is checked before the library loads it.
 type file struct {
-	AddedTokens []struct {
-		ID      int32  `json:"id"`
-		Content string `json:"content"`
-		Special bool   `json:"special"`
-	} `json:"added_tokens"`
-	Model struct {
+	AddedTokens []addedToken `json:"added_tokens"`
+	Model       struct {
 		Type   string          `json:"type"`
 		Prefix *string         `json:"continuing_subword_prefix"`
 		Vocab  json.RawMessage `json:"vocab"`
@@ -113,8 +120,9 @@ type file struct {
 	Padding    any `json:"padding"`
 }
 
-// parse checks a file and loads it with the library; if it is known to load, at the same time.
-func parse(data []byte, known bool) (*Tokenizer, error) {
+// parse checks a file and loads it with the library; if it is known to load, at the same time. beside may
+// be nil.
+func parse(data []byte, known bool, beside *settings) (*Tokenizer, error) {
 	var lib *tokenizers.Tokenizer
 	var loadErr error
 	var loading sync.WaitGroup
@@ -122,16 +130,16 @@ func parse(data []byte, known bool) (*Tokenizer, error) {
 	if known {
 		loading.Go(func() { load(data) })
 	}
-	t, cleaned, err := check(data, known)
+	t, changed, err := check(data, known, beside)
 	loading.Wait()
-	if lib != nil && (err != nil || cleaned != nil) {
+	if lib != nil && (err != nil || changed != nil) {
 		lib.Close()
 	}
 	switch {
 	case err != nil:
 		return nil, err
-	case cleaned != nil:
-		load(cleaned)
+	case changed != nil:
+		load(changed)
 	case !known:
 		load(data)
 	}
@@ -142,10 +150,14 @@ func parse(data []byte, known bool) (*Tokenizer, error) {
 	return t, nil
 }
 
-// check refuses files that would make the library abort the process. If the file asks for
-// truncation or padding, cleaned is the file without them: only the task file decides what is cut.
-func check(data []byte, known bool) (t *Tokenizer, cleaned []byte, err error) {
+// check refuses files that would make the library abort the process. changed is the file to load
+// instead, nil if it is the same: without truncation and padding, because only the task file decides
+// what is cut, and with the added tokens of the other files.
+func check(data []byte, known bool, beside *settings) (t *Tokenizer, changed []byte, err error) {
 	var f file
+	if err := files.Wrong(data); err != nil {
+		return nil, nil, err
+	}
 	if !utf8.Valid(data) {
 		return nil, nil, errors.New("it is not valid UTF-8")
 	}
@@ -165,7 +177,8 @@ func check(data []byte, known bool) (t *Tokenizer, cleaned []byte, err error) {
 		return nil, nil, fmt.Errorf("a BPE model with continuing_subword_prefix %q is not supported",
 			*f.Model.Prefix)
 	}
-	if err := t.vocabulary(&f); err != nil {
+	added, differs, err := t.vocabulary(&f, beside)
+	if err != nil {
 		return nil, nil, err
 	}
 	if !known {
@@ -173,22 +186,60 @@ func check(data []byte, known bool) (t *Tokenizer, cleaned []byte, err error) {
 			return nil, nil, err
 		}
 	}
-	if f.Truncation != nil || f.Padding != nil {
-		var all map[string]json.RawMessage
-		if err := json.Unmarshal(data, &all); err != nil {
+	if f.Truncation == nil && f.Padding == nil && added == nil {
+		return t, nil, nil
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(data, &all); err != nil {
+		return nil, nil, err
+	}
+	delete(all, "truncation")
+	delete(all, "padding")
+	if added != nil {
+		if all["added_tokens"], err = encode(added); err != nil {
 			return nil, nil, err
 		}
-		delete(all, "truncation")
-		delete(all, "padding")
-		if cleaned, err = json.Marshal(all); err != nil {
-			return nil, nil, err
+		if differs {
+			t.differs = string(all["added_tokens"])
 		}
 	}
-	return t, cleaned, nil
+	changed, err = encode(all)
+	return t, changed, err
 }
 
-// vocabulary reads the ids and pieces of the model and of the added tokens.
-func (t *Tokenizer) vocabulary(f *file) error {
+// vocabulary reads the ids and pieces of the model and of the added tokens. added are the file's added
+// tokens with those of the other files, nil if they are the same; differs is that of settings.merge.
+func (t *Tokenizer) vocabulary(f *file, beside *settings) (added []addedToken, differs bool, err error) {
+	if err := t.model(f); err != nil {
+		return nil, false, err
+	}
+	tokens := f.AddedTokens
+	if beside != nil {
+		var changed bool
+		if tokens, changed, differs = beside.merge(f.AddedTokens, t.ids); changed {
+			added = tokens
+		}
+		t.Special = map[string]string{}
+		for name, token := range beside.named {
+			t.Special[name] = token.Content
+		}
+	}
+	if len(tokens) > maxAdded {
+		return nil, false, fmt.Errorf("it has %d added tokens, want at most %d", len(tokens), maxAdded)
+	}
+	for _, a := range tokens {
+		if a.ID < 0 || a.ID >= maxVocab {
+			return nil, false, fmt.Errorf("added token %.40q has id %d, want 0 to %d",
+				a.Content, a.ID, maxVocab-1)
+		}
+		t.pieces[a.ID], t.ids[a.Content] = a.Content, a.ID
+		t.special[a.ID] = a.Special
+	}
+	return added, differs, nil
+}
+
+// model reads the ids and pieces of the model.
+func (t *Tokenizer) model(f *file) error {
 	t.ids = map[string]int32{}
 	if len(f.Model.Vocab) > 0 && f.Model.Vocab[0] == '[' { // Unigram: [piece, score], ordered by id
 		var list [][]any
@@ -219,17 +270,6 @@ func (t *Tokenizer) vocabulary(f *file) error {
 				p, id, maxVocab, other)
 		}
 		t.pieces[id] = p
-	}
-	if len(f.AddedTokens) > maxAdded {
-		return fmt.Errorf("it has %d added tokens, want at most %d", len(f.AddedTokens), maxAdded)
-	}
-	for _, a := range f.AddedTokens {
-		if a.ID < 0 || a.ID >= maxVocab {
-			return fmt.Errorf("added token %.40q has id %d, want 0 to %d",
-				a.Content, a.ID, maxVocab-1)
-		}
-		t.pieces[a.ID], t.ids[a.Content] = a.Content, a.ID
-		t.special[a.ID] = a.Special
 	}
 	return nil
 }
@@ -294,9 +334,9 @@ func (t *Tokenizer) merges(raw json.RawMessage) error {
 	return nil
 }
 
-// findBOS sets BOS: what the tokenizer puts before a text, unless add_bos_token in
-// tokenizer_config.json says otherwise.
-func (t *Tokenizer) findBOS(dir fs.FS) error {
+// findBOS sets BOS: what tokenizer.json puts before a text. As in transformers 5.23, add_bos_token of
+// tokenizer_config.json does not count beside a tokenizer.json, and GPT-NeoX has no BOS.
+func (t *Tokenizer) findBOS(beside *settings) {
 	plain, full := t.call("a", false), t.call("a", true)
 	for k := 0; k+len(plain) <= len(full); k++ {
 		if slices.Equal(full[k:k+len(plain)], plain) {
@@ -304,46 +344,23 @@ func (t *Tokenizer) findBOS(dir fs.FS) error {
 			break
 		}
 	}
-	data, err := read(dir, "tokenizer_config.json")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if beside.class == "GPTNeoXTokenizer" && t.BOS != nil {
+		t.BOS, t.differs = nil, t.differs+"no BOS"
 	}
-	if err != nil {
-		return err
+	// Earlier versions of ptune obeyed add_bos_token. Where that made a difference, their prompts must not
+	// fit any more.
+	bos, known := t.ids[t.Special["bos_token"]]
+	if add := beside.addBOS; add != nil && known && *add == (len(t.BOS) == 0) {
+		if *add || t.BOS[0] == bos && len(t.BOS) == 1 {
+			t.differs += "add_bos_token"
+		}
 	}
-	var c struct {
-		AddBOS *bool           `json:"add_bos_token"`
-		BOS    json.RawMessage `json:"bos_token"`
-	}
-	if err := json.Unmarshal(data, &c); err != nil {
-		return fmt.Errorf("tokenizer_config.json: %w", err)
-	}
-	if c.AddBOS == nil {
-		return nil
-	}
-	id, known := t.ids[tokenText(c.BOS)]
-	switch {
-	case *c.AddBOS && len(t.BOS) == 0 && known:
-		t.BOS = []int32{id}
-	case !*c.AddBOS && len(t.BOS) == 1 && known && t.BOS[0] == id:
-		t.BOS = nil
-	}
-	return nil
 }
 
-// tokenText returns the text of a token, which is a string or an object with content.
-func tokenText(raw json.RawMessage) string {
-	var s string
-	if json.Unmarshal(raw, &s) == nil {
-		return s
-	}
-	var o struct {
-		Content string `json:"content"`
-	}
-	if json.Unmarshal(raw, &o) == nil {
-		return o.Content
-	}
-	return ""
+// ID returns the id of a token by its text.
+func (t *Tokenizer) ID(text string) (id int32, ok bool) {
+	id, ok = t.ids[text]
+	return id, ok
 }
 
 // Encode returns the ids of a text without special tokens. A NUL byte is an error, because the

@@ -34,14 +34,14 @@ func TestIdsAndTextEqualTheTokenizersLibrary(t *testing.T) {
 		Texts []struct {
 			Text    string
 			IDs     []int32
-			Decoded string
+			Decoded *string // nil: versions of the library differ
 		}
 	}
 	if err := json.Unmarshal(data, &golden); err != nil {
 		t.Fatal(err)
 	}
-	if *others == "" && len(golden) != 9 {
-		t.Fatalf("found %d tokenizers, want 9", len(golden))
+	if *others == "" && len(golden) != 13 {
+		t.Fatalf("found %d tokenizers, want 13", len(golden))
 	}
 	for name, g := range golden {
 		for _, known := range []Known{nil, func(string) (bool, error) { return true, nil }} {
@@ -66,8 +66,8 @@ func TestIdsAndTextEqualTheTokenizersLibrary(t *testing.T) {
 				if err != nil || !slices.Equal(input, want) {
 					t.Errorf("%s: ids of input %q are %v (%v), want %v", name, c.Text, input, err, want)
 				}
-				if got := tok.Decode(c.IDs); got != c.Decoded {
-					t.Errorf("%s: %v decodes to %q, want %q", name, c.IDs, got, c.Decoded)
+				if got := tok.Decode(c.IDs); c.Decoded != nil && got != *c.Decoded {
+					t.Errorf("%s: %v decodes to %q, want %q", name, c.IDs, got, *c.Decoded)
 				}
 			}
 		}

@@ -3,15 +3,16 @@
     V/bin/python testdata/tokenizers/live.py [--texts 2000] [--seed N] OUT [DIR...]
 
 DIR is a directory with tokenizer.json; the default is every folder beside this script. The ids are those of
-PreTrainedTokenizerFast, which follows tokenizer.json. docs/models.md says where AutoTokenizer does not.
+PreTrainedTokenizerFast, which follows tokenizer.json and the tokens in the files beside it. docs/models.md says where AutoTokenizer does not.
 """
 import argparse, glob, json, os, random, shutil
 
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from make import decoded
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-WORDS = "the soup was cold , and I said: don't you'll we'VE naïve café e\u0301te\u0301 ﬁn ① Ω İstanbul straße 日本語 한국어 עברית हिन्दी 🦙 👩‍👩‍👧 12 345 3.14 1,000 — … “q” <s> </s> <|endoftext|> [INST] http://x.y/z?a=b a_b camelCase XML".split()
+WORDS = "the soup was cold , and I said: don't you'll we'VE naïve café e\u0301te\u0301 ﬁn ① Ω İstanbul straße 日本語 한국어 עברית हिन्दी 🦙 👩‍👩‍👧 12 345 3.14 1,000 — … “q” <s> </s> <|endoftext|> <|x|> <|y|> <|pad|> room [INST] http://x.y/z?a=b a_b camelCase XML".split()
 GAPS = ["", " ", " ", " ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u200b", "▁", "\u3000"]
 
 
@@ -30,20 +31,13 @@ golden = {}
 for d in a.dirs or sorted(os.path.dirname(x) for x in glob.glob(HERE + "/*/tokenizer.json")):
     name, r = os.path.basename(os.path.normpath(d)), random.Random(a.seed)
     os.makedirs(os.path.join(a.out, name), exist_ok=True)
-    for f in "tokenizer.json", "tokenizer_config.json":
+    for f in "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json":
         if os.path.exists(os.path.join(d, f)):
             shutil.copyfile(os.path.join(d, f), os.path.join(a.out, name, f))
-    raw = Tokenizer.from_file(os.path.join(d, "tokenizer.json"))
-    raw.no_truncation()
-    raw.no_padding()
-    fast = PreTrainedTokenizerFast(tokenizer_object=raw)
+    fast = PreTrainedTokenizerFast.from_pretrained(os.path.join(a.out, name))
     texts = [text(r) for _ in range(a.texts)]
+    ids = [fast(t, add_special_tokens=False).input_ids for t in texts]
     bos = fast("a").input_ids[: len(fast("a").input_ids) - len(fast("a", add_special_tokens=False).input_ids)]
-    if os.path.exists(os.path.join(d, "tokenizer_config.json")):
-        c = json.load(open(os.path.join(d, "tokenizer_config.json")))
-        if "add_bos_token" in c:
-            bos = [raw.token_to_id("<s>")] if c["add_bos_token"] else []
-    ids = fast(texts, add_special_tokens=False).input_ids
-    golden[name] = dict(bos=bos, texts=[dict(text=t, ids=i, decoded=raw.decode(i)) for t, i in zip(texts, ids)])
+    golden[name] = dict(bos=bos, texts=[dict(text=t, ids=i, decoded=decoded(fast, i)) for t, i in zip(texts, ids)])
 with open(os.path.join(a.out, "golden.json"), "w") as f:
     json.dump(golden, f)
