@@ -31,7 +31,7 @@ func readAdapterConfig(dir string, c any) error {
 		return err
 	}
 	if err := files.Wrong(data); err != nil {
-		return fmt.Errorf("%s: %w", adapterConfig, err)
+		return fmt.Errorf("%s: %w", AdapterConfig, err)
 	}
 	if err := json.Unmarshal(data, c); err != nil {
 		return fmt.Errorf("%s: %w", AdapterConfig, err)
