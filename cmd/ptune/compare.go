@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,7 +77,7 @@ are measured and removed.`,
 }
 
 // parentFlags are the flags that only the process that prints the table obeys.
-var parentFlags = map[string]bool{"methods": true, "json": true, "markdown": true, "only": true}
+var parentFlags = map[string]bool{"json": true, "markdown": true, "only": true}
 
 // childFlags returns the flags that were given, as arguments for the process of one method.
 func childFlags(f *pflag.FlagSet) []string {
@@ -144,6 +145,8 @@ func compareInChild(ctx context.Context, name string, args []string,
 	err = cmd.Run()
 	var exit *exec.ExitError
 	switch errors.As(err, &exit); {
+	case ctx.Err() != nil && exit != nil && exit.ExitCode() >= exitInterrupted-int(syscall.SIGINT):
+		return m, printedError{context.Cause(ctx)}
 	case ctx.Err() != nil:
 		return m, context.Cause(ctx)
 	case exit != nil && exit.ExitCode() == exitDiverged:

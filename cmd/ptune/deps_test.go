@@ -47,11 +47,11 @@ var mayImport = map[string]string{
 	"internal/eval":   "failure infer",                  // metrics and calibration
 
 	// From a task file to a run.
-	"internal/config": "data prompt train", // the task file
+	"internal/config": "data failure prompt train", // the task file
 	// An opened base model with its tokenizer and chat template.
 	"internal/base": "chat demo failure hub kernels model prompt tokenize",
 	// A task becomes a run; sweeps and comparisons.
-	"internal/run": "base batch chat config data eval failure files infer model param process " +
+	"internal/run": "base batch chat config data demo eval failure files infer model param process " +
 		"prompt report train",
 
 	// Flags, streams, exit codes, the order of events.

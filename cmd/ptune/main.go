@@ -139,7 +139,7 @@ func execute(args []string, s streams) int {
 		return exitDone
 	}
 	code := exitCode(ctx, err)
-	if errors.Is(err, syscall.EPIPE) {
+	if errors.Is(err, syscall.EPIPE) || errors.As(err, new(printedError)) {
 		return code // the reader has closed the pipe, so it does not want the error
 	}
 	for _, line := range strings.Split(err.Error(), "\n") {
@@ -271,6 +271,9 @@ func newVersion(s streams) *cobra.Command {
 type workError struct{ error }
 
 func (w workError) Unwrap() error { return w.error }
+
+// printedError is an error that a child process has printed.
+type printedError struct{ error }
 
 // interrupt is the signal that ended a run.
 type interrupt struct{ signal syscall.Signal }

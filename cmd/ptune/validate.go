@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"ptune/internal/base"
 	"ptune/internal/config"
 	"ptune/internal/failure"
 	"ptune/internal/report"
@@ -17,6 +18,7 @@ import (
 type validateOptions struct {
 	set         []string
 	printConfig bool
+	json        bool
 	computeOptions
 }
 
@@ -26,8 +28,8 @@ func newValidate(s streams) *cobra.Command {
 		Use:   "validate task.yaml",
 		Short: "Find everything that would stop a run",
 		Long: `Check a task file's keys and values, its model and files, every row of the data, and whether the run
-fits into memory. All mistakes of the task file are printed at once, with their places; if it has none,
-those of the model and of all rows. Nothing is written and nothing is trained.`,
+fits into memory. All mistakes of the task file and all missing files are printed at once, with their
+places; if there are none, those of the model and of all rows. Nothing is written and nothing is trained.`,
 		Example: "  ptune validate configs/sentiment.yaml\n" +
 			"  ptune validate configs/sentiment.yaml --print-config --set train.steps=20",
 		Args: cobra.ExactArgs(1),
@@ -37,27 +39,43 @@ those of the model and of all rows. Nothing is written and nothing is trained.`,
 	}
 	f := cmd.Flags()
 	setFlag(f, &o.set)
+	f.BoolVar(&o.json, "json", false, "print errors, warnings and the plan as JSON; errors also go to stderr")
 	f.BoolVar(&o.printConfig, "print-config", false,
 		"print every key with its value and where it is set")
 	o.computeOptions.flags(cmd)
 	return cmd
 }
 
+// validation is the JSON of a check.
+type validation struct {
+	File     string    `json:"file"`
+	Good     bool      `json:"good"`
+	Errors   []string  `json:"errors,omitempty"`
+	Warnings []string  `json:"warnings,omitempty"`
+	Plan     *run.Plan `json:"plan,omitempty"`
+}
+
 func validateTask(path string, o validateOptions, s streams) error {
-	task, err := config.Load(path, o.set)
+	v := validation{File: path}
+	task, err := v.check(path, o)
+	s.warnAll(v.Warnings)
+	if o.json {
+		v.Good = err == nil
+		if err != nil {
+			v.Errors = strings.Split(err.Error(), "\n")
+		}
+		if err := json.NewEncoder(s.out).Encode(v); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return failure.Usage(config.Pointed(err, path))
 	}
-	s.warnAll(task.Warnings())
-	b, err := openBase(task.Model, o.computeOptions)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("%s: %w", task.Place("model"), err), run.CheckRows(task))
-	} else {
-		defer b.Close()
-		err = validateRun(task, b, s)
+	if o.json {
+		return nil
 	}
-	if err != nil {
-		return failure.Usage(config.Pointed(err, path))
+	if err := v.Plan.Text(s.err); err != nil {
+		return err
 	}
 	if !o.printConfig {
 		_, err = fmt.Fprintf(s.out, "%s is good\n", path)
@@ -77,19 +95,33 @@ func validateTask(path string, o validateOptions, s streams) error {
 	return t.Text(s.out)
 }
 
-// validateRun goes as far as a run can without writing or computing anything.
-func validateRun(task *config.Task, b *base.Base, s streams) error {
+// check goes as far as a run can without writing or computing anything, and returns all mistakes.
+func (v *validation) check(path string, o validateOptions) (*config.Task, error) {
+	task, err := config.Load(path, o.set)
+	if err != nil {
+		if task != nil {
+			err = errors.Join(err, run.CheckFiles(task))
+		}
+		return nil, err
+	}
+	v.Warnings = task.Warnings()
+	b, err := openBase(task.Model, o.computeOptions)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", task.Place("model"), err), run.CheckRows(task))
+	}
+	defer b.Close()
 	r, err := run.Open(task, b, version)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := b.CheckWeights(); err != nil {
-		return err
+		return nil, err
 	}
 	plan, err := r.Plan(true)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.warnAll(append(r.Rows.Notes(), r.Unusual()...))
-	return plan.Text(s.err)
+	v.Plan = &plan
+	v.Warnings = append(v.Warnings, append(r.Rows.Notes(), r.Unusual()...)...)
+	return task, nil
 }

@@ -17,10 +17,11 @@ type Prompt struct {
 	Path string
 }
 
-// LoadPrompt reads a prompt's file or a PEFT adapter directory.
+// LoadPrompt reads a prompt's file or a PEFT adapter directory. A file that is missing or no prompt is a
+// usage error; one that cannot be read is not.
 func LoadPrompt(path string) (Prompt, error) {
 	p, err := prompt.Load(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || !errors.As(err, new(*fs.PathError)) {
 		err = failure.Usage(err)
 	}
 	return Prompt{p, path}, err

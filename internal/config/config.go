@@ -6,7 +6,10 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -14,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"ptune/internal/data"
+	"ptune/internal/failure"
 	"ptune/internal/prompt"
 	"ptune/internal/train"
 )
@@ -64,6 +68,24 @@ func (t *Task) Warnings() []string {
 		note("data.labels", l.Name)
 	}
 	return notes
+}
+
+// FileError adds the place of a key to an error about the file that it names, and where relative paths
+// start. Other errors, and those about a file's content, stay as they are.
+func (t *Task) FileError(key, path string, err error) error {
+	if !errors.As(err, new(*fs.PathError)) {
+		return err
+	}
+	err = fmt.Errorf("%s: %w", t.Place(key), err)
+	if filepath.IsAbs(path) || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	beside := filepath.Join(filepath.Dir(t.file), path)
+	if _, missing := os.Stat(beside); missing == nil {
+		return failure.Hint(err, "paths in a task file start at the current directory: write %s", beside)
+	}
+	here, _ := os.Getwd()
+	return failure.Hint(err, "relative paths in a task file start at the current directory, %s", here)
 }
 
 // Set reports whether the file or a --set has the key.

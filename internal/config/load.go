@@ -19,7 +19,8 @@ const Stdin = "-"
 const stdinName = "standard input"
 
 // Load reads a task file and applies the settings, given as a.b=c. Its error has one line for each
-// mistake, which begins with file:line:column.
+// mistake, which begins with file:line:column. With an error, the task has the keys that were read; it is
+// nil if the file is not YAML.
 func Load(path string, settings []string) (*Task, error) {
 	text, err := readFile(path)
 	if err != nil {
@@ -66,10 +67,7 @@ func parse(path string, text []byte, settings []string) (*Task, error) {
 	t.places = d.places
 	// After an error, keys that could not be read have defaults. Check only those that were read.
 	setOnly := len(d.errs) > 0
-	if err := errors.Join(append(d.errs, t.check(setOnly))...); err != nil {
-		return nil, err
-	}
-	return t, nil
+	return t, errors.Join(append(d.errs, t.check(setOnly))...)
 }
 
 // maxDepth is the deepest nesting of lists and mappings. The YAML library has no limit, so it is

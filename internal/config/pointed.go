@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"ptune/internal/failure"
 )
 
 // Pointed returns err with each mistake of the file at path followed by the line it is about and a
@@ -28,7 +30,11 @@ func Pointed(err error, path string) error {
 		}
 		errs = append(errs, errors.New(line))
 	}
-	return errors.Join(errs...)
+	pointed := errors.Join(errs...)
+	if hint := failure.HintOf(err); hint != "" {
+		return failure.Hint(pointed, "%s", hint)
+	}
+	return pointed
 }
 
 // mark returns two lines: the text, and a mark below its column, from 1. It is empty for long texts.

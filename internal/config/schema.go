@@ -21,6 +21,11 @@ func Schema() ([]byte, error) {
 	root := schemaOf(reflect.ValueOf(Default()).Elem(), "", comments)
 	root["$schema"] = "http://json-schema.org/draft-07/schema#"
 	root["title"] = "ptune task file"
+	rows := root["properties"].(object)["data"].(object) // templates, or the field of a conversation
+	rows["required"] = []string{"train"}
+	rows["anyOf"] = []any{
+		object{"required": []string{"input", "target"}}, object{"required": []string{"messages"}},
+	}
 	return json.MarshalIndent(root, "", "  ")
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -44,17 +45,18 @@ func Read(r io.Reader) ([]Evaluation, error) {
 
 // metrics are what a gate can ask for, in the order of messages.
 var metrics = []struct {
-	name  string
-	value func(e Evaluation) *float64
-	lower bool // lower is better
+	name        string
+	value       func(e Evaluation) *float64
+	lower       bool // lower is better
+	least, most float64
 }{
-	{"accuracy", func(e Evaluation) *float64 { return e.Accuracy }, false},
-	{"macro_f1", func(e Evaluation) *float64 { return e.MacroF1 }, false},
-	{"mcc", func(e Evaluation) *float64 { return e.MCC }, false},
-	{"calibration_error", func(e Evaluation) *float64 { return e.CalibrationError }, true},
-	{MetricExactMatch, func(e Evaluation) *float64 { return e.ExactMatch }, false},
-	{"loss", func(e Evaluation) *float64 { return &e.Loss }, true},
-	{"perplexity", func(e Evaluation) *float64 { return &e.Perplexity }, true},
+	{"accuracy", func(e Evaluation) *float64 { return e.Accuracy }, false, 0, 1},
+	{"macro_f1", func(e Evaluation) *float64 { return e.MacroF1 }, false, 0, 1},
+	{"mcc", func(e Evaluation) *float64 { return e.MCC }, false, -1, 1},
+	{"calibration_error", func(e Evaluation) *float64 { return e.CalibrationError }, true, 0, 1},
+	{MetricExactMatch, func(e Evaluation) *float64 { return e.ExactMatch }, false, 0, 1},
+	{"loss", func(e Evaluation) *float64 { return &e.Loss }, true, 0, math.Inf(1)},
+	{"perplexity", func(e Evaluation) *float64 { return &e.Perplexity }, true, 1, math.Inf(1)},
 }
 
 // MetricExactMatch is the metric that is measured only if it is asked for.
@@ -119,9 +121,11 @@ func (o GateOptions) Gates() ([]Gate, error) {
 			if err != nil || !slices.Contains(Metrics(), metric) {
 				errs = append(errs, fmt.Errorf("%s %q: want METRIC=NUMBER, as in accuracy=0.9, of %s",
 					like.Option, text, strings.Join(Metrics(), ", ")))
+				continue
 			}
 			g := like
 			g.Metric, g.Limit = metric, limit
+			errs = append(errs, g.checkLimit())
 			gates = append(gates, g)
 		}
 	}
@@ -129,6 +133,29 @@ func (o GateOptions) Gates() ([]Gate, error) {
 	parse(o.FailOver, Gate{Option: "--fail-over", Over: true})
 	parse(o.MaxDrop, Gate{Option: "--max-drop", Before: before})
 	return gates, errors.Join(errs...)
+}
+
+// checkLimit returns an error if the limit is outside the metric's range, so that the gate would always
+// pass or never.
+func (g *Gate) checkLimit() error {
+	for _, m := range metrics {
+		least, most, what := m.least, m.most, "is"
+		if g.Before != nil {
+			least, most, what = m.least-m.most, m.most-m.least, "differs by"
+		}
+		if m.name != g.Metric || g.Limit >= least && g.Limit <= most {
+			continue
+		}
+		err := fmt.Errorf("%s: %s %s %g to %g", g.Name(), g.Metric, what, least, most)
+		if math.IsInf(most, 1) {
+			err = fmt.Errorf("%s: %s %s at least %g", g.Name(), g.Metric, what, least)
+		}
+		if m.most == 1 && g.Limit > 1 && g.Limit <= 100 {
+			err = fmt.Errorf("%w; %g %% is %g", err, g.Limit, g.Limit/100)
+		}
+		return err
+	}
+	return nil
 }
 
 // CheckGates checks evaluation number n, from 0, and returns the errors of Check for all gates.

@@ -127,9 +127,12 @@ func Text(w io.Writer, every time.Duration) Func {
 				return
 			}
 			last = time.Now()
-			fmt.Fprintf(w, "step %d/%d  loss %.4f  rate %.3g  grad %.3g  prompt %.3g  %.2f s/step\n",
-				e.Step, e.Of, float64(e.Loss), e.LearningRate,
-				float64(e.GradNorm), float64(e.PromptNorm), e.Seconds)
+			fmt.Fprintf(w, "step %d/%d  loss %.4f  learning rate %.3g  gradient norm %.3g",
+				e.Step, e.Of, float64(e.Loss), e.LearningRate, float64(e.GradNorm))
+			if e.TokenNorms != nil { // a prompt, not parameters of the model
+				fmt.Fprintf(w, "  prompt norm %.3g", float64(e.PromptNorm))
+			}
+			fmt.Fprintf(w, "  %.2f s/step\n", e.Seconds)
 		case Eval:
 			fmt.Fprintf(w, "step %d  %s: loss %.4f", e.Step, e.Set, float64(e.Loss))
 			if e.Accuracy != nil {

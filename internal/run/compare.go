@@ -131,6 +131,11 @@ func Compare(ctx context.Context, task *config.Task, b *base.Base, name string, 
 	if err != nil {
 		return MethodResult{}, err
 	}
+	if slices.Contains(o.Methods, MethodLoRA) { // find a mistake before the first method trains
+		if _, err := r.newLoRA(o.LoRA); err != nil {
+			return MethodResult{}, err
+		}
+	}
 	m, err := r.method(name, o)
 	if err != nil {
 		return MethodResult{}, err
@@ -179,6 +184,12 @@ func (r *Run) method(name string, o MethodOptions) (*method, error) {
 	return m, err
 }
 
+// newLoRA returns the LoRA before the first step.
+func (r *Run) newLoRA(c prompt.LoRAConfig) (*prompt.LoRA, error) {
+	lora, err := prompt.NewLoRA(c, r.Base.Type, r.Base.Modules(), r.Task.Train.Seed)
+	return lora, failure.Usage(err)
+}
+
 // told notes the time of each step and passes the event on.
 func (m *method) told(e report.Event) {
 	if step, ok := e.(report.Step); ok {
@@ -197,9 +208,9 @@ func (m *method) train(ctx context.Context, tell report.Func) error {
 	case MethodPrompt:
 		return m.trainPrompt(ctx, at("prompt.st"))
 	case MethodLoRA:
-		lora, err := prompt.NewLoRA(m.options.LoRA, r.Base.Type, r.Base.Modules(), r.Task.Train.Seed)
+		lora, err := r.newLoRA(m.options.LoRA)
 		if err != nil {
-			return failure.Usage(err)
+			return err
 		}
 		adapter, err := r.Base.NewLoRA(lora.Params, lora.Scale())
 		if err != nil {

@@ -34,7 +34,7 @@ func Report(ctx context.Context, dir string, worst int, open OpenFunc) (r report
 	defer f.Close()
 	r.Name = filepath.ToSlash(filepath.Clean(dir))
 	if r.Log, err = report.Read(f); err != nil {
-		return r, fmt.Errorf("read %s: %w", f.Name(), err)
+		return r, failure.Usage(fmt.Errorf("read %s: %w", f.Name(), err))
 	}
 	if len(r.Log.Steps) == 0 {
 		return r, failure.Usage(fmt.Errorf("%s has no step yet", f.Name()))

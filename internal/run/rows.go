@@ -52,11 +52,12 @@ func LoadRows(task *config.Task, b *base.Base) (*Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	load := func(name, path string) (*data.Set, error) {
-		return data.Load(name, Source(task, path), r.Format, b.Tokenizer, limits)
+	load := func(key, name, path string) (*data.Set, error) {
+		set, err := data.Load(name, Source(task, path), r.Format, b.Tokenizer, limits)
+		return set, task.FileError(key, path, err)
 	}
 	var errs []error
-	if r.Train, err = load("train", task.Data.Train); err != nil {
+	if r.Train, err = load("data.train", "train", task.Data.Train); err != nil {
 		errs = append(errs, err)
 	} else if task.Data.ValidFraction > 0 {
 		valid, err := r.Train.Split("valid", task.Data.ValidFraction)
@@ -64,7 +65,7 @@ func LoadRows(task *config.Task, b *base.Base) (*Rows, error) {
 		r.Valid = append(r.Valid, valid)
 	}
 	for _, v := range task.Data.Valid {
-		set, err := load(v.Name, v.Path)
+		set, err := load("data.valid", v.Name, v.Path)
 		errs = append(errs, err)
 		r.Valid = append(r.Valid, set)
 	}

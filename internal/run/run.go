@@ -106,7 +106,7 @@ func (r *Run) newPrompt() (*prompt.Prompt, error) {
 			if err == nil {
 				err = p.Fits(b.Name, b.Fingerprint, b.Hidden)
 			}
-			return p, err
+			return p, task.FileError("prompt.file", task.Prompt.File, err)
 		}
 	}
 	p, err := prompt.New(task.Prompt.Tokens, b.Hidden, init, s)

@@ -11,6 +11,11 @@ import (
 // batch or a long warm-up is over sooner.
 const divergedSteps = 20
 
+// mostGrowth is how many times as long as at the start a prompt may become. Trained prompts grow up to a
+// hundredfold. A million times is beyond float32's seven digits: ordinary updates no longer change it, and where
+// the model normalises its inputs the loss shows nothing.
+const mostGrowth = 1e6
+
 // divergence watches for a loss that rises and does not return.
 type divergence struct {
 	first, limit float64   // the first loss, and the loss above which one is far off

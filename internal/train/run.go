@@ -184,6 +184,10 @@ func (r *run) update(e *report.Step) error {
 		return fmt.Errorf("%w at step %d: %s; after it values or moments are not finite",
 			ErrDiverged, e.Step, numbers(*e))
 	}
+	if first := max(1, norm(r.Values)); length > mostGrowth*first {
+		return fmt.Errorf("%w at step %d: %s; after it the prompt's norm is %.3g, at the start it was %.3g",
+			ErrDiverged, e.Step, numbers(*e), length, norm(r.Values))
+	}
 	e.UpdateRatio = report.Number(distance(p.prompt, before) / norm(before))
 	e.PromptNorm, e.Drift = report.Number(length), report.Number(distance(p.prompt, r.Values))
 	return nil
