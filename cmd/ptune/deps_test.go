@@ -18,12 +18,12 @@ import (
 // shows the table as a graph.
 var mayImport = map[string]string{
 	// The system and files, without models.
-	"internal/failure":    "",        // errors: usage mistakes and hints
-	"internal/process":    "",        // memory, CPUs and bus errors of the process
-	"internal/files":      "",        // atomic writing, and files in the place of others
-	"internal/tensorfile": "files",   // safetensors on disk
-	"internal/hub":        "files",   // the Hugging Face cache and its downloads
-	"internal/demo":       "failure", // the embedded base model and its data
+	"internal/failure":    "",              // errors: usage mistakes and hints
+	"internal/process":    "",              // memory, CPUs and bus errors of the process
+	"internal/files":      "",              // atomic writing, and files in the place of others
+	"internal/tensorfile": "files",         // safetensors on disk
+	"internal/hub":        "files",         // the Hugging Face cache and its downloads
+	"internal/demo":       "failure files", // the embedded base model and its data
 
 	// Arithmetic and models.
 	"internal/kernels": "process",                  // matrices, weight formats, CPU features, threads

@@ -103,6 +103,13 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	if e := data.KeptEscape(o.input + o.target); e != "" {
 		s.warn("--input or --target has %s as two characters; the shell's $'…' writes a line break", e)
 	}
+	for _, path := range []string{o.samples, o.junit} {
+		if path != "" {
+			if err := files.Check(path); err != nil {
+				return failure.Usage(err)
+			}
+		}
+	}
 	var paths []string
 	var sizes []int // of each ensemble, in members
 	for _, joined := range o.prompts {

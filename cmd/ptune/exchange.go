@@ -12,6 +12,7 @@ import (
 
 	"ptune/internal/base"
 	"ptune/internal/failure"
+	"ptune/internal/files"
 	"ptune/internal/kernels"
 	"ptune/internal/prompt"
 )
@@ -44,6 +45,9 @@ func importAdapter(dir, out, model string, force bool, s streams) error {
 	}
 	if err := refuseExisting(out, force); err != nil {
 		return err
+	}
+	if err := files.Check(out); err != nil {
+		return failure.Usage(err)
 	}
 	p, err := base.ImportAdapter(dir)
 	if err != nil {
@@ -118,8 +122,14 @@ func exportPrompt(o exportFlags, path string, s streams) error {
 	if o.name != "" && o.peft == "" {
 		return failure.Usage(errors.New("--base-name needs -o or --peft"))
 	}
-	if err := refuseExisting(filepath.Join(o.peft, prompt.AdapterConfig), o.force); o.peft != "" && err != nil {
+	file := filepath.Join(o.peft, prompt.AdapterConfig)
+	if o.vocabRows != "" {
+		file = filepath.Join(o.vocabRows, base.PrefixFile)
+	} else if err := refuseExisting(file, o.force); err != nil {
 		return err
+	}
+	if err := files.CheckWithFolder(file); err != nil {
+		return failure.Usage(err)
 	}
 	prompts, b, err := openPrompts([]string{path}, o.model, computeOptions{compute: "f32"})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"ptune/internal/data"
 	"ptune/internal/demo"
 	"ptune/internal/failure"
+	"ptune/internal/files"
 	"ptune/internal/run"
 )
 
@@ -60,11 +61,14 @@ into the task file's folder.`,
 }
 
 func initTask(o initOptions, args []string, s streams) error {
-	if err := os.MkdirAll(filepath.Dir(o.output), 0o755); err != nil {
-		return failure.Usage(fmt.Errorf("make the task file's folder: %w", err))
+	if err := files.CheckWithFolder(o.output); err != nil {
+		return failure.Usage(err)
 	}
 	if err := refuseExisting(o.output, o.force); err != nil {
 		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(o.output), 0o755); err != nil {
+		return failure.Usage(fmt.Errorf("make the task file's folder: %w", err))
 	}
 	model, rows := demo.Name, ""
 	if o.demo {

@@ -5,12 +5,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"ptune/internal/base"
+	"ptune/internal/failure"
 	"ptune/internal/files"
 	"ptune/internal/report"
 	"ptune/internal/run"
@@ -46,6 +48,12 @@ no scripts. Without the base, it leaves out what needs the base, with a note.`,
 }
 
 func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams) error {
+	path := cmp.Or(o.output, filepath.Join(dirs[0], "report.html"))
+	if _, err := os.Stat(filepath.Dir(path)); o.output != "" || err == nil { // else there is no run
+		if err := files.Check(path); err != nil {
+			return failure.Usage(err)
+		}
+	}
 	page := report.Page{Title: "ptune: " + strings.Join(dirs, ", "), Version: version}
 	open := func(p base.Prompt) (*base.Base, error) {
 		return openBaseOf([]base.Prompt{p}, "", o.computeOptions)
@@ -61,7 +69,6 @@ func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams)
 	if err := report.HTML(&html, page); err != nil {
 		return err
 	}
-	path := cmp.Or(o.output, filepath.Join(dirs[0], "report.html"))
 	if err := files.WriteBytes(path, html.Bytes()); err != nil {
 		return err
 	}

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"ptune/internal/config"
-	"ptune/internal/failure"
 	"ptune/internal/process"
 	"ptune/internal/report"
 	"ptune/internal/run"
@@ -58,8 +55,8 @@ func sweepTask(ctx context.Context, path string, o sweepOptions, s streams) erro
 		return err
 	}
 	s.warnAll(sweep.Warnings())
-	if err := os.MkdirAll(sweep.Dir, 0o755); err != nil {
-		return failure.Usage(fmt.Errorf("make the output folder: %w", err))
+	if err := sweep.MakeFolder(); err != nil {
+		return err
 	}
 	unlock, err := run.Lock(sweep.Dir)
 	if err != nil {

@@ -68,6 +68,7 @@ func validateTask(path string, o validateOptions, s streams) error {
 			return err
 		}
 	}
+	err = errors.Join(run.CheckOutputs(task), err)
 	if err != nil {
 		return failure.Usage(config.Pointed(err, path))
 	}

@@ -12,13 +12,14 @@ import (
 	"path/filepath"
 
 	"ptune/internal/failure"
+	"ptune/internal/files"
 )
 
 // Name is the name of the embedded base model in a task file.
 const Name = "ptune:demo"
 
 //go:embed base data
-var files embed.FS
+var embedded embed.FS
 
 // Base returns the directory of the base model.
 func Base() fs.FS { return sub("base") }
@@ -27,7 +28,7 @@ func Base() fs.FS { return sub("base") }
 func Data() fs.FS { return sub("data") }
 
 func sub(name string) fs.FS {
-	f, err := fs.Sub(files, name)
+	f, err := fs.Sub(embedded, name)
 	if err != nil {
 		panic(err) // a constant name
 	}
@@ -54,8 +55,8 @@ func WriteData(dir string, force bool) (train, valid string, err error) {
 		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", "", err
 		}
-		if err := os.WriteFile(path, rows, 0o644); err != nil {
-			return "", "", fmt.Errorf("write the demo's rows: %w", err)
+		if err := files.WriteBytes(path, rows); err != nil {
+			return "", "", err
 		}
 	}
 	return filepath.Join(dir, "train.jsonl"), filepath.Join(dir, "valid.jsonl"), nil

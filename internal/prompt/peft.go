@@ -12,7 +12,7 @@ import (
 	"ptune/internal/tensorfile"
 )
 
-// A PEFT adapter is a directory with these two files.
+// A PEFT adapter is a directory with these two files. AdapterConfig is written last.
 const (
 	AdapterConfig  = "adapter_config.json"
 	adapterWeights = "adapter_model.safetensors"

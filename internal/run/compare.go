@@ -1,7 +1,6 @@
 package run
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"ptune/internal/config"
 	"ptune/internal/data"
 	"ptune/internal/failure"
+	"ptune/internal/files"
 	"ptune/internal/param"
 	"ptune/internal/process"
 	"ptune/internal/prompt"
@@ -29,6 +29,11 @@ const (
 	MethodLoRA   = "lora"
 	MethodFull   = "full" // all weights
 )
+
+// methodFiles are what the methods write to output.dir.
+var methodFiles = map[string]string{
+	MethodPrompt: "prompt.st", MethodLoRA: "lora/adapter_model.safetensors", MethodFull: "full.safetensors",
+}
 
 // Methods returns the methods in the order of a comparison's table.
 func Methods() []string { return []string{MethodBase, MethodPrompt, MethodLoRA, MethodFull} }
@@ -116,7 +121,14 @@ func LoadComparison(path string, set []string, o MethodOptions) (*config.Task, e
 	if err = errors.Join(o.Check(), err); err != nil {
 		return nil, failure.Usage(err)
 	}
-	task.Output.Dir = filepath.Join(cmp.Or(task.Output.Dir, filepath.Dir(task.Output.Prompt)), "compare")
+	task.Output.Dir = filepath.Join(outputDir(task), "compare")
+	for _, name := range o.Methods {
+		if file := methodFiles[name]; file != "" {
+			if err := files.CheckWithFolder(filepath.Join(task.Output.Dir, file)); err != nil {
+				return nil, failure.Usage(err)
+			}
+		}
+	}
 	return task, nil
 }
 
@@ -201,12 +213,12 @@ func (m *method) told(e report.Event) {
 // train trains by the method, saves the best parameters and leaves them loaded.
 func (m *method) train(ctx context.Context, tell report.Func) error {
 	m.tell = tell
-	r, at := m.run, func(name string) string { return filepath.Join(m.run.Task.Output.Dir, name) }
+	r, file := m.run, filepath.Join(m.run.Task.Output.Dir, methodFiles[m.result.Method])
 	switch m.result.Method {
 	case MethodBase:
 		return nil
 	case MethodPrompt:
-		return m.trainPrompt(ctx, at("prompt.st"))
+		return m.trainPrompt(ctx, file)
 	case MethodLoRA:
 		lora, err := r.newLoRA(m.options.LoRA)
 		if err != nil {
@@ -218,13 +230,13 @@ func (m *method) train(ctx context.Context, tell report.Func) error {
 		}
 		r.Base.Attach(adapter)
 		r.Config.LearningRate = m.options.LoRARate
-		m.load = func() error { return lora.Fill(at("lora")) }
-		save := func() error { return lora.Save(at("lora"), r.Base.Name) }
-		return m.tune(ctx, lora.Params, at("lora/adapter_model.safetensors"), save)
+		dir := filepath.Dir(file)
+		m.load = func() error { return lora.Fill(dir) }
+		save := func() error { return lora.Save(dir, r.Base.Name) }
+		return m.tune(ctx, lora.Params, file, save)
 	}
 	adapter, params := r.Base.CopyWeights()
 	r.Base.Attach(adapter)
-	file := at("full.safetensors")
 	defer os.Remove(file)
 	r.Config.LearningRate = m.options.FullRate
 	m.load = func() error { return prompt.FillParams(file, params) }

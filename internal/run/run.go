@@ -10,11 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"ptune/internal/base"
 	"ptune/internal/config"
 	"ptune/internal/data"
 	"ptune/internal/failure"
+	"ptune/internal/files"
 	"ptune/internal/process"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
@@ -61,16 +63,39 @@ func openWith(task *config.Task, b *base.Base, rows *Rows, identity map[string]s
 	return r, nil
 }
 
-// MakeFolders makes the folders that a task writes to, before anything is computed. An empty output.dir
-// becomes the folder of output.prompt.
+// CheckOutputs returns why a run could not write its files. It leaves nothing behind.
+func CheckOutputs(task *config.Task) error {
+	at, path := task.Place("output.prompt"), task.Output.Prompt
+	folder := strings.HasSuffix(path, "/")
+	if info, err := os.Stat(path); err == nil {
+		folder = info.IsDir()
+	}
+	if folder {
+		return failure.Usage(fmt.Errorf("%s: output.prompt %q is a directory, want a file such as %s",
+			at, path, filepath.Join(path, "prompt.st")))
+	}
+	if err := files.CheckWithFolder(path); err != nil {
+		return failure.Usage(fmt.Errorf("%s: output.prompt: %w", at, err))
+	}
+	if err := files.CheckWithFolder(statePath(outputDir(task))); err != nil {
+		return failure.Usage(fmt.Errorf("%s: output.dir: %w", task.Place("output.dir"), err))
+	}
+	return nil
+}
+
+// outputDir returns the folder of a task's states and events: output.dir or, if that is empty, the
+// folder of output.prompt.
+func outputDir(task *config.Task) string {
+	return cmp.Or(task.Output.Dir, filepath.Dir(task.Output.Prompt))
+}
+
+// MakeFolders makes the folders that a task writes to, before anything is computed. It returns the
+// error of CheckOutputs, and sets an empty output.dir.
 func MakeFolders(task *config.Task) error {
-	if task.Output.Dir == "" {
-		task.Output.Dir = filepath.Dir(task.Output.Prompt)
+	if err := CheckOutputs(task); err != nil {
+		return err
 	}
-	if info, err := os.Stat(task.Output.Prompt); err == nil && info.IsDir() {
-		return failure.Usage(fmt.Errorf("output.prompt %q is a directory, want a file such as %s",
-			task.Output.Prompt, filepath.Join(task.Output.Prompt, "prompt.st")))
-	}
+	task.Output.Dir = outputDir(task)
 	for _, dir := range []string{task.Output.Dir, filepath.Dir(task.Output.Prompt)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return failure.Usage(fmt.Errorf("make the output folder: %w", err))

@@ -1,12 +1,11 @@
 package run
 
 import (
-	"fmt"
-	"os"
 	"strings"
 
 	"ptune/internal/base"
 	"ptune/internal/config"
+	"ptune/internal/files"
 )
 
 // WriteStarter writes a task file and returns its rows, which it reads to find out that the file
@@ -21,8 +20,8 @@ func WriteStarter(starter config.Starter, b *base.Base) (*Rows, error) {
 }
 
 func writeTask(path, text string, b *base.Base) (*Rows, error) {
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		return nil, fmt.Errorf("write the task file: %w", err)
+	if err := files.WriteBytes(path, []byte(text)); err != nil {
+		return nil, err
 	}
 	task, err := config.Load(path, nil)
 	if err != nil {

@@ -128,6 +128,19 @@ func (s *Sweep) Open(b *base.Base, version string) error {
 	return nil
 }
 
+// MakeFolder makes the sweep's folder, or returns why its results could not be written there.
+func (s *Sweep) MakeFolder() error {
+	for _, name := range []string{bestFile, jsonFile, tableFile, chartFile, "runs/x"} {
+		if err := files.CheckWithFolder(filepath.Join(s.Dir, name)); err != nil {
+			return failure.Usage(err)
+		}
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return failure.Usage(fmt.Errorf("make the output folder: %w", err))
+	}
+	return nil
+}
+
 // MostSteps returns the steps of the longest run.
 func (s *Sweep) MostSteps() int {
 	most := 0

@@ -21,6 +21,14 @@ import (
 // seedKey is the axis that is not a choice: runs that differ only in it share a row of the table.
 const seedKey = "train.seed"
 
+// The files of a sweep's results, in its folder.
+const (
+	bestFile  = "best.st"
+	jsonFile  = "results.json"
+	tableFile = "table.md"
+	chartFile = "sweep.svg"
+)
+
 // SweepResults is what a sweep found.
 type SweepResults struct {
 	Best     *SweepRun
@@ -38,7 +46,7 @@ func (s *Sweep) Results(took time.Duration) (*SweepResults, error) {
 		Best: slices.MinFunc(s.Runs, func(a, b *SweepRun) int {
 			return compareLoss(float64(a.Loss), float64(b.Loss))
 		}),
-		BestPath: filepath.Join(s.Dir, "best.st"),
+		BestPath: filepath.Join(s.Dir, bestFile),
 	}
 	for _, a := range axes {
 		r.Table.Head = append(r.Table.Head, a.Key)
@@ -70,8 +78,8 @@ func (s *Sweep) Results(took time.Duration) (*SweepResults, error) {
 		name string
 		data []byte
 	}{
-		{"best.st", best}, {"results.json", r.JSON}, {"table.md", []byte(table.String())},
-		{"sweep.svg", []byte(sweepChart(axes, choices).SVG())},
+		{bestFile, best}, {jsonFile, r.JSON}, {tableFile, []byte(table.String())},
+		{chartFile, []byte(sweepChart(axes, choices).SVG())},
 	} {
 		if err := files.WriteBytes(filepath.Join(s.Dir, f.name), f.data); err != nil {
 			return nil, err
