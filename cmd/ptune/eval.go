@@ -88,8 +88,10 @@ templates.`,
 		"also generate text for each row, and count the rows where it is the target "+
 			"(implied by a gate on exact_match)")
 	f.BoolVar(&o.noBaseline, "no-baseline", false, "do not measure the base without the prompt")
-	f.IntVar(&o.maxTokens, "max-tokens", 4096,
+	f.IntVar(&o.maxTokens, "batch-tokens", 4096,
 		"tokens of text computed at a time; fewer need less memory")
+	f.IntVar(&o.maxTokens, "max-tokens", 4096, "tokens of text computed at a time")
+	cobra.CheckErr(f.MarkHidden("max-tokens")) // the old name of --batch-tokens
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print the results as JSON, one object for each prompt")
 	return cmd

@@ -2,11 +2,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ptune/internal/base"
+	"ptune/internal/data"
 	"ptune/internal/failure"
 	"ptune/internal/infer"
 	"ptune/internal/model"
@@ -22,7 +23,9 @@ import (
 type generateFlags struct {
 	prompts   []string
 	model     string
+	rows      string
 	jsonl     string
+	constrain string
 	sampling  infer.Sampling
 	maxTokens int
 	stop      []string
@@ -39,8 +42,15 @@ func newGenerate(s streams) *cobra.Command {
 		Short: "Continue texts after a soft prompt",
 		Long: `Continue texts after a soft prompt. The input template, the base model and its tokenizer come from the
 prompt's file. A text fills the one field of the template. Texts are the arguments or the lines of standard
-input; with --jsonl, the fields of each row fill the template. Output is in the order of the input. The
-likeliest token is taken unless --temperature is given.
+input; with --rows, the fields of each row fill the template. The likeliest token is taken unless
+--temperature is given.
+
+Each line of standard input is answered as soon as it is read. Output is in the order of the input; a blank
+line stays one. An input that is too long is an error with its place: all are listed before the first text is
+made if inputs are arguments or a file, else the lines before it are answered.
+
+With --constrain labels, the result is one of the labels of the prompt: the one that is likeliest as a whole,
+as eval and classify find it, or with --temperature one drawn by the labels' likelihoods.
 
 For one or two texts at a time, the next tokens are guessed from what the text has said before, and several
 are computed at once. Wrong guesses are dropped; the result is the same.
@@ -50,17 +60,21 @@ With several prompts, each text is continued after each of them, on one loaded b
 
 Without --json, white space at the beginning of a continuation is not printed.`,
 		Example: `  ptune generate --prompt runs/sentiment.st "The soup was cold and the waiters were rude."
-  ptune generate --prompt runs/sentiment.st --prompt runs/topic.st --json --jsonl internal/demo/data/valid.jsonl
+  ptune generate --prompt runs/sentiment.st --prompt runs/topic.st --json --rows internal/demo/data/valid.jsonl
   ptune generate --model ptune:demo --max-tokens 20 "We tried this cafe"`,
 		RunE: runE(func(ctx context.Context, args []string) error { return generateTexts(ctx, o, args, s) }),
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.prompts, "prompt", nil, "prompt file (repeatable)")
+	f.StringArrayVar(&o.prompts, "prompt", nil,
+		"prompt file, PEFT adapter directory, or a directory: all .st files in it (repeatable)")
 	f.StringVar(&o.model, "model", "",
 		"the base model: a directory, org/name or ptune:demo (default: what the prompt's file "+
 			"names)")
-	f.StringVar(&o.jsonl, "jsonl", "",
-		"file of rows whose fields fill the template, one JSON object a line (-: standard input)")
+	f.StringVar(&o.rows, "rows", "",
+		"file of rows whose fields fill the template: .jsonl, .json, .csv, .tsv or .parquet "+
+			"(-: standard input)")
+	f.StringVar(&o.jsonl, "jsonl", "", "file of rows as JSON lines, whatever its name")
+	cobra.CheckErr(f.MarkHidden("jsonl")) // the name of --rows before it read other formats
 	f.IntVar(&o.maxTokens, "max-tokens", 128, "most tokens to generate for a text")
 	f.Float64Var(&o.sampling.Temperature, "temperature", 0,
 		"0: take the likeliest token; higher: more varied text")
@@ -74,7 +88,8 @@ Without --json, white space at the beginning of a continuation is not printed.`,
 		"divide positive logits of tokens that occur in the input or the text by this, multiply others (1: none)")
 	f.Uint64Var(&o.sampling.Seed, "seed", 0, "seed of sampling")
 	f.StringArrayVar(&o.stop, "stop", nil, "end a text before this string (repeatable)")
-	f.IntVar(&o.batch, "batch", 16, "texts continued at a time")
+	f.StringVar(&o.constrain, "constrain", "", "labels: generate only labels of the prompt")
+	f.IntVar(&o.batch, "batch", 16, "inputs answered at a time")
 	f.BoolVar(&o.guess, "guess", true,
 		"for one or two texts at a time, guess the next tokens from earlier text; "+
 			"faster if it repeats itself")
@@ -89,6 +104,10 @@ func (o *generateFlags) check() error {
 		return fmt.Errorf("--max-tokens is %d, want at least 1", o.maxTokens)
 	case o.batch < 1:
 		return fmt.Errorf("--batch is %d, want at least 1", o.batch)
+	case o.constrain != "" && o.constrain != "labels":
+		return fmt.Errorf("--constrain is %q, want labels", o.constrain)
+	case o.constrain != "" && len(o.prompts) == 0:
+		return errors.New("--constrain labels needs a prompt that has labels")
 	case slices.Contains(o.stop, ""):
 		return errors.New("--stop is empty, want a text")
 	}
@@ -102,9 +121,12 @@ func generateTexts(ctx context.Context, o generateFlags, args []string, s stream
 	if err := o.check(); err != nil {
 		return failure.Usage(err)
 	}
-	if o.jsonl != "" && len(args) > 0 {
-		return failure.Usage(errors.New(
-			"texts are given both as arguments and with --jsonl; give one of them"))
+	if given := o.rows != "" || o.jsonl != ""; given && (len(args) > 0 || o.rows != "" && o.jsonl != "") {
+		return failure.Usage(errors.New("give texts as arguments, or rows with --rows"))
+	}
+	var err error
+	if o.prompts, err = base.PromptPaths(o.prompts); err != nil {
+		return err
 	}
 	prompts, b, err := openPrompts(o.prompts, o.model, o.computeOptions)
 	if err != nil {
@@ -115,56 +137,81 @@ func generateTexts(ctx context.Context, o generateFlags, args []string, s stream
 	if err != nil {
 		return failure.Usage(err)
 	}
-	return eachInput(o, args, s, func(batch []infer.Input) error {
-		return generateBatch(ctx, o, g, batch, s)
-	})
-}
-
-const textsHint = "give texts as arguments, or lines on standard input"
-
-// eachInput calls run with the inputs, o.batch at a time.
-func eachInput(o generateFlags, args []string, s streams, run func([]infer.Input) error) error {
-	if len(args) > 0 {
-		return infer.EachText(args, o.batch, run)
+	inputs, err := openInputs(o, args, g, s)
+	if err != nil {
+		return err
 	}
-	in, name := s.in, "standard input"
-	if f, ok := in.(*os.File); ok && o.jsonl == "" {
-		// never wait for a terminal
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			return failure.Usage(failure.Hint(errors.New("there is no text to continue"), textsHint))
-		}
-	}
-	if o.jsonl != "" && o.jsonl != "-" {
-		f, err := os.Open(o.jsonl)
-		if err != nil {
-			return failure.Usage(fmt.Errorf("read rows: %w", err))
-		}
-		defer f.Close()
-		in, name = f, o.jsonl
-	}
-	err := infer.EachLine(in, name, o.jsonl != "", o.batch, run)
+	p := &answerPrinter{generateFlags: o, w: bufio.NewWriter(s.out)}
+	err = g.Run(ctx, inputs, o.batch, p.pieces(), p.answer)
 	if errors.Is(err, infer.ErrNoText) {
 		err = failure.Hint(err, textsHint)
 	}
-	return err
+	return errors.Join(p.err, err)
+}
+
+// tokensAtOnce is how many tokens of inputs with their labels are computed at a time, as eval does.
+const tokensAtOnce = 4096
+
+const textsHint = "give texts as arguments, or lines on standard input"
+
+// openInputs returns the inputs. Those that are arguments or in a file are checked first.
+func openInputs(o generateFlags, args []string, g *infer.Generator, s streams) (<-chan infer.Input, error) {
+	known := func(all []infer.Input, notes []string, err error) (<-chan infer.Input, error) {
+		s.warnAll(notes)
+		if err == nil {
+			err = g.Check(all)
+		}
+		return infer.Known(all), err
+	}
+	if len(args) > 0 {
+		return known(infer.Texts(args), nil, nil)
+	}
+	in, name, rows := s.in, "standard input", o.rows != "" || o.jsonl != ""
+	switch {
+	case o.jsonl != "" && o.jsonl != data.Stdin:
+		text, err := os.ReadFile(o.jsonl)
+		if err != nil {
+			return nil, failure.Usage(fmt.Errorf("read rows: %w", err))
+		}
+		in, name = bytes.NewReader(text), o.jsonl
+	case o.rows != "" && o.rows != data.Stdin:
+		return known(infer.Rows(data.Source{Path: o.rows}, nil))
+	case o.rows != "":
+		b := bufio.NewReader(in)
+		if begin, _ := b.Peek(1); len(begin) > 0 && begin[0] != '{' { // no JSON lines: not readable line by line
+			return known(infer.Rows(data.Source{Path: data.Stdin}, b))
+		}
+		in = b
+	}
+	if f, ok := in.(*os.File); ok { // never wait for a terminal
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			return nil, failure.Usage(failure.Hint(errors.New("there is no text to continue"), textsHint))
+		}
+	}
+	return infer.Lines(in, name, rows, o.batch), nil
 }
 
 // newGenerator returns a generator for the prompts, or for the base alone if there are none.
 func newGenerator(o generateFlags, b *base.Base, prompts []base.Prompt) (*infer.Generator, error) {
-	options := infer.Options{Decode: b.Tokenizer.Decode, Unsettled: b.Tokenizer.Unsettled}
+	options := infer.Options{
+		Decode: b.Tokenizer.Decode, Unsettled: b.Tokenizer.Unsettled,
+		Texts:  o.batch * max(1, len(prompts)),
+		Scorer: b, ScoreTokens: tokensAtOnce,
+	}
 	if o.guess {
 		options.GuessRows = model.RowsAtOnce
 	}
 	g := infer.NewGenerator(infer.New(b.NewDecoder(model.NoCacheLimit), options), infer.Request{
 		Sampling: o.sampling, MaxTokens: o.maxTokens, EOS: b.EOS, Stop: o.stop,
 	})
+	texts, labels := o.rows == "" && o.jsonl == "", o.constrain != ""
 	if len(prompts) == 0 {
-		return g, g.Add(nil, b, b.Tokenizer, o.jsonl == "")
+		return g, g.Add(nil, b, b.Tokenizer, texts, labels)
 	}
 	for _, p := range prompts {
-		err := g.Add(p.Prompt, b, b.Tokenizer, o.jsonl == "")
+		err := g.Add(p.Prompt, b, b.Tokenizer, texts, labels)
 		if errors.Is(err, infer.ErrFields) {
-			err = failure.Hint(err, "give rows with --jsonl")
+			err = failure.Hint(err, "give rows with --rows")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Path, err)
@@ -173,68 +220,76 @@ func newGenerator(o generateFlags, b *base.Base, prompts []base.Prompt) (*infer.
 	return g, nil
 }
 
-// generateBatch continues inputs after every prompt and prints the texts.
-func generateBatch(ctx context.Context, o generateFlags, g *infer.Generator, batch []infer.Input,
-	s streams) error {
-	var show func(int, string)
-	var writeErr error
-	if len(batch) == 1 && len(o.prompts) <= 1 && !o.json { // a single text is printed as it is made
-		began := false
-		show = func(_ int, piece string) {
-			if !began {
-				piece = strings.TrimLeft(piece, " \n")
-			}
-			began = began || piece != ""
-			if _, err := io.WriteString(s.out, piece); err != nil && writeErr == nil {
-				writeErr = err
-			}
-		}
-	}
-	results, err := g.Generate(ctx, batch, show)
-	if err != nil || writeErr != nil {
-		return errors.Join(err, writeErr)
-	}
-	if show != nil {
-		_, err := fmt.Fprintln(s.out)
-		return err
-	}
-	return printResults(o, batch, results, s)
-}
-
 // generated is the JSON of a continued text.
 type generated struct {
-	Input        string  `json:"input"`
+	Input        any     `json:"input"` // a text, or the fields of a row
 	Prompt       string  `json:"prompt,omitempty"`
 	Text         string  `json:"text"`
 	IDs          []int32 `json:"ids"`
 	FinishReason string  `json:"finish_reason"`
 }
 
-// printResults prints the results of each input after each prompt.
-func printResults(o generateFlags, batch []infer.Input, results []infer.Result, s streams) error {
-	w := bufio.NewWriter(s.out)
-	enc := json.NewEncoder(w)
+// answerPrinter prints generated texts.
+type answerPrinter struct {
+	generateFlags
+	w     *bufio.Writer
+	began bool  // of a text that is shown in pieces, more than white space has been printed
+	err   error // of printing a piece
+}
+
+// pieces returns what prints a text as it is made; nil if that is not wanted.
+func (p *answerPrinter) pieces() func(piece string) {
+	if p.json || len(p.prompts) > 1 {
+		return nil
+	}
+	return func(piece string) {
+		if !p.began {
+			piece = strings.TrimLeft(piece, " \n")
+		}
+		p.began = p.began || piece != ""
+		p.w.WriteString(piece)
+		if err := p.w.Flush(); err != nil && p.err == nil {
+			p.err = err
+		}
+	}
+}
+
+// answer prints what was generated for an input, after each prompt.
+func (p *answerPrinter) answer(a infer.Answer) error {
+	enc := json.NewEncoder(p.w)
 	enc.SetEscapeHTML(false)
-	n := max(1, len(o.prompts))
-	for i, r := range results {
+	var input any = a.Text
+	if a.Fields != nil {
+		texts := map[string]string{}
+		for name, f := range a.Fields {
+			if f.Not == "" {
+				texts[name] = f.Text
+			}
+		}
+		input = texts
+	}
+	for i, r := range a.Results {
 		path := ""
-		if len(o.prompts) > 0 {
-			path = o.prompts[i%n]
+		if len(p.prompts) > 0 {
+			path = p.prompts[i]
 		}
 		switch {
-		case o.json:
+		case a.Shown:
+			fmt.Fprintln(p.w)
+		case p.json:
 			err := enc.Encode(generated{
-				Input: batch[i/n].Text, Prompt: path, Text: r.Text,
+				Input: input, Prompt: path, Text: r.Text,
 				IDs: append([]int32{}, r.IDs...), FinishReason: r.FinishReason,
 			})
 			if err != nil {
 				return err
 			}
-		case n > 1:
-			fmt.Fprintf(w, "%s\t%s\n", path, strings.TrimLeft(r.Text, " \n"))
+		case len(p.prompts) > 1:
+			fmt.Fprintf(p.w, "%s\t%s\n", path, strings.TrimLeft(r.Text, " \n"))
 		default:
-			fmt.Fprintln(w, strings.TrimLeft(r.Text, " \n"))
+			fmt.Fprintln(p.w, strings.TrimLeft(r.Text, " \n"))
 		}
 	}
-	return w.Flush()
+	p.began = false
+	return errors.Join(p.err, p.w.Flush())
 }

@@ -1,10 +1,13 @@
 package base
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"ptune/internal/failure"
@@ -35,6 +38,52 @@ func Members(joined string) []string {
 	return strings.Split(joined, ",")
 }
 
+// PromptPaths returns paths with each directory that is not a PEFT adapter replaced by the .st files in
+// it, in the order of their names.
+func PromptPaths(paths []string) ([]string, error) {
+	var all []string
+	for _, path := range paths {
+		entries, err := os.ReadDir(path)
+		if err != nil { // a file, or LoadPrompt reports what is wrong
+			all = append(all, path)
+			continue
+		}
+		var found []string
+		for _, e := range entries {
+			switch {
+			case e.Name() == prompt.AdapterConfig:
+				found = []string{path}
+			case filepath.Ext(e.Name()) == ".st" && !slices.Contains(found, path):
+				found = append(found, filepath.Join(path, e.Name()))
+			}
+		}
+		if found == nil {
+			return nil, failure.Usage(fmt.Errorf("%s: the directory has neither prompt files (.st) nor %s",
+				path, prompt.AdapterConfig))
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+// adapterBase returns the base that a PEFT adapter names: a directory, as seen from here or from the
+// adapter, or a model of the Hub. It is empty for a prompt's file and for an adapter that names none.
+func adapterBase(p Prompt) string {
+	name := p.Meta.Base.Name
+	if name == "" || !isDir(p.Path) {
+		return ""
+	}
+	if near := filepath.Join(p.Path, name); !isDir(name) && isDir(near) {
+		return near
+	}
+	return name
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
 // OpenPrompts reads prompts and opens the base that all of them were made for, as OpenFor does.
 func OpenPrompts(paths []string, model string, o Options) ([]Prompt, *Base, error) {
 	var prompts []Prompt
@@ -54,7 +103,8 @@ func OpenPrompts(paths []string, model string, o Options) ([]Prompt, *Base, erro
 func OpenFor(prompts []Prompt, model string, o Options) (*Base, error) {
 	if model == "" && len(prompts) > 0 {
 		p := prompts[0]
-		if model = PathAt(p.Path, p.Meta.Base.Path); model == "" {
+		model = cmp.Or(PathAt(p.Path, p.Meta.Base.Path), adapterBase(p))
+		if model == "" {
 			return nil, failure.Usage(failure.Hint(
 				fmt.Errorf("%s does not say which base it was made for", p.Path),
 				"give the base's directory with --model"))

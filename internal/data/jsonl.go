@@ -79,9 +79,19 @@ func readArray(r *reader) error {
 	return nil
 }
 
-// Lines calls f with each line of a text and its number. It skips blank lines and removes a byte
-// order mark and the carriage returns of CRLF. name is for errors.
+// Lines is AllLines without the blank lines.
 func Lines(r io.Reader, name string, f func(n int, line string) error) error {
+	return AllLines(r, name, func(n int, line string) error {
+		if strings.TrimSpace(line) == "" {
+			return nil
+		}
+		return f(n, line)
+	})
+}
+
+// AllLines calls f with each line of a text and its number. It removes a byte order mark and the
+// carriage returns of CRLF. name is for errors.
+func AllLines(r io.Reader, name string, f func(n int, line string) error) error {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, maxLine)
 	n := 0
@@ -90,9 +100,6 @@ func Lines(r io.Reader, name string, f func(n int, line string) error) error {
 		line := strings.TrimSuffix(in.Text(), "\r")
 		if n == 1 {
 			line = strings.TrimPrefix(line, "\ufeff")
-		}
-		if strings.TrimSpace(line) == "" {
-			continue
 		}
 		if err := f(n, line); err != nil {
 			return err

@@ -102,6 +102,8 @@ const (
 	FinishEOS    = "eos"
 	FinishStop   = "stop"
 	FinishLength = "length"
+	FinishLabel  = "label" // a Generator chose one of the labels
+	FinishBlank  = "blank" // a Generator was given a blank line
 )
 
 // Result is the answer to a request.
@@ -137,17 +139,23 @@ func (h *Handle) text() batch.Text {
 	return t
 }
 
+// Check returns the error with which Add would refuse a request.
+func (e *Engine) Check(r Request) error {
+	if r.Labels == nil {
+		return e.d.Check((&Handle{Request: r}).text())
+	}
+	if e.Scorer == nil {
+		return errors.New("this engine scores no labels")
+	}
+	return nil
+}
+
 // Add queues a request for the next steps. It refuses one that could never be answered.
 func (e *Engine) Add(r Request) (*Handle, error) {
-	h := &Handle{Request: r, sample: newSampler(r.Sampling)}
-	switch {
-	case r.Labels != nil && e.Scorer == nil:
-		return nil, errors.New("this engine scores no labels")
-	case r.Labels == nil:
-		if err := e.d.Check(h.text()); err != nil {
-			return nil, err
-		}
+	if err := e.Check(r); err != nil {
+		return nil, err
 	}
+	h := &Handle{Request: r, sample: newSampler(r.Sampling)}
 	if r.Prompt != nil {
 		r.Prompt.users++
 	}

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"strings"
 
 	"ptune/internal/data"
 	"ptune/internal/failure"
@@ -14,59 +14,102 @@ import (
 type Input struct {
 	Text   string
 	Fields data.Fields // nil: a text
+	Blank  bool        // a blank line: nothing is generated for it
 	Place  string      // where it came from, for errors
+	Err    error       // why it could not be read; it is the last input
 }
 
 // ErrNoText is wrapped by the error about a stream without a text.
 var ErrNoText = errors.New("there is no text")
 
-// EachText calls run with the texts, at most batch at a time.
-func EachText(texts []string, batch int, run func([]Input) error) error {
+// Texts returns texts as inputs.
+func Texts(texts []string) []Input {
 	var all []Input
 	for i, text := range texts {
 		all = append(all, Input{Text: text, Place: fmt.Sprintf("text %d", i+1)})
 	}
-	for some := range slices.Chunk(all, batch) {
-		if err := run(some); err != nil {
-			return err
-		}
-	}
-	return nil
+	return all
 }
 
-// EachLine calls run with the lines of in or, if asked for, with the rows of JSON that they contain, at
-// most batch at a time. name is for errors. An error of run is returned as it is; errors about the text
-// are usage errors.
-func EachLine(in io.Reader, name string, rows bool, batch int, run func([]Input) error) error {
-	var inputs []Input
-	var ran error // of run
-	found := false
-	err := data.Lines(in, name, func(n int, line string) error {
-		found = true
-		x := Input{Text: line, Place: fmt.Sprintf("%s:%d", name, n)}
-		if rows {
-			var err error
-			if x.Fields, err = data.ParseObject([]byte(line)); err != nil {
-				return fmt.Errorf("%s: %w", x.Place, err)
-			}
+// Rows reads all rows of a file or, if in is not nil, of in, and what was found out about them. Its
+// error is a usage error and has one line for each mistake.
+func Rows(from data.Source, in io.Reader) (all []Input, notes []string, err error) {
+	var errs mistakes
+	notes, err = from.Each(in, func(line int, fields data.Fields, err error) {
+		x := Input{Fields: fields, Place: fmt.Sprintf("%s:%d", from.Name(), line)}
+		if err != nil {
+			errs.add(x.Place, err)
 		}
-		if inputs = append(inputs, x); len(inputs) < batch {
-			return nil
-		}
-		full := inputs
-		inputs = nil
-		ran = run(full)
-		return ran
+		all = append(all, x)
 	})
-	switch {
-	case ran != nil:
-		return ran
-	case err != nil:
-		return failure.Usage(err)
-	case !found:
-		return failure.Usage(fmt.Errorf("%w in %s", ErrNoText, name))
-	case len(inputs) == 0:
-		return nil
+	if err == nil {
+		err = errs.join()
 	}
-	return run(inputs)
+	return all, notes, failure.Usage(err)
+}
+
+// mistakes are errors about inputs.
+type mistakes struct {
+	listed []error
+	more   int
+}
+
+const maxMistakes = 20
+
+func (m *mistakes) add(place string, err error) {
+	if len(m.listed) == maxMistakes {
+		m.more++
+		return
+	}
+	m.listed = append(m.listed, fmt.Errorf("%s: %w", place, err))
+}
+
+func (m *mistakes) join() error {
+	if m.more > 0 {
+		return errors.Join(append(m.listed, fmt.Errorf("and %d more inputs with errors", m.more))...)
+	}
+	return errors.Join(m.listed...)
+}
+
+// Known returns inputs that are all there.
+func Known(all []Input) <-chan Input {
+	inputs := make(chan Input, len(all))
+	for _, x := range all {
+		inputs <- x
+	}
+	close(inputs)
+	return inputs
+}
+
+// Lines returns the lines of in as they come or, if asked for, the rows of JSON that they contain.
+// Blank lines between rows are ignored. At most ahead lines are read that nobody has received. name is
+// for errors.
+func Lines(in io.Reader, name string, rows bool, ahead int) <-chan Input {
+	inputs := make(chan Input, ahead)
+	go func() {
+		defer close(inputs)
+		found := false
+		err := data.AllLines(in, name, func(n int, line string) error {
+			found = true
+			x := Input{Text: line, Place: fmt.Sprintf("%s:%d", name, n), Blank: strings.TrimSpace(line) == ""}
+			if rows && x.Blank {
+				return nil
+			}
+			if rows {
+				var err error
+				if x.Fields, err = data.ParseObject([]byte(line)); err != nil {
+					return fmt.Errorf("%s: %w", x.Place, err)
+				}
+			}
+			inputs <- x
+			return nil
+		})
+		if err == nil && !found {
+			err = fmt.Errorf("%w in %s", ErrNoText, name)
+		}
+		if err != nil {
+			inputs <- Input{Err: failure.Usage(err)}
+		}
+	}()
+	return inputs
 }

@@ -50,7 +50,8 @@ const purpose = 0x73616d706c65 // "sample"
 
 // newSampler returns the sampler of one request. What it draws does not depend on other requests.
 func newSampler(s Sampling) *sampler {
-	return &sampler{Sampling: s, r: rand.New(rand.NewPCG(s.Seed, purpose+uint64(s.Stream)<<48))}
+	seed := s.Seed + uint64(s.Stream)>>16*0x9e3779b97f4a7c15 // an odd number far from small seeds
+	return &sampler{Sampling: s, r: rand.New(rand.NewPCG(seed, purpose+uint64(s.Stream)<<48))}
 }
 
 // next chooses the token after an input and a text: the repetition penalty first, then temperature,

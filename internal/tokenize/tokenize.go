@@ -363,8 +363,8 @@ func (t *Tokenizer) ID(text string) (id int32, ok bool) {
 	return id, ok
 }
 
-// Encode returns the ids of a text without special tokens. A NUL byte is an error, because the
-// library would cut the text there.
+// Encode returns the ids of a text without special tokens. Bytes that are not valid UTF-8 are an error,
+// because the library would replace them, and so is a NUL byte, because it would cut the text there.
 func (t *Tokenizer) Encode(text string) ([]int32, error) {
 	if text == "" {
 		return nil, nil
@@ -373,6 +373,11 @@ func (t *Tokenizer) Encode(text string) ([]int32, error) {
 		return nil, fmt.Errorf(
 			"the text has a NUL byte at offset %d, which the tokenizer does not support",
 			i)
+	}
+	for i, c := range text { // a valid text may contain U+FFFD itself
+		if c == utf8.RuneError && !strings.HasPrefix(text[i:], "\ufffd") {
+			return nil, fmt.Errorf("the text is not valid UTF-8: it has the byte 0x%02x at offset %d", text[i], i)
+		}
 	}
 	ids := t.call(text, false)
 	if len(ids) == 0 && strings.TrimSpace(text) != "" {

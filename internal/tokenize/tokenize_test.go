@@ -74,6 +74,26 @@ func TestIdsAndTextEqualTheTokenizersLibrary(t *testing.T) {
 	}
 }
 
+func TestTextsThatTheLibraryWouldChangeAreRefused(t *testing.T) {
+	tok, err := Open(filepath.Join(dir, "byte-level"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	for text, want := range map[string]string{
+		"caf\xe9":      "it has the byte 0xe9 at offset 3",
+		"\xed\xa0\xbd": "it has the byte 0xed at offset 0", // half of a surrogate pair
+		"é\xc3":        "it has the byte 0xc3 at offset 2",
+		"a\x00b":       "a NUL byte at offset 1",
+		"é \ufffd 🦙":   "",
+	} {
+		if _, err := tok.Encode(text); want == "" && err != nil ||
+			want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: error is %v, want %q", text, err, want)
+		}
+	}
+}
+
 func TestSpecialAndByteTokensAreNotOrdinary(t *testing.T) {
 	tok, err := Open(filepath.Join(dir, "sentencepiece"), nil)
 	if err != nil {
