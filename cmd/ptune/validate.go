@@ -68,7 +68,6 @@ func validateTask(path string, o validateOptions, s streams) error {
 			return err
 		}
 	}
-	err = errors.Join(run.CheckOutputs(task), err)
 	if err != nil {
 		return failure.Usage(config.Pointed(err, path))
 	}
@@ -106,13 +105,14 @@ func (v *validation) check(path string, o validateOptions) (*config.Task, error)
 		return nil, err
 	}
 	v.Warnings = task.Warnings()
+	outputs := run.CheckOutputs(task)
 	b, err := openBase(task.Model, o.computeOptions)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", task.Place("model"), err), run.CheckRows(task))
+		return nil, errors.Join(outputs, fmt.Errorf("%s: %w", task.Place("model"), err), run.CheckRows(task))
 	}
 	defer b.Close()
 	r, err := run.Open(task, b, version)
-	if err != nil {
+	if err = errors.Join(outputs, err); err != nil {
 		return nil, err
 	}
 	if err := b.CheckWeights(); err != nil {

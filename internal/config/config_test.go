@@ -126,6 +126,30 @@ output:
 	}
 }
 
+func TestNamesThatYAMLReadsAsNothingAreRefused(t *testing.T) {
+	const good = `model: m
+prompt: {tokens: 2, init: vocab}
+data: {train: d.jsonl, input: "{a}", target: "{b}", labels: %s}
+output: {prompt: p.st}
+`
+	for labels, want := range map[string]string{
+		"[~, yes]":            "task.yaml:3:62: data.labels must hold names, not ~, which is empty unless it is quoted",
+		"[yes, null]":         "task.yaml:3:67: data.labels must hold names, not null, which is empty",
+		"[yes, ]":             "",
+		"[yes, !!null '']":    "task.yaml:3:67: data.labels must hold names, not empty",
+		"[\"~\", 'null', a]":  "",
+		"{~: no, 1: yes}":     "task.yaml:3:62: data.labels must be a list of names or a mapping of values to names, but a key is ~",
+		"{[a]: no, 1: yes}":   "but a key is a list",
+		"{0: ~, 1: yes}":      "data.labels.0 must be text, not empty",
+		"{\"~\": no, 1: yes}": "",
+	} {
+		_, err := parse("task.yaml", []byte(fmt.Sprintf(good, labels)), nil)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("labels: %s: error is %v, want %q", labels, err, want)
+		}
+	}
+}
+
 func TestInvalidValuesAreRefusedWithTheirPlace(t *testing.T) {
 	for setting, want := range map[string]string{
 		"model=":                   "model is missing",

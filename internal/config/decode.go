@@ -150,7 +150,7 @@ func (d *decoder) value(n *yaml.Node, to reflect.Value, name string) {
 		}
 		for _, c := range n.Content {
 			if c.Kind != yaml.ScalarNode || c.Tag == "!!null" {
-				d.bad(c, "%s must hold names, not %s", name, describe(c))
+				d.bad(c, "%s must hold names, not %s", name, describeName(c))
 				continue
 			}
 			*p = append(*p, c.Value)
@@ -246,8 +246,8 @@ func (d *decoder) labels(n *yaml.Node, to *Labels, name string) {
 	*to = nil
 	if n.Kind == yaml.SequenceNode {
 		for _, c := range n.Content {
-			if c.Kind != yaml.ScalarNode {
-				d.bad(c, "%s must hold names, not %s", name, describe(c))
+			if c.Kind != yaml.ScalarNode || c.Tag == "!!null" {
+				d.bad(c, "%s must hold names, not %s", name, describeName(c))
 				continue
 			}
 			*to = append(*to, data.Label{Value: c.Value, Name: c.Value})
@@ -269,6 +269,8 @@ func (d *decoder) pairs(n *yaml.Node, name, want string, add func(key, value *ya
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		switch {
+		case key.Kind != yaml.ScalarNode || key.Tag == "!!null":
+			d.bad(key, "%s must be %s, but a key is %s", name, want, describeName(key))
 		case value.Kind != yaml.ScalarNode || value.Tag == "!!null":
 			d.bad(value, "%s.%s must be text, not %s", name, key.Value, describe(value))
 		case seen[key.Value]:
@@ -290,6 +292,14 @@ func kindName(k reflect.Kind) string {
 		return "true or false"
 	}
 	return "text"
+}
+
+// describeName describes a node that is no name. Unquoted, ~ and null stand for nothing in YAML.
+func describeName(n *yaml.Node) string {
+	if n.Tag == "!!null" && n.Value != "" {
+		return fmt.Sprintf("%s, which is empty unless it is quoted", n.Value)
+	}
+	return describe(n)
 }
 
 // describe names a node for an error message.
