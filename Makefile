@@ -10,7 +10,7 @@ GO ?= go
 VENV ?= .venv
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: help build test lint demo bench bench-peer arm64 race sanitize torture fuzz golden peer quality base linked dist clean
+.PHONY: help build install test lint demo bench bench-peer arm64 race sanitize torture fuzz golden peer quality base linked dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,10 @@ $(BUILT)/libtokenizers.a:
 		--manifest-path "$$($(GO) list -m -f '{{.Dir}}' github.com/daulet/tokenizers)/Cargo.toml"
 	cp lib/target/release/libtokenizers.a $@
 	rm -rf lib/target
+
+PREFIX ?= /usr/local
+install: build ## install the program, manual pages and completions below PREFIX (default /usr/local)
+	DESTDIR="$(DESTDIR)" sh packaging/install.sh bin/ptune "$(PREFIX)"
 
 test: $(LIBTOKENIZERS) ## run all tests (about six minutes after the first build)
 	$(GO) test ./...

@@ -20,6 +20,7 @@ type Evaluation struct {
 	Data   string `json:"data"`
 	*Result
 	ExactMatch *float64 `json:"exact_match,omitempty"` // share of rows whose target is generated
+	Answers    []Answer `json:"-"`                     // of each row, if ExactMatch was measured
 	Baseline   *Result  `json:"baseline,omitempty"`    // the base without a prompt
 	// AsWords is the base after the text that the prompt was initialised from.
 	AsWords *Result `json:"as_words,omitempty"`
@@ -150,7 +151,7 @@ func (g *Gate) checkLimit() error {
 		if math.IsInf(most, 1) {
 			err = fmt.Errorf("%s: %s %s at least %g", g.Name(), g.Metric, what, least)
 		}
-		if m.most == 1 && g.Limit > 1 && g.Limit <= 100 {
+		if m.most == 1 && g.Limit >= 2 && g.Limit <= 100 {
 			err = fmt.Errorf("%w; %g %% is %g", err, g.Limit, g.Limit/100)
 		}
 		return err

@@ -34,8 +34,10 @@ type Fact struct{ Name, Value string }
 
 // Mistake is a row with a high loss.
 type Mistake struct {
-	Text, Label, Predicted string
-	Loss                   float64
+	Text           string
+	Target, Answer string // of a classification, the true and the predicted label
+	Right          bool
+	Loss           float64
 }
 
 // Token is a virtual token and the tokens nearest to it.
@@ -50,8 +52,9 @@ var pageHTML string
 // HTML writes the page as one file that needs no network and no scripts.
 func HTML(w io.Writer, p Page) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"chart": func(c Chart) template.HTML { return template.HTML(c.SVG()) }, // SVG escapes texts
-		"shade": shade, "add": func(a, b int) int { return a + b },
+		"chart":   func(c Chart) template.HTML { return template.HTML(c.SVG()) }, // SVG escapes texts
+		"heatmap": func(r Run) template.HTML { return template.HTML(r.heatMap()) },
+		"shade":   shade, "add": func(a, b int) int { return a + b },
 	}).Parse(pageHTML)
 	if err != nil {
 		return fmt.Errorf("parse page.html: %w", err)

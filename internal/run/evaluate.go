@@ -141,9 +141,11 @@ func (e *Evaluation) Measure(ctx context.Context, o MeasureOptions) (eval.Evalua
 		return res, err
 	}
 	if o.ExactMatch {
-		if res.ExactMatch, err = e.exactMatch(ctx, rows, o.MaxTokens); err != nil {
+		if res.Answers, err = e.answers(ctx, rows, o.MaxTokens); err != nil {
 			return res, err
 		}
+		share := eval.ExactMatch(res.Answers)
+		res.ExactMatch = &share
 	}
 	if len(e.promptRows) == 0 || o.NoBaseline {
 		return res, nil
@@ -164,8 +166,8 @@ func (e *Evaluation) labels() []string {
 	return names
 }
 
-// exactMatch returns the share of rows whose target is what the model generates.
-func (e *Evaluation) exactMatch(ctx context.Context, rows []eval.Row, maxTokens int) (*float64, error) {
+// answers returns what the model generates for each row.
+func (e *Evaluation) answers(ctx context.Context, rows []eval.Row, maxTokens int) ([]eval.Answer, error) {
 	if len(e.promptRows) > 1 {
 		return nil, failure.Usage(fmt.Errorf(
 			"%s is an ensemble, which votes on labels and generates no text: it has no exact match",
@@ -179,11 +181,15 @@ func (e *Evaluation) exactMatch(ctx context.Context, rows []eval.Row, maxTokens 
 			return nil, err
 		}
 	}
-	share, err := eval.ExactMatch(ctx, engine, p, rows, e.eos, maxTokens)
-	return &share, err
+	return eval.Answers(ctx, engine, p, rows, e.eos, maxTokens)
 }
 
-// WriteSamples writes the prediction for each row as a line of JSON.
+// targetText returns a row's target as text.
+func (e *Evaluation) targetText(row data.Row) string {
+	return e.base.Tokenizer.Decode(row.Target[:len(row.Target)-1])
+}
+
+// WriteSamples writes the prediction for each row as a line of JSON, and the answer if it was generated.
 func (e *Evaluation) WriteSamples(w io.Writer, r eval.Evaluation) error {
 	type sample struct {
 		Prompt        string             `json:"prompt,omitempty"`
@@ -194,6 +200,9 @@ func (e *Evaluation) WriteSamples(w io.Writer, r eval.Evaluation) error {
 		Predicted     string             `json:"predicted,omitempty"`
 		Right         *bool              `json:"right,omitempty"`
 		Probabilities map[string]float64 `json:"probabilities,omitempty"`
+		Target        *string            `json:"target,omitempty"` // this and the next two with ExactMatch
+		Answer        *string            `json:"answer,omitempty"`
+		ExactMatch    *bool              `json:"exact_match,omitempty"`
 		Loss          report.Number      `json:"loss"` // −log p of the target, summed over its tokens
 	}
 	enc := json.NewEncoder(w)
@@ -211,6 +220,10 @@ func (e *Evaluation) WriteSamples(w io.Writer, r eval.Evaluation) error {
 			for l, p := range r.Probabilities[i] {
 				x.Probabilities[e.choices[l].Name] = p
 			}
+		}
+		if r.Answers != nil {
+			target, answer := e.targetText(row), e.base.Tokenizer.Decode(r.Answers[i].IDs)
+			x.Target, x.Answer, x.ExactMatch = &target, &answer, &r.Answers[i].Exact
 		}
 		if err := enc.Encode(x); err != nil {
 			return err

@@ -99,14 +99,26 @@ func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open O
 		r.Confusion = eval.Confusion(truth, res.Predicted, len(e.choices))
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(res.Losses[b], res.Losses[a]) })
-	for _, i := range order[:min(worst, len(order))] {
+	order = order[:min(worst, len(order))]
+	var rows []eval.Row
+	for _, i := range order {
 		m := report.Mistake{Text: shortText(e.Set.Rows[i].Text), Loss: res.Losses[i]}
 		if len(e.choices) > 0 {
-			m.Label, m.Predicted = e.choices[truth[i]].Name, e.choices[res.Predicted[i]].Name
+			m.Target, m.Answer = e.choices[truth[i]].Name, e.choices[res.Predicted[i]].Name
+		} else {
+			m.Target = shortText(e.targetText(e.Set.Rows[i]))
 		}
-		r.Worst = append(r.Worst, m)
+		m.Right = len(e.choices) > 0 && res.Predicted[i] == truth[i]
+		rows, r.Worst = append(rows, evalRows(e.Set)[i]), append(r.Worst, m)
 	}
-	return nil
+	if len(e.choices) > 0 || len(rows) == 0 {
+		return nil
+	}
+	answers, err := e.answers(ctx, rows, 4096) // of a task with free text
+	for i, a := range answers {
+		r.Worst[i].Answer, r.Worst[i].Right = shortText(b.Tokenizer.Decode(a.IDs)), a.Exact
+	}
+	return err
 }
 
 // shortText returns the beginning of a text, short enough for a table.
