@@ -79,21 +79,30 @@ func EncodeInput(template Renderer, text string, enc Encoder) (string, []int32, 
 	return head, ids, err
 }
 
-// target returns the ids of a target without its end token.
+// target returns the ids of a target without its end token, as the continuation of what all inputs end
+// with. They do not depend on the rest of the input, so a label has the same ids in every row.
 func (f *Format) target(text string, enc Encoder) ([]int32, error) {
 	if f.chat == nil {
-		return enc.Encode(text)
+		return f.encode(f.Input.tail(), text, enc)
 	}
-	_, rest, err := f.turn(question, text)
+	head, rest, err := f.turn(question, text)
 	if err != nil {
 		return nil, err
 	}
-	return f.answer(rest, enc)
+	return f.answer(head, rest, enc)
 }
 
-// answer returns the ids of a rendered answer, up to the token that ends it.
-func (f *Format) answer(rest string, enc Encoder) ([]int32, error) {
-	ids, err := enc.Encode(rest)
+// encode returns the ids of a text that continues head.
+func (f *Format) encode(head, text string, enc Encoder) ([]int32, error) {
+	if f.Alone {
+		return enc.Encode(text)
+	}
+	return enc.EncodeAfter(head, text)
+}
+
+// answer returns the ids of a rendered answer that continues head, up to the token that ends it.
+func (f *Format) answer(head, rest string, enc Encoder) ([]int32, error) {
+	ids, err := f.encode(head, rest, enc)
 	if i := slices.IndexFunc(ids, f.isEnd); i >= 0 {
 		ids = ids[:i]
 	}
@@ -245,7 +254,7 @@ func (s *Set) addConversation(r record, f *Format, enc Encoder, o Options) error
 		if row.Input, err = enc.Encode(row.Text); err != nil {
 			return fmt.Errorf("answer %d: %w", answers, err)
 		}
-		if row.Target, err = f.answer(rest, enc); err != nil {
+		if row.Target, err = f.answer(row.Text, rest, enc); err != nil {
 			return fmt.Errorf("answer %d: %w", answers, err)
 		}
 		if len(row.Target) == 0 {

@@ -45,6 +45,10 @@ func load(t *testing.T, rows string, f *data.Format, o data.Options) (*data.Set,
 	return data.Load("train", data.Source{Path: path}, f, letters{}, o)
 }
 
+func (letters) EncodeAfter(_, text string) ([]int32, error) {
+	return letters{}.Encode(text)
+}
+
 func format(t *testing.T, input, target string, labels ...data.Label) *data.Format {
 	t.Helper()
 	f, err := data.NewFormat(input, target, labels)
@@ -284,4 +288,58 @@ func FuzzARowIsReadOrRefused(f *testing.F) {
 			t.Fatalf("line %q: values %v, error %v; want one of them", line, values, err)
 		}
 	})
+}
+
+// marking is letters that writes what a text continues: its ids begin with those of <head>.
+type marking struct{ letters }
+
+func (m marking) EncodeAfter(head, text string) ([]int32, error) {
+	return m.Encode("<" + head + ">" + text)
+}
+
+func TestATargetContinuesWhatAllInputsEndWith(t *testing.T) {
+	choice := func(input string, alone bool) string {
+		f := format(t, input, " {c}", data.Label{Value: "0", Name: "no"}, data.Label{Value: "1", Name: "yes"})
+		f.Alone = alone
+		choices, err := f.Choices(marking{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "rows.jsonl")
+		if err := os.WriteFile(path, []byte(`{"a": "q", "c": "1"}`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		o := options
+		o.MaxTokens = 99
+		s, err := data.Load("train", data.Source{Path: path}, f, marking{}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		target := s.Rows[0].Target
+		if want := append(slices.Clone(choices[1].IDs), o.EOS); !slices.Equal(target, want) {
+			t.Errorf("%q: the row's target is %v, the label's %v", input, target, want)
+		}
+		return decoded(choices[1].IDs)
+	}
+	for _, c := range []struct {
+		input string
+		alone bool
+		want  string
+	}{
+		{"{a}:", false, "<:> yes"}, {"{a}", false, "<> yes"}, {"x{a}y\n{a}\nz:", false, "<\nz:> yes"},
+		{"fixed", false, "<fixed> yes"}, {"{a}}}", false, "<}> yes"}, {"{a}:", true, " yes"},
+	} {
+		if got := choice(c.input, c.alone); got != c.want {
+			t.Errorf("%q: the target is %q, want %q", c.input, got, c.want)
+		}
+	}
+}
+
+// decoded returns the text of ids of letters.
+func decoded(ids []int32) string {
+	var text strings.Builder
+	for _, id := range ids {
+		text.WriteRune(id)
+	}
+	return text.String()
 }

@@ -15,6 +15,8 @@ type Encoder interface {
 	EncodeInput(text string) ([]int32, error)
 	// Encode returns the ids of a text without special tokens.
 	Encode(text string) ([]int32, error)
+	// EncodeAfter returns the ids of a text that continues head.
+	EncodeAfter(head, text string) ([]int32, error)
 }
 
 // Label is a class: the value in the rows, and the name for it in the target.
@@ -24,11 +26,14 @@ type Label struct{ Value, Name string }
 // metadata of a prompt file.
 type Format struct {
 	Input, Target Template
-	Labels        []Label  // none: free text
-	field         string   // the field of the target whose values are labels
-	messages      string   // the field with a conversation, instead of Input and Target
-	chat          Renderer // nil: no chat template
-	ends          []int32  // tokens that can end a turn in a chat
+	Labels        []Label // none: free text
+	// Alone has targets encoded as texts of their own, as ptune did before it encoded them as
+	// continuations of their inputs.
+	Alone    bool
+	field    string   // the field of the target whose values are labels
+	messages string   // the field with a conversation, instead of Input and Target
+	chat     Renderer // nil: no chat template
+	ends     []int32  // tokens that can end a turn in a chat
 }
 
 // NewFormat parses the templates and checks the labels of a task.

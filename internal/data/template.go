@@ -48,6 +48,14 @@ func ParseTemplate(s string) (Template, error) {
 	return t, nil
 }
 
+// tail returns the text after the last field.
+func (t Template) tail() string {
+	if len(t.parts) == 0 || t.parts[len(t.parts)-1].field != "" {
+		return ""
+	}
+	return t.parts[len(t.parts)-1].text
+}
+
 // Fields returns the fields of the template, each once.
 func (t Template) Fields() []string {
 	var fields []string

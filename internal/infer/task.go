@@ -91,6 +91,9 @@ func (t *Task) Format() (*data.Format, []data.Choice, error) {
 	if m.Messages != "" {
 		f, err = data.NewConversations(m.Messages), nil
 	}
+	if err == nil {
+		f.Alone = !m.Continued
+	}
 	if err == nil && t.chat != nil {
 		_, err = f.UseChat(t.chat, t.tok, []int32{m.EOS})
 	}

@@ -19,16 +19,19 @@ type Prompt struct {
 
 // Meta is what a prompt file holds beside its values.
 type Meta struct {
-	Base      Base      `json:"base"`
-	Tokenizer string    `json:"tokenizer"` // hash of tokenizer.json
-	Input     string    `json:"input"`     // the task's templates
-	Target    string    `json:"target"`
-	Labels    []Label   `json:"labels,omitempty"`
-	Chat      string    `json:"chat,omitempty"`     // SHA-256 of the chat template around them
-	Messages  string    `json:"messages,omitempty"` // instead of them: a conversation's field
-	EOS       int32     `json:"eos"`                // ends a target
-	MaxTokens int       `json:"max_tokens"`         // of a row
-	OnTooLong string    `json:"on_too_long"`        // what happens to longer rows
+	Base      Base    `json:"base"`
+	Tokenizer string  `json:"tokenizer"` // hash of tokenizer.json
+	Input     string  `json:"input"`     // the task's templates
+	Target    string  `json:"target"`
+	Labels    []Label `json:"labels,omitempty"`
+	Chat      string  `json:"chat,omitempty"`     // SHA-256 of the chat template around them
+	Messages  string  `json:"messages,omitempty"` // instead of them: a conversation's field
+	// Continued says that targets are encoded as continuations of their inputs. It is set only if
+	// that gives other ids than encoding them alone, as earlier versions did.
+	Continued bool      `json:"continued,omitempty"`
+	EOS       int32     `json:"eos"`         // ends a target
+	MaxTokens int       `json:"max_tokens"`  // of a row
+	OnTooLong string    `json:"on_too_long"` // what happens to longer rows
 	Init      Init      `json:"init"`
 	Reading   Reading   `json:"reading,omitzero"` // how data files are read
 	Valid     []Set     `json:"valid,omitempty"`  // the validation files

@@ -81,4 +81,6 @@ func (bytewise) Render(conversation []chat.Message, _ bool) (string, error) {
 
 func (bytewise) EncodeInput(text string) ([]int32, error) { return bytewise{}.Encode(text) }
 
+func (bytewise) EncodeAfter(_, text string) ([]int32, error) { return bytewise{}.Encode(text) }
+
 func (bytewise) Encode(text string) ([]int32, error) { return make([]int32, len(text)), nil }

@@ -51,7 +51,7 @@ func EvaluateBase(b *base.Base, file, input, target string, labels []prompt.Labe
 	}
 	e := &Evaluation{base: b}
 	err = e.load(file, &prompt.Meta{
-		Input: input, Target: target, Labels: labels, EOS: eos,
+		Input: input, Target: target, Labels: labels, EOS: eos, Continued: b.Tokenizer.Prepends,
 		MaxTokens: noLimit, OnTooLong: data.TooLongIsError,
 	})
 	return e, err
@@ -107,7 +107,7 @@ func EvaluatePrompts(b *base.Base, members []base.Prompt, file string) ([]*Evalu
 // sameTask reports whether two prompts have the same templates, labels and end token.
 func sameTask(a, b *prompt.Meta) bool {
 	return a.Input == b.Input && a.Target == b.Target && slices.Equal(a.Labels, b.Labels) &&
-		a.Chat == b.Chat && a.Messages == b.Messages && a.EOS == b.EOS
+		a.Chat == b.Chat && a.Continued == b.Continued && a.Messages == b.Messages && a.EOS == b.EOS
 }
 
 // load reads the rows of a file in the form that m describes.

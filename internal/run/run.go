@@ -146,6 +146,7 @@ func (r *Run) newPrompt() (*prompt.Prompt, error) {
 func (r *Run) describe(m *prompt.Meta) {
 	task, b := r.Task, r.Base
 	b.NameIn(m, task.Output.Prompt, task.Model)
+	m.Continued = b.Tokenizer.Prepends
 	m.EOS = r.Rows.EOS // a chat template can end a target with another token than the base's first
 	m.Input, m.Target, m.Messages = task.Data.Input, task.Data.Target, task.Data.Messages
 	if r.Rows.Chat != nil {

@@ -32,8 +32,12 @@ type Tokenizer struct {
 	// Vocab is the number of embeddings of the model. A text with a token whose id is not below it is
 	// an error. 0: any id is allowed.
 	Vocab int
+	// Prepends tells that the tokenizer puts a space before a text, so that the ids of a text that
+	// continues another differ from those of the text alone.
+	Prepends bool
 
 	lib     *tokenizers.Tokenizer
+	unknown int32            // the id for what the model has no piece for; -1: none
 	differs string           // how the other files change the ids of texts, for the hash
 	special map[int32]bool   // added tokens that are special
 	pieces  map[int32]string // by id
@@ -115,7 +119,12 @@ type file struct {
 		Prefix *string         `json:"continuing_subword_prefix"`
 		Vocab  json.RawMessage `json:"vocab"`
 		Merges json.RawMessage `json:"merges"`
+		Unk    *string         `json:"unk_token"`
+		UnkID  *int32          `json:"unk_id"` // of Unigram
 	} `json:"model"`
+	Normalizer   json.RawMessage `json:"normalizer"`
+	PreTokenizer json.RawMessage `json:"pre_tokenizer"`
+
 	Truncation any `json:"truncation"`
 	Padding    any `json:"padding"`
 }
@@ -167,7 +176,10 @@ func check(data []byte, known bool, beside *settings) (t *Tokenizer, changed []b
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, nil, err
 	}
-	t = &Tokenizer{special: map[int32]bool{}}
+	t = &Tokenizer{
+		special:  map[int32]bool{},
+		Prepends: prepends(f.Normalizer) || prepends(f.PreTokenizer),
+	}
 	switch f.Model.Type {
 	case "", "BPE", "Unigram", "WordPiece", "WordLevel": // old files have no type for BPE
 	default:
@@ -180,6 +192,14 @@ func check(data []byte, known bool, beside *settings) (t *Tokenizer, changed []b
 	added, differs, err := t.vocabulary(&f, beside)
 	if err != nil {
 		return nil, nil, err
+	}
+	t.unknown = -1
+	if f.Model.UnkID != nil {
+		t.unknown = *f.Model.UnkID
+	} else if f.Model.Unk != nil {
+		if id, ok := t.ids[*f.Model.Unk]; ok {
+			t.unknown = id
+		}
 	}
 	if !known {
 		if err := t.merges(f.Model.Merges); err != nil {
