@@ -19,6 +19,10 @@ import (
 // bytesAsTokens is a tokenizer whose ids are bytes. It refuses a text that contains "bad".
 type bytesAsTokens struct{}
 
+func (bytesAsTokens) EncodeAfter(_, text string) ([]int32, error) {
+	return bytesAsTokens{}.Encode(text)
+}
+
 func (bytesAsTokens) Encode(text string) (ids []int32, err error) {
 	for _, b := range []byte(text) {
 		ids = append(ids, int32(b))
