@@ -148,6 +148,9 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		if err != nil {
 			return err
 		}
+		if note := eval.OtherRows(gates, res, n); note != "" {
+			s.warn("%s", note)
+		}
 		missed = append(missed, eval.CheckGates(gates, res, n))
 		if o.samples != "" {
 			if err := e.WriteSamples(&samples, res); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,10 +21,14 @@ import (
 )
 
 type initOptions struct {
-	output string
-	valid  string
-	demo   bool
-	force  bool
+	output                      string
+	valid                       string
+	demo                        bool
+	force                       bool
+	texts                       []string
+	label                       string
+	separator, quotes, encoding string
+	set                         []string
 	computeOptions
 }
 
@@ -34,7 +39,10 @@ func newInit(s streams) *cobra.Command {
 		Short: "Write a task file for a model and a file of rows",
 		Long: `Read a model's directory and a file of rows, and write a commented task file that works: the fields
 that are input and target, the labels or conversations, the model's chat template, the format of the
-file, and what happens to long rows. Change whatever you like in it.
+file, what happens to long rows, and how often to evaluate. Change whatever you like in it.
+
+Each thing that is guessed wrongly can be given: the fields with --text and --label, how a table is
+written with --separator, --quotes and --encoding, any key of the task file with --set.
 
 --demo needs no arguments: it uses the base and the rows that ptune contains, and writes the rows
 into the task file's folder.`,
@@ -54,6 +62,18 @@ into the task file's folder.`,
 	f.StringVarP(&o.output, "output", "o", "task.yaml", "the task file to write")
 	f.StringVar(&o.valid, "valid", "",
 		"a file of validation rows (default: a tenth of the rows is set aside for validation)")
+	f.StringArrayVar(&o.texts, "text", nil,
+		"field of the rows for the input (repeatable; default: guessed)")
+	f.StringVar(&o.label, "label", "",
+		"field of the rows for the target: a label or free text (default: guessed)")
+	f.StringVar(&o.separator, "separator", "",
+		"character between a table's cells, or tab (default: found out)")
+	f.StringVar(&o.quotes, "quotes", "",
+		"whether quotation marks may enclose a table's cells: "+
+			"on, off or backslash (default: found out)")
+	f.StringVar(&o.encoding, "encoding", "",
+		"encoding of the file, such as utf-8, windows-1252, shift_jis (default: found out)")
+	setFlag(f, &o.set)
 	f.BoolVar(&o.demo, "demo", false, "use the embedded base and rows")
 	forceFlag(f, &o.force)
 	o.computeOptions.flags(cmd)
@@ -79,21 +99,9 @@ func initTask(o initOptions, args []string, s streams) error {
 	} else {
 		model, rows = args[0], args[1]
 	}
-	g, err := data.Look(data.Source{Path: rows}, data.Roles{})
+	g, err := o.guess(rows)
 	if err != nil {
-		return failure.Usage(err)
-	}
-	if false {
-		err := fmt.Errorf("%s: cannot tell which field is the input and which the target; "+
-			"the fields are %s", rows, strings.Join(g.Fields, ", "))
-		return failure.Usage(failure.Hint(err,
-			"write the task file by hand; ptune help train shows all keys"))
-	}
-	if o.demo {
-		g.Target = "sentiment"
-		g.Labels = []data.Label{
-			{Value: "negative", Name: "negative"}, {Value: "positive", Name: "positive"},
-		}
+		return err
 	}
 	b, err := openBase(model, o.computeOptions)
 	if err != nil {
@@ -104,26 +112,72 @@ func initTask(o initOptions, args []string, s streams) error {
 		s.tell("%v", err)
 	}
 	starter := config.Starter{
-		File: o.output, Model: model, Rows: rows, Valid: o.valid, Chat: err == nil, Guess: g,
+		File: o.output, Model: model, Rows: rows, Valid: o.valid, Chat: err == nil, Set: o.set, Guess: g,
 	}
 	found, err := run.WriteStarter(starter, b)
 	if err != nil {
 		return failure.Usage(failure.Hint(err, "%s is incomplete; edit it by hand", o.output))
 	}
+	for _, note := range g.Notes {
+		s.warn("%s", note)
+	}
+	input := strings.Join(g.Texts, ", ")
 	switch {
 	case g.Messages != "":
 		s.tell("%s: %d rows; %q is a conversation, and the assistant's answers are the targets",
 			rows, g.Rows, g.Messages)
 	case len(g.Labels) > 0:
-		s.tell("%s: %d rows; input %q, target %q with %d labels",
-			rows, g.Rows, strings.Join(g.Texts, ", "), g.Target, len(g.Labels))
+		s.tell("%s: %d rows; input %q, target %q with %d labels", rows, g.Rows, input, g.Target, len(g.Labels))
 	default:
-		s.tell("%s: %d rows; input %q, target %q, free text", rows, g.Rows, strings.Join(g.Texts, ", "), g.Target)
+		s.tell("%s: %d rows; input %q, target %q, free text", rows, g.Rows, input, g.Target)
 	}
 	for _, note := range found.Notes() {
 		s.tell("%s", note)
 	}
+	if found.EvalShare > 0 {
+		s.tell("evaluations every %d steps will take about %.0f %% of the time",
+			found.EvalEvery, 100*found.EvalShare)
+	}
 	s.tell("next: ptune validate %s, then ptune train %s", o.output, o.output)
 	_, err = fmt.Fprintln(s.out, o.output)
 	return err
+}
+
+// guess returns what the rows seem to be, with what the flags say.
+func (o initOptions) guess(rows string) (*data.Guess, error) {
+	if rows == data.Stdin {
+		return nil, failure.Usage(errors.New("init needs a file of rows: the task file has to name it"))
+	}
+	task, err := config.Settings(o.set)
+	if err != nil {
+		return nil, failure.Usage(err)
+	}
+	from := data.Source{Path: rows, Reading: task.Data.Reading()}
+	from.Separator = cmp.Or(o.separator, from.Separator)
+	if from.Separator == "tab" || from.Separator == `\t` {
+		from.Separator = "\t"
+	}
+	from.Quotes, from.Encoding = cmp.Or(o.quotes, from.Quotes), cmp.Or(o.encoding, from.Encoding)
+	var errs []error
+	for _, m := range from.Mistakes() {
+		errs = append(errs, fmt.Errorf("--%s %w", m.Key, m.Err))
+	}
+	if errs != nil {
+		return nil, failure.Usage(errors.Join(errs...))
+	}
+	known := data.Roles{Texts: o.texts, Target: o.label}
+	if o.demo {
+		known = data.Roles{Texts: []string{"text"}, Target: "sentiment"}
+	}
+	g, err := data.Look(from, known)
+	if err != nil {
+		return nil, failure.Usage(failure.Hint(err, "--text and --label choose fields; "+
+			"--separator, --quotes and --encoding say how a table is written"))
+	}
+	if o.demo {
+		g.Labels = []data.Label{
+			{Value: "negative", Name: "negative"}, {Value: "positive", Name: "positive"},
+		}
+	}
+	return g, nil
 }

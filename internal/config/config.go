@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"ptune/internal/data"
 	"ptune/internal/failure"
@@ -300,19 +299,8 @@ func (t *Task) check(setOnly bool) error {
 		bad("data.valid_fraction", "is %g; set data.valid or data.valid_fraction, not both",
 			t.Data.ValidFraction)
 	}
-	oneOf("data.quotes", t.Data.Quotes, data.Auto, data.QuotesOn, data.QuotesOff, data.QuotesBackslash)
-	if err := data.CheckEncoding(t.Data.Encoding); err != nil {
-		bad("data.encoding", "is %q: %v", t.Data.Encoding, err)
-	}
-	if s := t.Data.Separator; s != "" {
-		if utf8.RuneCountInString(s) != 1 || strings.ContainsAny(s, "\"\r\n\ufeff\ufffd") {
-			bad("data.separator", "is %q, want one character, for example \"\\t\"", s)
-		}
-	}
-	for i, c := range t.Data.Columns {
-		if c == "" || slices.Contains(t.Data.Columns[:i], c) {
-			bad("data.columns", "has the name %q, want names that are not empty and differ", c)
-		}
+	for _, m := range t.Data.Reading().Mistakes() {
+		bad("data."+m.Key, "%v", m.Err)
 	}
 	atLeast("data.max_tokens", t.Data.MaxTokens, 2)
 	oneOf("data.on_too_long", t.Data.OnTooLong,

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,10 +16,14 @@ import (
 type Starter struct {
 	File  string // where the task file will be
 	Model string
-	Rows  string // the training file
-	Valid string // the validation file; empty: part of the rows is set aside
-	Chat  bool   // the model has a chat template
+	Rows  string   // the training file
+	Valid string   // the validation file; empty: part of the rows is set aside
+	Chat  bool     // the model has a chat template
+	Set   []string // settings as of --set
 	*data.Guess
+
+	ValidFraction float64 // share of the rows to set aside if there is no validation file
+	EvalEvery     int     // steps
 }
 
 // Text returns a commented task file, as a person would write it. Its on_too_long is error, and
@@ -37,7 +44,7 @@ func (s Starter) Text() string {
 	if s.Valid != "" {
 		line("  valid: %s", quoteYAML(s.Valid))
 	} else {
-		line("  valid_fraction: 0.1         # share of the rows to choose the best prompt by")
+		line("  valid_fraction: %-12g# share of the rows to choose the best prompt by", s.ValidFraction)
 	}
 	if s.Columns != nil {
 		var columns []string
@@ -45,6 +52,13 @@ func (s Starter) Text() string {
 			columns = append(columns, quoteYAML(c))
 		}
 		line("  columns: [%s]    # the first line of the file is a row", strings.Join(columns, ", "))
+	}
+	for _, x := range []struct{ key, value string }{
+		{"separator", s.Separator}, {"quotes", s.Quotes}, {"encoding", s.Encoding},
+	} {
+		if x.value != "" {
+			line("  %s: %s", x.key, quoteYAML(x.value))
+		}
 	}
 	switch {
 	case s.Messages != "":
@@ -65,9 +79,53 @@ func (s Starter) Text() string {
 		}
 	}
 	line("  %s error          # or cut_input, drop", tooLongKey)
-	line("\ntrain:\n  epochs: 3\n  batch_size: 16\n  eval_every: 50\n  seed: 0")
+	line("\ntrain:\n  epochs: 3\n  batch_size: %d\n  eval_every: %d\n  seed: 0",
+		StarterBatch, s.EvalEvery)
 	line("\noutput:\n  prompt: %s\n  dir: %s", quoteYAML(out+".st"), quoteYAML(out))
-	return b.String()
+	text := b.String()
+	for _, setting := range s.Set {
+		text = withSetting(text, setting)
+	}
+	return text
+}
+
+// StarterBatch is train.batch_size of a starter.
+const StarterBatch = 16
+
+// withSetting returns a starter's text with a key set as --set does it. The key replaces the line
+// that has it and the lines below that are indented more, or is added to its section.
+func withSetting(text, setting string) string {
+	key, value, _ := strings.Cut(setting, "=")
+	field := reflect.ValueOf(Default()).Elem()
+	for name := range strings.SplitSeq(key, ".") {
+		field, _ = fieldOf(field, name)
+	}
+	if field.Kind() == reflect.String {
+		value = quoteYAML(value)
+	}
+	section, name, nested := strings.Cut(key, ".")
+	if !nested {
+		return regexp.MustCompile(`(?m)^`+section+`:.*$`).ReplaceAllLiteralString(text, key+": "+value)
+	}
+	line := "  " + name + ": " + value + "\n"
+	old := regexp.MustCompile(`(?m)^(` + section + `:\n(?:(?: .*)?\n)*?)  ` + name + `:.*\n(?:   .*\n)*`)
+	if at := old.FindStringSubmatchIndex(text); at != nil {
+		return text[:at[3]] + line + text[at[1]:]
+	}
+	begin := regexp.MustCompile(`(?m)^` + section + `:\n`)
+	at := begin.FindStringIndex(text)
+	return text[:at[1]] + line + text[at[1]:]
+}
+
+// Settings returns the task that settings alone make, and the mistakes in them.
+func Settings(settings []string) (*Task, error) {
+	t := Default()
+	d := &decoder{places: map[string]string{}}
+	for _, s := range settings {
+		d.set(s, t)
+	}
+	t.places = d.places
+	return t, errors.Join(d.errs...)
 }
 
 const tooLongKey = "on_too_long:"

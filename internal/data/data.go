@@ -156,11 +156,14 @@ func (s *Set) Split(name string, share float64) (*Set, error) {
 	if len(kept) == 0 || len(taken.Rows) == 0 {
 		return nil, fmt.Errorf("%s: a share of %g splits its %d rows into %d for training and "+
 			"%d for validation; want some in both",
-			s.Path, share, len(s.Rows), len(kept), len(taken.Rows))
+			s.File(), share, len(s.Rows), len(kept), len(taken.Rows))
 	}
 	s.Rows = kept
 	return taken, nil
 }
+
+// File returns what messages call the set's file.
+func (s *Set) File() string { return Source{Path: s.Path}.Name() }
 
 // Notes returns sentences about the file: what was found out about its encoding and its cells, and
 // how many rows were dropped or cut.
@@ -170,11 +173,11 @@ func (s *Set) Notes() []string {
 	switch {
 	case s.Dropped > 0:
 		notes = append(notes, fmt.Sprintf("%s: %d of %d rows were too long and were dropped",
-			s.Path, s.Dropped, all))
+			s.File(), s.Dropped, all))
 	case s.Cut > 0:
 		notes = append(notes, fmt.Sprintf(
 			"%s: %d of %d rows were too long and had the end of their longest field cut",
-			s.Path, s.Cut, all))
+			s.File(), s.Cut, all))
 	}
 	return notes
 }

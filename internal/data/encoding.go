@@ -17,10 +17,10 @@ const (
 	Windows1252 = "windows-1252"
 )
 
-// CheckEncoding returns an error if an encoding is neither Auto nor one of the WHATWG Encoding
+// checkEncoding returns an error if an encoding is neither Auto nor one of the WHATWG Encoding
 // Standard.
-func CheckEncoding(name string) error {
-	if name == "" || name == Auto {
+func checkEncoding(name string) error {
+	if name == Auto {
 		return nil
 	}
 	_, _, err := lookUp(name)

@@ -2,7 +2,6 @@ package data
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -313,15 +312,17 @@ func (g *guesser) label() error {
 		f, ok := x.fields[g.Target]
 		switch {
 		case !ok:
-			missing.add(x.line, fmt.Errorf("the row has no label %q", g.Target))
+			missing.add(x.line, fmt.Errorf("the row has no field %q; give it a label or delete it", g.Target))
 		case f.Not != "":
-			missing.add(x.line, fmt.Errorf("the label %q is %s", g.Target, f.Not))
+			missing.add(x.line, fmt.Errorf("the row has no label, its %q is %s; give it one or delete it",
+				g.Target, f.Not))
 		case noValue.MatchString(f.Text):
-			missing.add(x.line, fmt.Errorf("the label %q is %q, which is none", g.Target, f.Text))
+			missing.add(x.line, fmt.Errorf("the row has no label, its %q is %q; give it one or delete it",
+				g.Target, f.Text))
 		}
 	}
 	if err := missing.err(); err != nil {
-		return errors.Join(err, errors.New("give these rows a label or delete them"))
+		return err
 	}
 	values := g.columns[g.Target].values
 	var names map[string]string

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -28,7 +29,38 @@ type Reading struct {
 	Columns   []string // names of a table's columns; empty: its first line has them
 	Separator string   // between a table's cells
 	Quotes    string   // of a table: Auto, QuotesOn, QuotesOff or QuotesBackslash
-	Encoding  string   // Auto or a name that CheckEncoding knows
+	Encoding  string   // Auto or a name of the WHATWG Encoding Standard
+}
+
+// Mistake is an error in a key of a Reading. Its text continues the key's name.
+type Mistake struct {
+	Key string
+	Err error
+}
+
+// Mistakes returns what is wrong in the reading.
+func (r Reading) Mistakes() []Mistake {
+	var all []Mistake
+	bad := func(key, format string, args ...any) {
+		all = append(all, Mistake{key, fmt.Errorf(format, args...)})
+	}
+	quotes := []string{Auto, QuotesOn, QuotesOff, QuotesBackslash}
+	if !slices.Contains(quotes, r.Quotes) {
+		bad("quotes", "is %q, want %s", r.Quotes, strings.Join(quotes, ", "))
+	}
+	if err := checkEncoding(r.Encoding); err != nil {
+		bad("encoding", "is an %w", err)
+	}
+	s := r.Separator
+	if s != "" && (utf8.RuneCountInString(s) != 1 || strings.ContainsAny(s, "\"\r\n\ufeff\ufffd")) {
+		bad("separator", "is %q, want one character, for example \"\\t\"", s)
+	}
+	for i, c := range r.Columns {
+		if c == "" || slices.Contains(r.Columns[:i], c) {
+			bad("columns", "has the name %q, want names that are not empty and differ", c)
+		}
+	}
+	return all
 }
 
 // Auto is the value of a Reading that is found out.

@@ -84,10 +84,10 @@ func (r *reader) found() Reading {
 	if f.Separator == r.usual().separator {
 		f.Separator = ""
 	}
-	if f.Quotes == r.usual().quotes {
+	if f.Quotes == r.usual().quotes || f.Quotes == Auto {
 		f.Quotes = ""
 	}
-	if f.Encoding == UTF8 {
+	if f.Encoding == UTF8 || f.Encoding == Auto {
 		f.Encoding = ""
 	}
 	return f

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"ptune/internal/base"
@@ -75,6 +76,58 @@ func LoadRows(task *config.Task, b *base.Base) (*Rows, error) {
 // Source returns a data file of a task with how the task says it is written.
 func Source(task *config.Task, path string) data.Source {
 	return data.Source{Path: path, Reading: task.Data.Reading()}
+}
+
+// unusual returns a sentence for each file whose rows are probably not as meant: validation rows that
+// are trained on, and inputs that end in a blank.
+func (r *Rows) unusual() []string {
+	var notes []string
+	trained := map[string]bool{}
+	for _, row := range r.Train.Rows {
+		trained[row.Text] = true
+	}
+	for _, set := range r.Valid {
+		if n, _ := count(set, func(row data.Row) bool { return trained[row.Text] }); n > 0 {
+			notes = append(notes, fmt.Sprintf("%s: %s the text of a training row, "+
+				"so they do not show how well the prompt does on new rows", set.File(), share(n, set, "has", "have")))
+		}
+	}
+	if r.Chat != nil { // the template decides what is between input and target
+		return notes
+	}
+	for _, set := range append([]*data.Set{r.Train}, r.Valid...) {
+		n, line := count(set, func(row data.Row) bool { return strings.HasSuffix(row.Text, " ") })
+		if n > 0 {
+			notes = append(notes, fmt.Sprintf("%s: the input of %s in a blank (the first in line %d), "+
+				"which most tokenizers join with the next word; "+
+				"if the template has it, put it at the beginning of data.target",
+				set.File(), share(n, set, "ends", "ends"), line))
+		}
+	}
+	return notes
+}
+
+// count returns the number of rows that are so, and the line of the first one.
+func count(set *data.Set, so func(data.Row) bool) (n, line int) {
+	for _, row := range set.Rows {
+		if so(row) {
+			if n++; n == 1 {
+				line = row.Line
+			}
+		}
+	}
+	return n, line
+}
+
+// share says how many rows of a set do what a verb says, of one row and of several.
+func share(n int, set *data.Set, one, several string) string {
+	switch {
+	case n == len(set.Rows) && n > 1:
+		return fmt.Sprintf("all %d rows %s", n, several)
+	case n == 1:
+		return fmt.Sprintf("1 of %d rows %s", len(set.Rows), one)
+	}
+	return fmt.Sprintf("%d of %d rows %s", n, len(set.Rows), several)
 }
 
 // storedReading returns how files of rows are read, as a prompt's file says it. There utf-8 is what a

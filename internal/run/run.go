@@ -248,7 +248,7 @@ func (r *Run) Unusual() []string {
 		note("prompt.tokens is %d; in measurements, more than 20 helped little, "+
 			"and more than 100 harmed", n)
 	}
-	return notes
+	return append(notes, r.Rows.unusual()...)
 }
 
 // Job returns what training the run's prompt takes, from the beginning.
