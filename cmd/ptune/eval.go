@@ -21,18 +21,19 @@ import (
 )
 
 type evalFlags struct {
-	prompts    []string
-	model      string
-	data       string
-	input      string
-	target     string
-	labels     []string
-	gates      eval.GateOptions
-	samples    string
-	junit      string
-	exact      bool
-	noBaseline bool
-	maxTokens  int
+	prompts     []string
+	model       string
+	data        string
+	input       string
+	target      string
+	labels      []string
+	gates       eval.GateOptions
+	samples     string
+	junit       string
+	exact       bool
+	noBaseline  bool
+	calibration bool
+	maxTokens   int
 	computeOptions
 	json bool
 }
@@ -88,6 +89,10 @@ templates.`,
 		"also generate text for each row, and count the rows where it is the target "+
 			"(implied by a gate on exact_match)")
 	f.BoolVar(&o.noBaseline, "no-baseline", false, "do not measure the base without the prompt")
+	f.BoolVar(&o.calibration, "calibration", false,
+		"measure the calibration error of a task with many labels, too: it needs the probability of "+
+			"every label, which takes several times as long (implied by --json, --samples and a "+
+			"gate on calibration_error)")
 	f.IntVar(&o.maxTokens, "batch-tokens", 4096,
 		"tokens of text computed at a time; fewer need less memory")
 	f.IntVar(&o.maxTokens, "max-tokens", 4096, "tokens of text computed at a time")
@@ -127,8 +132,12 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	if err != nil {
 		return failure.Usage(err)
 	}
-	options := run.MeasureOptions{MaxTokens: o.maxTokens, NoBaseline: o.noBaseline, ExactMatch: o.exact}
+	options := run.MeasureOptions{
+		MaxTokens: o.maxTokens, NoBaseline: o.noBaseline, ExactMatch: o.exact,
+		Probabilities: o.calibration || o.json || o.samples != "",
+	}
 	for _, g := range gates {
+		options.Probabilities = options.Probabilities || g.Metric == eval.MetricCalibration
 		options.ExactMatch = options.ExactMatch || g.Metric == eval.MetricExactMatch
 	}
 	var missed []error

@@ -8,12 +8,10 @@ import (
 // Alone measures the base model without a soft prompt on rows that were measured with o. It returns
 // nil if a row has no input token, because the base cannot predict a first token from nothing.
 func Alone(ctx context.Context, s Scorer, rows []Row, o Options) (*Result, error) {
-	for _, r := range rows {
-		if len(r.Input) == 0 {
-			return nil, nil
-		}
+	if !haveInputs(rows) {
+		return nil, nil
 	}
-	o.PromptRows, o.Names = nil, nil
+	o.PromptRows, o.Names, o.Probabilities = nil, nil, false
 	return Run(ctx, s, nil, rows, o)
 }
 
@@ -31,6 +29,6 @@ func AsWords(ctx context.Context, s Scorer, encode func(string) ([]int32, error)
 			return nil, nil
 		}
 	}
-	o.PromptRows, o.Names = nil, nil
+	o.PromptRows, o.Names, o.Probabilities = nil, nil, false
 	return Run(ctx, s, nil, rows, o)
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 
 	"ptune/internal/infer"
 )
@@ -28,6 +29,12 @@ type Options struct {
 	EOS        int32
 	MaxTokens  int   // tokens of text computed at a time
 	PromptRows []int // rows of the soft prompt, or of each member of an ensemble; none: the base alone
+
+	// Trees, if not nil, searches the likeliest of many labels instead of scoring all of them. Then
+	// Result has Probabilities and CalibrationError only if Probabilities asks for the other scores.
+	Trees         func() infer.Trees
+	Probabilities bool
+	Tell          func(done, of int) // called with the number of rows measured so far; nil: not called
 }
 
 // Result is what was measured.
@@ -42,7 +49,7 @@ type Result struct {
 
 	// Predicted is the likeliest label of each row, in an ensemble the one with most votes.
 	Predicted     []int       `json:"-"`
-	Probabilities [][]float64 `json:"-"` // of the labels of each row
+	Probabilities [][]float64 `json:"-"` // of the labels of each row; nil: see Options.Probabilities
 	// Losses is −log p of each row's target, the sum over its tokens; of an ensemble, the mean.
 	Losses []float64 `json:"-"`
 }
@@ -75,18 +82,68 @@ func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options)
 	}
 	e := &evaluation{scorer: s, prompt: prompt, options: o, labels: infer.LabelEnds(o.Labels, o.EOS)}
 	e.members = make([]member, max(1, len(o.PromptRows)))
-	for i, r := range rows {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		e.add(r)
-		if i == len(rows)-1 || e.tokens+e.cost(rows[i+1]) > o.MaxTokens {
-			if err := e.flush(); err != nil {
-				return nil, err
-			}
-		}
+	measure := e.whole
+	if tree := infer.NewLabelTree(e.labels); o.Trees != nil && !tree.Small() && haveInputs(rows) {
+		measure = func(ctx context.Context, rows []Row) error { return e.search(ctx, rows, tree) }
+	}
+	if err := measure(ctx, rows); err != nil {
+		return nil, err
 	}
 	return e.result(rows), nil
+}
+
+// haveInputs reports whether each row has an input token.
+func haveInputs(rows []Row) bool {
+	return !slices.ContainsFunc(rows, func(r Row) bool { return len(r.Input) == 0 })
+}
+
+// whole measures rows by scoring all labels.
+func (e *evaluation) whole(ctx context.Context, rows []Row) error {
+	for i, r := range rows {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		e.add(r)
+		if i == len(rows)-1 || e.tokens+e.cost(rows[i+1]) > e.options.MaxTokens {
+			if err := e.flush(); err != nil {
+				return err
+			}
+			e.tell(i+1, len(rows))
+		}
+	}
+	return nil
+}
+
+// search measures rows by searching the likeliest label. An ensemble's votes can be equal, and then the
+// scores of all labels decide.
+func (e *evaluation) search(ctx context.Context, rows []Row, labels *infer.LabelTree) error {
+	trees, members := e.options.Trees(), len(e.members)
+	defer trees.Close()
+	var questions []infer.Asked
+	for _, r := range rows {
+		for k := range e.members {
+			questions = append(questions, infer.Asked{Prompt: k, Input: r.Input, Target: r.Target})
+		}
+	}
+	found, err := infer.Search(ctx, trees, e.prompt, e.options.PromptRows, labels, questions,
+		infer.SearchOptions{
+			All: e.options.Probabilities || members > 1, MaxTokens: e.options.MaxTokens,
+			Done: func(n int) { e.tell(n/members, len(rows)) },
+		})
+	if err != nil {
+		return err
+	}
+	for row := range slices.Chunk(found, members) {
+		e.row(row)
+	}
+	return nil
+}
+
+// tell reports the number of rows measured.
+func (e *evaluation) tell(done, of int) {
+	if e.options.Tell != nil {
+		e.options.Tell(done, of)
+	}
 }
 
 // result sums up what was measured on the rows.
@@ -147,12 +204,15 @@ func (e *evaluation) details(truth []int) Details {
 	d.Confusion = Confusion(truth, e.predicted, len(e.options.Labels))
 	d.Classes = Classes(d.Confusion, e.options.Names)
 	mcc := MCC(d.Confusion)
-	correct, confidence := make([]bool, len(truth)), make([]float64, len(truth))
-	for i, t := range truth {
-		correct[i], confidence[i] = e.predicted[i] == t, e.probabilities[i][e.predicted[i]]
+	d.MCC = &mcc
+	if e.probabilities != nil {
+		correct, confidence := make([]bool, len(truth)), make([]float64, len(truth))
+		for i, t := range truth {
+			correct[i], confidence[i] = e.predicted[i] == t, e.probabilities[i][e.predicted[i]]
+		}
+		ece := CalibrationError(correct, confidence)
+		d.CalibrationError = &ece
 	}
-	ece := CalibrationError(correct, confidence)
-	d.MCC, d.CalibrationError = &mcc, &ece
 	accuracy, f1 := intervals(truth, e.predicted, len(e.options.Labels))
 	d.Intervals = map[string]Interval{"accuracy": accuracy, "macro_f1": f1}
 	return d
@@ -188,39 +248,52 @@ func (e *evaluation) flush() error {
 	if err != nil {
 		return err
 	}
-	for ; len(scores) > 0; scores = scores[len(e.members):] {
-		e.row(scores[:len(e.members)])
+	for row := range slices.Chunk(scores, len(e.members)) {
+		e.row(answers(row))
 	}
 	e.questions, e.tokens = nil, 0
 	return nil
 }
 
-// row counts what each member finds of a row: the target first, then the labels.
-func (e *evaluation) row(scores [][]infer.Likelihood) {
-	labels := len(e.options.Labels)
-	votes, sums := make([]int, labels), make([]float64, labels)
-	e.targets += scores[0][0].Tokens
-	loss := 0.0
+// answers returns what each member finds of a row, from the likelihoods of its target and its labels.
+func answers(scores [][]infer.Likelihood) []infer.Found {
+	all := make([]infer.Found, len(scores))
 	for k, s := range scores {
+		a := &all[k]
+		a.Target = s[0]
+		for _, l := range s[1:] {
+			a.Scores = append(a.Scores, l.NLL)
+		}
+		a.Best = infer.Likeliest(a.Scores)
+	}
+	return all
+}
+
+// row counts what each member finds of a row.
+func (e *evaluation) row(found []infer.Found) {
+	e.targets += found[0].Target.Tokens
+	loss := 0.0
+	for k, a := range found {
 		m := &e.members[k]
-		m.nll += s[0].NLL
-		loss += s[0].NLL / float64(len(e.members))
-		if labels == 0 {
-			continue
-		}
-		best := 0
-		for l := range labels {
-			sums[l] += s[1+l].NLL
-			if s[1+l].NLL < s[1+best].NLL {
-				best = l
-			}
-		}
-		m.predicted = append(m.predicted, best)
-		votes[best]++
+		m.nll += a.Target.NLL
+		loss += a.Target.NLL / float64(len(e.members))
+		m.predicted = append(m.predicted, a.Best)
 	}
 	e.losses = append(e.losses, loss)
+	labels := len(e.options.Labels)
 	if labels == 0 {
 		return
+	}
+	if found[0].Scores == nil { // there is one member
+		e.predicted = append(e.predicted, found[0].Best)
+		return
+	}
+	votes, sums := make([]int, labels), make([]float64, labels)
+	for _, a := range found {
+		votes[a.Best]++
+		for l, nll := range a.Scores {
+			sums[l] += nll
+		}
 	}
 	e.predicted = append(e.predicted, elected(votes, sums))
 	for l := range sums {

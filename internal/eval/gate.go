@@ -54,14 +54,17 @@ var metrics = []struct {
 	{"accuracy", func(e Evaluation) *float64 { return e.Accuracy }, false, 0, 1},
 	{"macro_f1", func(e Evaluation) *float64 { return e.MacroF1 }, false, 0, 1},
 	{"mcc", func(e Evaluation) *float64 { return e.MCC }, false, -1, 1},
-	{"calibration_error", func(e Evaluation) *float64 { return e.CalibrationError }, true, 0, 1},
+	{MetricCalibration, func(e Evaluation) *float64 { return e.CalibrationError }, true, 0, 1},
 	{MetricExactMatch, func(e Evaluation) *float64 { return e.ExactMatch }, false, 0, 1},
 	{"loss", func(e Evaluation) *float64 { return &e.Loss }, true, 0, math.Inf(1)},
 	{"perplexity", func(e Evaluation) *float64 { return &e.Perplexity }, true, 1, math.Inf(1)},
 }
 
-// MetricExactMatch is the metric that is measured only if it is asked for.
-const MetricExactMatch = "exact_match"
+// The metrics that are measured only if they are asked for.
+const (
+	MetricExactMatch  = "exact_match"
+	MetricCalibration = "calibration_error"
+)
 
 // Metrics returns the names of the metrics that a gate can ask for.
 func Metrics() []string {

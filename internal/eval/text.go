@@ -43,8 +43,12 @@ func (e Evaluation) Text(to io.Writer) error {
 		fmt.Fprintf(&t, "  %-11s %8.4f\n", "exact match", *e.ExactMatch)
 	}
 	if e.MCC != nil {
-		fmt.Fprintf(&t, "  %-11s %8.4f\n  %-11s %8.4f\n", "MCC", *e.MCC, "calibration",
-			*e.CalibrationError)
+		fmt.Fprintf(&t, "  %-11s %8.4f\n", "MCC", *e.MCC)
+		if e.CalibrationError != nil {
+			fmt.Fprintf(&t, "  %-11s %8.4f\n", "calibration", *e.CalibrationError)
+		} else {
+			fmt.Fprintf(&t, "  %-11s not measured\n", "calibration")
+		}
 	}
 	if len(e.Classes) > 0 {
 		w := tabwriter.NewWriter(&t, 0, 0, 2, ' ', 0)

@@ -294,7 +294,7 @@ static void attend(const attend_args *args) {
   const attend_args a = *args;
   key_list keys = list_keys(args);
   skip_keys(&keys, first_seen(keys.base, a.window));
-  if (a.n == 1) return attend_row(args, keys);
+  if (a.n == 1 && !a.uniform) return attend_row(args, keys);
   int *of_q = (int *)(a.scratch + keys.lds), *of_out = of_q + a.rows_at_once * a.heads;
   float *k = (float *)(of_out + a.rows_at_once * a.heads), *s = k + (long)keys.lds * a.dim;
   query_offsets(a.rows_at_once, a.heads, a.dim, a.ldq, of_q);

@@ -85,15 +85,15 @@ type set struct {
 	taper         bool               // shares get smaller towards the end
 	scratchFloats int                // scratch for panels
 	pack          func(x Matrix, inOut bool, b0, b1 int, packed []float32)
-	product       func(packed []float32, m, k int, w Weight, inOut bool, n0, n1 int, out Matrix,
+	product       func(packed []float32, m, k int, w Weight, inOut, unpacked bool, n0, n1 int, out Matrix,
 		add bool, scratch []float32)
 
 	// few multiplies x without packing it or the weight. It is used for at most fewRows rows, and
 	// for at most 4 if the weight is stored [k, n]: making panels would take longer.
 	few     func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool)
 	fewRows func(DType) int
-	// At most this many rows: product reads weights stored [n, k] without packing them, and shares
-	// may have any size.
+	// At most this many rows: product can read weights stored [n, k] unpacked, and shares may have any
+	// size.
 	unpackedRows int
 
 	attend func(a *attention, head int, u unit, scratch []float32)

@@ -508,6 +508,51 @@ func TestResultsDoNotDependOnTheNumberOfThreads(t *testing.T) {
 	}
 }
 
+func TestInAUniformPoolARowDoesNotDependOnTheOthers(t *testing.T) {
+	for _, compute := range []DType{F32, BF16} {
+		for _, name := range Names(compute) {
+			p, err := New(Options{Threads: 2, Kernels: name, Compute: compute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			p.Uniform = true
+			s := newSource(8)
+			for _, inOut := range []bool{false, true} {
+				for format := range formats {
+					w := s.weight(70, 530, DType(format), inOut)
+					x, all, row := s.matrix(40, 530), NewMatrix(40, 70), NewMatrix(40, 70)
+					p.Product(all, x, w)
+					for _, n := range []int{1, 3, 5, 16} {
+						p.Product(row.Top(n), x.Top(n), w)
+						if !slices.Equal(row.Top(n).values(), all.Top(n).values()) {
+							t.Errorf("%s, %v products, %v weight, inOut %v: %d rows differ from those of 40",
+								name, compute, DType(format), inOut, n)
+						}
+					}
+				}
+			}
+			h := Heads{Q: 6, KV: 2, Dim: 20, Scale: 0.3}
+			q, kv := s.matrix(176, h.QCols()), s.matrix(176, h.KVCols())
+			lse, all, alone := NewMatrix(176, 6), NewMatrix(176, h.QCols()), NewMatrix(176, h.QCols())
+			p.Attend(all, lse, q, kv, h, longForest())
+			var rows []Group
+			for _, g := range longForest() {
+				for i := range g.N {
+					own := g.Own + i
+					rows = append(rows, Group{
+						Row: g.Row + i, N: 1, Own: own, Spans: append(slices.Clone(g.Spans), int32(g.Own), int32(own)),
+					})
+				}
+			}
+			p.Attend(alone, lse, q, kv, h, rows)
+			if !slices.Equal(all.values(), alone.values()) {
+				t.Errorf("%s: the attention of rows alone differs from that of groups", name)
+			}
+		}
+	}
+}
+
 func TestNewRefusesAnUnknownKernelSet(t *testing.T) {
 	_, err := New(Options{Kernels: "sse9"})
 	if err == nil || !strings.Contains(err.Error(), "plain") {

@@ -135,12 +135,12 @@ func (s *set) setProducts(k *C.product_kernels, parts int) {
 			return 4
 		}
 	}
-	s.product = func(packed []float32, m, cols int, w Weight, inOut bool, n0, n1 int, out Matrix,
+	s.product = func(packed []float32, m, cols int, w Weight, inOut, unpacked bool, n0, n1 int, out Matrix,
 		add bool, scratch []float32) {
 		a := productArgs(w, inOut, n0, n1, out, add)
 		a.x, a.m, a.k, a.scratch = ptr(packed), C.int(m), C.int(cols), ptr(scratch)
 		a.xparts, a.wparts = C.int(parts), C.int(weightParts(w.DType))
-		if k.few_packed != nil && m <= s.unpackedRows && !inOut {
+		if unpacked {
 			C.call_product(k.few_packed, a)
 		} else {
 			C.call_product(k.product, a)
@@ -166,8 +166,8 @@ func (a *attention) args(head int, u unit, scratch []float32) C.attend_args {
 		scale: C.float(a.Scale), window: C.int(a.Window), cap: C.float(a.Cap),
 		spans:  (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(u.Spans))),
 		nspans: C.int(len(u.Spans) / 2), own: C.int(u.Own), first: C.int(u.first), n: C.int(u.n),
-		rows_at_once: C.int(a.rowsAtOnce(u)),
-		out:          at(a.out, u.row(), h*a.Dim), ldo: C.long(a.out.Stride),
+		rows_at_once: C.int(a.rowsAtOnce(u)), uniform: flag(a.uniform),
+		out: at(a.out, u.row(), h*a.Dim), ldo: C.long(a.out.Stride),
 		lse: at(a.lse, u.row(), h), ldl: C.long(a.lse.Stride),
 		scratch: ptr(scratch),
 	}

@@ -61,8 +61,9 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	if inOut {
 		few = min(few, 4)
 	}
+	unpacked := m <= s.unpackedRows && !inOut && !p.Uniform
 	large := max(s.sharePanels, shareBytes/max(1, dtype.Bytes(s.panelCols*k)))
-	if m <= few {
+	if m <= few && !p.Uniform {
 		p.share(outs, large, false)
 		p.InOrder(len(p.shares), func(_, i int) {
 			c := p.shares[i]
@@ -70,7 +71,7 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 		})
 		return
 	}
-	if m <= s.unpackedRows && !inOut {
+	if unpacked {
 		p.share(outs, large, false)
 	} else {
 		p.share(outs, s.sharePanels, s.taper)
@@ -84,7 +85,7 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	p.needScratch(s.scratchFloats)
 	p.InOrder(len(p.shares), func(thread, i int) {
 		c := p.shares[i]
-		s.product(packed, m, k, ws[c.of], inOut, c.n0, c.n1, outs[c.of], add, p.scratch[thread])
+		s.product(packed, m, k, ws[c.of], inOut, unpacked, c.n0, c.n1, outs[c.of], add, p.scratch[thread])
 	})
 }
 

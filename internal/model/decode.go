@@ -26,6 +26,7 @@ type Decoder struct {
 	biasDiffers bool // attention biases differ without a soft prompt (falcon-rw)
 	prompts     map[int]*prefix
 	seqs        map[int]*sequence
+	trees       map[int]*tree
 	last        int // the latest handle
 }
 
@@ -62,7 +63,7 @@ const NoCacheLimit = 1e12
 // NewDecoder returns a decoder whose cache takes at most limit bytes. Memory is used only for what
 // is cached.
 func (m *Model) NewDecoder(limit int64) *Decoder {
-	d := &Decoder{m: m, prompts: map[int]*prefix{}, seqs: map[int]*sequence{}}
+	d := &Decoder{m: m, prompts: map[int]*prefix{}, seqs: map[int]*sequence{}, trees: map[int]*tree{}}
 	layers, heads := m.Layers(), m.Heads
 	for _, b := range m.Blocks {
 		d.biasDiffers = d.biasDiffers || b.Attn.NoPromptBias != nil
@@ -73,6 +74,9 @@ func (m *Model) NewDecoder(limit int64) *Decoder {
 	d.view()
 	return d
 }
+
+// Close gives the cache's memory back at once; without it, that happens when d is garbage.
+func (d *Decoder) Close() { d.pages.close() }
 
 // view points the layers' matrices at the pages.
 func (d *Decoder) view() {
@@ -286,11 +290,7 @@ func (d *Decoder) Add(texts []batch.Text) (seqs []int, logits [][]float32, err e
 		for _, s := range seqs {
 			d.Remove(s)
 		}
-		for _, p := range fresh { // their rows were not computed
-			d.pages.reserved += len(p.node.pages)
-			d.release(p.node)
-			p.node = nil
-		}
+		d.forget(fresh)
 		return nil, nil, err
 	}
 	return seqs, logits, nil

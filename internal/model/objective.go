@@ -24,6 +24,7 @@ const (
 	lossAndGradient
 	partGradient // lossAndGradient of a part of a split batch
 	decoding
+	scoring // decoding, with the head's HeadScores
 )
 
 // graph is a compiled graph with its input and results.
@@ -37,7 +38,7 @@ type graph struct {
 // graph returns the graph of a kind for soft prompts of that many rows. It is built at first use. The
 // graph library checks its arguments with panics, which become errors here.
 func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
-	if kind == lossOnly || kind == decoding {
+	if kind != lossAndGradient && kind != partGradient {
 		prompts = min(prompts, 1)
 	}
 	key := graphKey{kind, prompts}
@@ -57,6 +58,9 @@ func (m *Model) graph(kind graphKind, prompts int) (gr *graph, err error) {
 	case decoding:
 		gr.logits = g.Logits(h, m.head())
 		g.Compile(gr.logits)
+	case scoring:
+		g.HeadScores(h, m.head())
+		g.Compile()
 	case lossAndGradient, partGradient:
 		if gr.grad, err = g.Grad(g.HeadLoss(g.Pause(h), m.head()), gr.prompt); err != nil {
 			return nil, err

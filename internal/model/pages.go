@@ -18,12 +18,22 @@ type pages struct {
 	touched  int       // pages that have been used
 	unused   []int32   // those of them that are free
 	reserved int       // promised, not taken
+	release  func()    // gives lent address space back; nil: none was lent
 }
 
-// open reserves address space for at most limit bytes. The memory is returned once d is unreachable.
+// open reserves address space for at most limit bytes. The memory is returned by close
+// or once d is unreachable.
 func (p *pages) open(d *Decoder, limit int64) {
 	p.most = int(min(limit/int64(p.bytes()), (1<<31-1)/int64(p.stride))) // rows are counted in an int32
-	p.values, _ = kernels.Reserve(d, p.most*p.bytes()/4)
+	p.values, p.release = kernels.Reserve(d, p.most*p.bytes()/4)
+}
+
+// close gives the memory back.
+func (p *pages) close() {
+	if p.release != nil {
+		p.release()
+	}
+	p.values, p.release, p.most = nil, nil, 0
 }
 
 // bytes returns the size of a page.

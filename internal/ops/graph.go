@@ -43,6 +43,7 @@ type Layout struct {
 	TargetGroups []kernels.Group // the rows of TargetRows as queries
 	TargetRows   []int32         // [Tt] the rows that predict
 	TargetIDs    []int32         // [Tt] the tokens to predict; not read without a loss
+	Asked        [][]int32       // [Tt] for HeadScores: tokens whose −log p is asked for, no two equal
 	CacheRows    []int32         // [T] of keys and values; with a cache, Groups name cache rows
 	Scale        float32         // factor of the loss's gradient; 0: no gradient is computed
 }
@@ -52,7 +53,7 @@ type Graph struct {
 	Pool      *kernels.Pool
 	Layout    *Layout          // of the next run
 	Cache     []kernels.Matrix // keys and values of each layer, by head; nil outside generation
-	NLL       []float32        // after a run with a loss: −log p of each target
+	NLL       []float32        // after a run with a loss: −log p of each target, or of each asked token
 	Trunk     *Trunk           // in the runs of a split batch's trunk and parts, else nil
 	Recompute Recompute        // in the next run
 	Planner   *Planner         // if not nil, runs compute nothing and are added to its plan

@@ -226,6 +226,80 @@ func (h Head) slope(slopes Matrix, i, at int) float32 {
 	return slopes.Row(i)[at]
 }
 
+// HeadScores writes −log p of the tokens in the layout's Asked after each of the target rows h [Tt, D] to
+// g.NLL, row after row. For one asked token it is HeadLoss's, to the bit.
+func (g *Graph) HeadScores(h *G.Node, head Head) *G.Node {
+	return g.apply(&operator{
+		name: "scores", scalar: true,
+		flops: func(_ Matrix, in []Matrix) float64 { return work(in[0].Rows, head.Linear) },
+		run: func(_ Matrix, in []Matrix) {
+			g.NLL = g.NLL[:0]
+			for from := 0; from < in[0].Rows; from += rowChunk {
+				n := min(rowChunk, in[0].Rows-from)
+				head.scores(g, kernels.View(in[0].Data[from*in[0].Cols:], n, in[0].Cols),
+					g.Layout.Asked[from:from+n])
+			}
+		},
+	}, h)
+}
+
+// scores appends −log p of the tokens asked for after each row of x to g.NLL. As in loss, the running
+// softmax is over the other tokens, so that no digits are lost where p is almost one.
+func (h Head) scores(g *Graph, x Matrix, asked [][]int32) {
+	softmax, logits := make([]kernels.Softmax, x.Rows), make([][]float32, x.Rows)
+	for i, ids := range asked {
+		softmax[i], logits[i] = kernels.NewSoftmax(), make([]float32, len(ids))
+	}
+	h.eachChunk(g, x, false, func(from int, _ Head, l, _ Matrix) {
+		for i, ids := range asked {
+			for k, id := range ids {
+				if at := int(id) - from; at >= 0 && at < l.Cols {
+					logits[i][k] = l.Row(i)[at]
+					l.Row(i)[at] = -math.MaxFloat32
+				}
+			}
+		}
+		g.Pool.SoftmaxPart(softmax, l)
+	})
+	for i, s := range softmax {
+		g.NLL = append(g.NLL, nll(s, logits[i])...)
+	}
+}
+
+// nll returns −log p of each of the logits; s is the softmax of all other logits.
+func nll(s kernels.Softmax, logits []float32) []float32 {
+	// except returns the softmax of all logits but number skip.
+	except := func(skip int) (most, sum float64) {
+		most, sum = float64(s.Max), s.Sum
+		for k, l := range logits {
+			l := float64(l)
+			switch {
+			case k == skip:
+			case l > most:
+				most, sum = l, sum*math.Exp(most-l)+1
+			default:
+				sum += math.Exp(l - most)
+			}
+		}
+		return most, sum
+	}
+	most, sum := except(-1)
+	out := make([]float32, len(logits))
+	for k, l := range logits {
+		over := float64(l) - most
+		if over < 0 { // another token is likelier
+			out[k] = float32(math.Log(sum) - over)
+			continue
+		}
+		m, others := except(k)
+		if over = float64(l) - m; math.IsInf(over, 1) {
+			over = math.NaN() // a logit overflowed: p = 1 would be wrong
+		}
+		out[k] = float32(math.Log1p(others * math.Exp(-over)))
+	}
+	return out
+}
+
 // Logits returns the logits [Tt, V] of the target rows h [Tt, D].
 func (g *Graph) Logits(h *G.Node, head Head) *G.Node {
 	return g.apply(&operator{

@@ -37,6 +37,9 @@ type MeasureOptions struct {
 	MaxTokens  int  // tokens of text computed at a time
 	ExactMatch bool // also generate text for each row and compare it with the target
 	NoBaseline bool // do not measure the base without the prompt
+	// Probabilities also measures the probabilities of all labels where the likeliest could be found
+	// with less work. Without it, such an evaluation has no calibration error.
+	Probabilities bool
 }
 
 // noLimit is the longest row of the base alone: only its positions limit it.
@@ -133,8 +136,8 @@ func (e *Evaluation) load(file string, m *prompt.Meta) error {
 
 // Measure evaluates the rows, and the base without the prompt for comparison.
 func (e *Evaluation) Measure(ctx context.Context, o MeasureOptions) (eval.Evaluation, error) {
-	b, rows, options := e.base, evalRows(e.Set), evalOptions(e.choices, e.eos, e.promptRows, o.MaxTokens)
-	options.Names = e.labels()
+	b, rows, options := e.base, evalRows(e.Set), evalOptions(e.base, e.choices, e.eos, e.promptRows, o.MaxTokens)
+	options.Names, options.Probabilities = e.labels(), o.Probabilities
 	res := eval.Evaluation{Prompt: e.path, Data: e.Set.Path}
 	var err error
 	if res.Result, err = eval.Run(ctx, b, e.values, rows, options); err != nil {

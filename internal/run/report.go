@@ -86,7 +86,7 @@ func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open O
 	}
 	e := evals[0]
 	res, err := eval.Run(ctx, b, e.values, evalRows(e.Set),
-		evalOptions(e.choices, e.eos, e.promptRows, 4096))
+		evalOptions(b, e.choices, e.eos, e.promptRows, 4096))
 	if err != nil {
 		return err
 	}

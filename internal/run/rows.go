@@ -13,6 +13,8 @@ import (
 	"ptune/internal/config"
 	"ptune/internal/data"
 	"ptune/internal/eval"
+	"ptune/internal/infer"
+	"ptune/internal/model"
 	"ptune/internal/prompt"
 	"ptune/internal/report"
 	"ptune/internal/train"
@@ -205,7 +207,7 @@ func (r *Rows) evaluate(b *base.Base, task *config.Task) train.Evaluate {
 // measure evaluates sets of rows after a prompt of promptRows, or without one.
 func (r *Rows) measure(ctx context.Context, b *base.Base, sets []*data.Set, values []float32,
 	promptRows []int, maxTokens int) ([]report.Eval, error) {
-	options := evalOptions(r.Choices, r.EOS, promptRows, maxTokens)
+	options := evalOptions(b, r.Choices, r.EOS, promptRows, maxTokens)
 	var evals []report.Eval
 	for _, set := range sets {
 		begin := time.Now()
@@ -231,8 +233,12 @@ func evalRows(set *data.Set) []eval.Row {
 }
 
 // evalOptions returns the options of an evaluation with these labels, after prompts of promptRows.
-func evalOptions(choices []data.Choice, eos int32, promptRows []int, maxTokens int) eval.Options {
-	o := eval.Options{EOS: eos, MaxTokens: maxTokens, PromptRows: promptRows}
+func evalOptions(b *base.Base, choices []data.Choice, eos int32, promptRows []int,
+	maxTokens int) eval.Options {
+	o := eval.Options{
+		EOS: eos, MaxTokens: maxTokens, PromptRows: promptRows,
+		Trees: func() infer.Trees { return b.NewDecoder(model.NoCacheLimit) },
+	}
 	for _, c := range choices {
 		o.Labels = append(o.Labels, c.IDs)
 	}
