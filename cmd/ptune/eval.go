@@ -86,7 +86,7 @@ templates.`,
 		"write the prediction for each row to this file, one JSON object a line")
 	f.StringVar(&o.junit, "junit", "", "write the gates as a JUnit report to this file")
 	f.BoolVar(&o.exact, "exact-match", false,
-		"also generate text for each row, and count the rows where it is the target "+
+		"count the rows whose target is what the model generates "+
 			"(implied by a gate on exact_match)")
 	f.BoolVar(&o.noBaseline, "no-baseline", false, "do not measure the base without the prompt")
 	f.BoolVar(&o.calibration, "calibration", false,
@@ -133,7 +133,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		return failure.Usage(err)
 	}
 	options := run.MeasureOptions{
-		MaxTokens: o.maxTokens, NoBaseline: o.noBaseline, ExactMatch: o.exact,
+		MaxTokens: o.maxTokens, NoBaseline: o.noBaseline, ExactMatch: o.exact, Answers: o.samples != "",
 		Probabilities: o.calibration || o.json || o.samples != "",
 	}
 	for _, g := range gates {

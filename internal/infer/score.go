@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"math"
 	"slices"
 
 	"ptune/internal/batch"
@@ -59,6 +60,33 @@ func Score(s Scorer, prompts []float32, rows []int, questions []Question) ([][]L
 		scores[i], all = all[:len(q.Ends)], all[len(q.Ends):]
 	}
 	return scores, nil
+}
+
+// Forcer computes by how much the logit of each of a forest's targets exceeds that of every other token.
+type Forcer interface {
+	Margins(prompts []float32, f *batch.Forest) ([]float32, error)
+}
+
+// Margins returns the least margin of each question's only ending, over its tokens. Where it is
+// positive, the ending is what greedy decoding writes after the input: its first token is the
+// likeliest, and so is each later one after those before it.
+func Margins(m Forcer, prompts []float32, rows []int, questions []Question) ([]float64, error) {
+	var examples []batch.Example
+	least := make([]float64, len(questions))
+	for i, q := range questions {
+		ids := slices.Concat(q.Input, q.Ends[0])
+		examples = append(examples, batch.Example{Prompt: q.Prompt, IDs: ids, From: len(q.Input)})
+		least[i] = math.Inf(1)
+	}
+	f := batch.Pack(rows, examples)
+	margins, err := m.Margins(prompts, f)
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range f.Targets {
+		least[t.Of] = min(least[t.Of], float64(margins[i]))
+	}
+	return least, nil
 }
 
 // LabelEnds returns the tokens to score for each label: the label's own, followed by the end token

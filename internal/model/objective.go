@@ -171,6 +171,16 @@ func (m *Model) NLL(prompts []float32, f *batch.Forest) ([]float32, error) {
 	return gr.NLL, nil
 }
 
+// Margins returns by how much the logit of each of a forest's targets exceeds that of every other token.
+// It is negative where another token is likelier. It is valid until the next call.
+func (m *Model) Margins(prompts []float32, f *batch.Forest) ([]float32, error) {
+	gr, err := m.evaluate(lossOnly, prompts, f)
+	if err != nil {
+		return nil, err
+	}
+	return gr.Margin, nil
+}
+
 // Logits returns the logits [Tt, V] from which a forest's targets are predicted. They are valid
 // until the next call.
 func (m *Model) Logits(prompts []float32, f *batch.Forest) (kernels.Matrix, error) {

@@ -54,6 +54,7 @@ type Graph struct {
 	Layout    *Layout          // of the next run
 	Cache     []kernels.Matrix // keys and values of each layer, by head; nil outside generation
 	NLL       []float32        // after a run with a loss: −log p of each target, or of each asked token
+	Margin    []float32        // after NLL without a gradient: each target's logit less every other one's
 	Trunk     *Trunk           // in the runs of a split batch's trunk and parts, else nil
 	Recompute Recompute        // in the next run
 	Planner   *Planner         // if not nil, runs compute nothing and are added to its plan

@@ -73,7 +73,7 @@ func (g *Graph) HeadLoss(h *G.Node, head Head) *G.Node {
 			if cap(g.NLL) < x.Rows {
 				g.NLL = make([]float32, x.Rows)
 			}
-			g.NLL = g.NLL[:x.Rows]
+			g.NLL, g.Margin = g.NLL[:x.Rows], g.Margin[:0]
 			for from := 0; from < x.Rows; from += rowChunk {
 				n := min(rowChunk, x.Rows-from)
 				rows := kernels.View(x.Data[from*x.Cols:], n, x.Cols)
@@ -101,9 +101,9 @@ func (g *Graph) HeadLoss(h *G.Node, head Head) *G.Node {
 }
 
 // loss writes −log p of each row's target to nll and, if d has rows, the gradient of x times the
-// layout's Scale to d. It reads the vocabulary once, with a running softmax: d sums e^l W over all
-// tokens but the target, which is added last. So neither 1 − p nor the gradient loses digits where
-// p is almost one.
+// layout's Scale to d, else it appends to g.Margin. It reads the vocabulary once, with a running
+// softmax: d sums e^l W over all tokens but the target, which is added last. So neither 1 − p nor the
+// gradient loses digits where p is almost one.
 func (h Head) loss(g *Graph, nll []float32, d, x Matrix, targets []int32) {
 	softmax, target := make([]kernels.Softmax, x.Rows), make([]targetLogit, x.Rows)
 	for i := range softmax {
@@ -134,6 +134,9 @@ func (h Head) loss(g *Graph, nll []float32, d, x Matrix, targets []int32) {
 
 	for i, s := range softmax {
 		over := float64(target[i].logit) - float64(s.Max) // s.Max and s.Sum are of the other tokens
+		if d.Rows == 0 {
+			g.Margin = append(g.Margin, target[i].logit-s.Max)
+		}
 		if math.IsInf(over, 1) {
 			over = math.NaN() // a logit overflowed: p = 1 would be wrong
 		}

@@ -35,7 +35,8 @@ type Evaluation struct {
 // MeasureOptions are how an evaluation is measured.
 type MeasureOptions struct {
 	MaxTokens  int  // tokens of text computed at a time
-	ExactMatch bool // also generate text for each row and compare it with the target
+	ExactMatch bool // also measure how many targets the model generates
+	Answers    bool // with ExactMatch, also what it generates instead
 	NoBaseline bool // do not measure the base without the prompt
 	// Probabilities also measures the probabilities of all labels where the likeliest could be found
 	// with less work. Without it, such an evaluation has no calibration error.
@@ -144,11 +145,9 @@ func (e *Evaluation) Measure(ctx context.Context, o MeasureOptions) (eval.Evalua
 		return res, err
 	}
 	if o.ExactMatch {
-		if res.Answers, err = e.answers(ctx, rows, o.MaxTokens); err != nil {
+		if err := e.exactMatch(ctx, &res, rows, o); err != nil {
 			return res, err
 		}
-		share := eval.ExactMatch(res.Answers)
-		res.ExactMatch = &share
 	}
 	if len(e.promptRows) == 0 || o.NoBaseline {
 		return res, nil
@@ -169,22 +168,47 @@ func (e *Evaluation) labels() []string {
 	return names
 }
 
+// exactMatch sets the share of rows whose target the model generates and, if asked for, the answers.
+func (e *Evaluation) exactMatch(ctx context.Context, res *eval.Evaluation, rows []eval.Row,
+	o MeasureOptions) error {
+	x, err := e.exact(o.MaxTokens)
+	if err != nil {
+		return err
+	}
+	var share float64
+	if !o.Answers {
+		share, err = x.Match(ctx, rows)
+	} else if res.Answers, err = x.Answers(ctx, rows); err == nil {
+		share = eval.ExactMatch(res.Answers)
+	}
+	res.ExactMatch = &share
+	return err
+}
+
 // answers returns what the model generates for each row.
 func (e *Evaluation) answers(ctx context.Context, rows []eval.Row, maxTokens int) ([]eval.Answer, error) {
+	x, err := e.exact(maxTokens)
+	if err != nil {
+		return nil, err
+	}
+	return x.Answers(ctx, rows)
+}
+
+func (e *Evaluation) exact(maxTokens int) (*eval.Exact, error) {
 	if len(e.promptRows) > 1 {
 		return nil, failure.Usage(fmt.Errorf(
 			"%s is an ensemble, which votes on labels and generates no text: it has no exact match",
 			e.path))
 	}
-	engine := infer.New(e.base.NewDecoder(model.NoCacheLimit), infer.Options{})
-	var p *infer.Prompt
-	if len(e.promptRows) == 1 {
-		var err error
-		if p, err = engine.AddPrompt(e.values, e.promptRows[0]); err != nil {
-			return nil, err
-		}
+	x := &eval.Exact{
+		Engine: infer.New(e.base.NewDecoder(model.NoCacheLimit), infer.Options{}), Forcer: e.base,
+		Values: e.values, Rows: e.promptRows, EOS: e.eos, MaxTokens: maxTokens,
 	}
-	return eval.Answers(ctx, engine, p, rows, e.eos, maxTokens)
+	var err error
+	if len(e.promptRows) == 1 {
+		x.Prompt, err = x.Engine.AddPrompt(e.values, e.promptRows[0])
+	}
+	return x, err
 }
 
 // targetText returns a row's target as text.

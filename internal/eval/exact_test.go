@@ -1,0 +1,116 @@
+package eval
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"ptune/internal/base"
+	"ptune/internal/batch"
+	"ptune/internal/infer"
+	"ptune/internal/model"
+)
+
+// Targets are what the demo's model writes, with and without a wrong token.
+func TestExactMatchesAreThoseOfGeneratedText(t *testing.T) {
+	b, err := base.Open("ptune:demo", base.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	r := rand.New(rand.NewPCG(1, 2))
+	engine := infer.New(b.NewDecoder(model.NoCacheLimit), infer.Options{})
+	values := make([]float32, 3*b.Hidden)
+	for i := range values {
+		values[i] = float32(r.NormFloat64()) * 0.05
+	}
+	p, err := engine.AddPrompt(values, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	equal, surely := 0, 0
+	for n := range 60 {
+		input := []int32{int32(r.IntN(b.Vocab)), int32(r.IntN(b.Vocab))}
+		x := Exact{Engine: engine, Forcer: b, MaxTokens: 5}
+		if n%3 > 0 {
+			x.Prompt, x.Values, x.Rows = p, values, []int{3}
+		}
+		written, err := engine.Generate(ctx, []infer.Request{{Prompt: x.Prompt, IDs: input, MaxTokens: 6}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		target := slices.Clone(written[0].IDs)
+		if n%2 == 0 {
+			target[r.IntN(len(target))] = int32(r.IntN(b.Vocab))
+		}
+		x.EOS = target[len(target)-1]
+		rows := []Row{{Input: input, Target: target}}
+		answers, err := x.Answers(ctx, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ExactMatch(answers)
+		got, err := x.Match(ctx, rows)
+		if err != nil || got != want {
+			t.Errorf("input %v, target %v, end token %d: share %g (%v), want %g as generated", input, target,
+				x.EOS, got, err, want)
+		}
+		equal += int(want)
+		x.Engine = nil // whoever generates now, panics
+		func() {
+			defer func() { _ = recover() }()
+			if _, err := x.Match(ctx, rows); err == nil {
+				surely++
+			}
+		}()
+	}
+	if equal < 10 || equal > 40 || surely < 20 {
+		t.Errorf("%d of 60 rows matched, %d without generating", equal, surely)
+	}
+}
+
+// forced has the margins of each target's tokens: that of token k is k − 100 hundredths.
+type forced struct{}
+
+func (f *forced) Margins(_ []float32, forest *batch.Forest) (m []float32, err error) {
+	for _, t := range forest.Targets {
+		m = append(m, float32(t.ID-100)/100)
+	}
+	return m, nil
+}
+
+// Only rows that are close are generated, here by a decoder that fails.
+func TestOnlyRowsThatAreCloseAreGenerated(t *testing.T) {
+	failing := errors.New("asked")
+	engine := infer.New(refusing{failing}, infer.Options{})
+	for _, c := range []struct {
+		target []int32
+		share  float64
+		asked  bool
+	}{
+		{[]int32{180, 126, 130}, 1, false}, {[]int32{180, 126, 130, 130}, 0, false}, // it ends before the last token
+		{[]int32{180, 74, 130}, 0, false}, {[]int32{180, 124, 130}, 0, true}, {[]int32{180, 76, 130}, 0, true},
+		{[]int32{74, 101, 130}, 0, false},
+	} {
+		x := Exact{Engine: engine, Forcer: &forced{}, EOS: 130, MaxTokens: 100}
+		share, err := x.Match(context.Background(), []Row{{Input: []int32{1}, Target: c.target}})
+		if errors.Is(err, failing) != c.asked || !c.asked && (err != nil || share != c.share) {
+			t.Errorf("%v: share %g, error %v; want %g, generated %v", c.target, share, err, c.share, c.asked)
+		}
+	}
+}
+
+// refusing is a decoder that takes no text.
+type refusing struct{ err error }
+
+func (r refusing) AddPrompt([]float32) (int, error)                 { return 0, nil }
+func (r refusing) RemovePrompt(int)                                 {}
+func (r refusing) Check(batch.Text) error                           { return r.err }
+func (r refusing) Add([]batch.Text) ([]int, [][]float32, error)     { return nil, nil, r.err }
+func (r refusing) Next([]int, [][]int32) (l [][]float32, err error) { return nil, r.err }
+func (r refusing) Drop(int, int)                                    {}
+func (r refusing) Room(int) int                                     { return 0 }
+func (r refusing) Remove(int)                                       {}
