@@ -41,7 +41,8 @@ func newTrain(s streams) *cobra.Command {
 		Short: "Train a soft prompt",
 		Long: `Train the soft prompt that a task file describes and write it to output.prompt. The prompt's file
 has all that using it needs: templates, labels, the base's path and fingerprint. --set overrides any
-key of the task file. These are the keys with their defaults; keys marked ● have none:
+key of the task file. Relative paths in it start at the current directory. These are the keys with
+their defaults; keys marked ● have none:
 
 ` + config.Reference,
 		Example: "  ptune train configs/sentiment.yaml\n" +

@@ -3,15 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"ptune/internal/base"
 	"ptune/internal/config"
 	"ptune/internal/failure"
-	"ptune/internal/report"
 	"ptune/internal/run"
 )
 
@@ -46,24 +44,12 @@ places; if there are none, those of the model and of all rows. Nothing is writte
 	return cmd
 }
 
-// validation is the JSON of a check.
-type validation struct {
-	File     string    `json:"file"`
-	Good     bool      `json:"good"`
-	Errors   []string  `json:"errors,omitempty"`
-	Warnings []string  `json:"warnings,omitempty"`
-	Plan     *run.Plan `json:"plan,omitempty"`
-}
-
 func validateTask(path string, o validateOptions, s streams) error {
-	v := validation{File: path}
-	task, err := v.check(path, o)
+	v, err := run.Validate(path, o.set, version, func(model string) (*base.Base, error) {
+		return openBase(model, o.computeOptions)
+	})
 	s.warnAll(v.Warnings)
 	if o.json {
-		v.Good = err == nil
-		if err != nil {
-			v.Errors = strings.Split(err.Error(), "\n")
-		}
 		if err := json.NewEncoder(s.out).Encode(v); err != nil {
 			return err
 		}
@@ -77,52 +63,9 @@ func validateTask(path string, o validateOptions, s streams) error {
 	if err := v.Plan.Text(s.err); err != nil {
 		return err
 	}
-	if !o.printConfig {
-		_, err = fmt.Fprintf(s.out, "%s is good\n", path)
-		return err
+	if o.printConfig {
+		return v.Config().Text(s.out)
 	}
-	var t report.Table
-	values := task.Values()
-	for _, key := range config.Keys() {
-		if v, ok := values[key]; ok {
-			from := "default"
-			if task.Set(key) {
-				from = task.Place(key)
-			}
-			t.Rows = append(t.Rows, []string{key, fmt.Sprintf("%q", v), from})
-		}
-	}
-	return t.Text(s.out)
-}
-
-// check goes as far as a run can without writing or computing anything, and returns all mistakes.
-func (v *validation) check(path string, o validateOptions) (*config.Task, error) {
-	task, err := config.Load(path, o.set)
-	if err != nil {
-		if task != nil {
-			err = errors.Join(err, run.CheckFiles(task))
-		}
-		return nil, err
-	}
-	v.Warnings = task.Warnings()
-	outputs := run.CheckOutputs(task)
-	b, err := openBase(task.Model, o.computeOptions)
-	if err != nil {
-		return nil, errors.Join(outputs, fmt.Errorf("%s: %w", task.Place("model"), err), run.CheckRows(task))
-	}
-	defer b.Close()
-	r, err := run.Open(task, b, version)
-	if err = errors.Join(outputs, err); err != nil {
-		return nil, err
-	}
-	if err := b.CheckWeights(); err != nil {
-		return nil, err
-	}
-	plan, err := r.Plan(true)
-	if err != nil {
-		return nil, err
-	}
-	v.Plan = &plan
-	v.Warnings = append(v.Warnings, append(r.Rows.Notes(), r.Unusual()...)...)
-	return task, nil
+	_, err = fmt.Fprintf(s.out, "%s is good\n", path)
+	return err
 }

@@ -117,8 +117,8 @@ func OpenFor(prompts []Prompt, model string, o Options) (*Base, error) {
 	if err != nil {
 		if len(prompts) > 0 && errors.Is(err, fs.ErrNotExist) {
 			err = failure.Hint(failure.Usage(err),
-				"%s was made for %q; give that base's directory with --model",
-				prompts[0].Path, prompts[0].Meta.Base.Name)
+				"%s was made for %q; give that base's directory with --model (a prompt's file stores "+
+					"its base's path relative to its own folder)", prompts[0].Path, prompts[0].Meta.Base.Name)
 		}
 		return nil, err
 	}

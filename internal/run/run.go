@@ -55,7 +55,11 @@ func openWith(task *config.Task, b *base.Base, rows *Rows, identity map[string]s
 	}
 	var err error
 	if r.Prompt, err = r.newPrompt(); err != nil {
-		return nil, failure.Usage(fmt.Errorf("%s: %w", task.Place("prompt.init"), err))
+		key := "prompt.init"
+		if task.Prompt.Init == "file" {
+			key = "prompt.file"
+		}
+		return nil, failure.Usage(fmt.Errorf("%s: %w", task.Place(key), err))
 	}
 	if r.Config, err = r.config(); err != nil {
 		return nil, failure.Usage(err)
@@ -131,7 +135,7 @@ func (r *Run) newPrompt() (*prompt.Prompt, error) {
 			if err == nil {
 				err = p.Fits(b.Name, b.Fingerprint, b.Hidden)
 			}
-			return p, task.FileError("prompt.file", task.Prompt.File, err)
+			return p, err
 		}
 	}
 	p, err := prompt.New(task.Prompt.Tokens, b.Hidden, init, s)
