@@ -135,7 +135,7 @@ output: {prompt: p.st}
 	for labels, want := range map[string]string{
 		"[~, yes]":            "task.yaml:3:62: data.labels must hold names, not ~, which is empty unless it is quoted",
 		"[yes, null]":         "task.yaml:3:67: data.labels must hold names, not null, which is empty",
-		"[yes, ]":             "",
+		"[yes, no, ]":         "",
 		"[yes, !!null '']":    "task.yaml:3:67: data.labels must hold names, not empty",
 		"[\"~\", 'null', a]":  "",
 		"{~: no, 1: yes}":     "task.yaml:3:62: data.labels must be a list of names or a mapping of values to names, but a key is ~",

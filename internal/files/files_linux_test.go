@@ -14,7 +14,7 @@ import (
 // Root may write everywhere, so the thread checks files as another user.
 func TestAFolderWithoutPermissionIsFoundBeforehand(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o555); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o555), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	runtime.LockOSThread()

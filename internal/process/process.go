@@ -87,7 +87,8 @@ func statusMemory(name string) int64 {
 }
 
 // AvailableMemory returns the bytes that the process can still get: what the system has free or can
-// free, within the limit of the control group. It is infinite if the system does not say.
+// free, within the limits of the control group and of the process's address space. It is infinite if
+// the system does not say.
 func AvailableMemory() float64 {
 	available := math.Inf(1)
 	if info, err := os.ReadFile("/proc/meminfo"); err == nil {
@@ -108,6 +109,10 @@ func AvailableMemory() float64 {
 				available = min(available, n)
 			}
 		}
+	}
+	var space syscall.Rlimit // Cur is the largest number if there is no limit
+	if err := syscall.Getrlimit(syscall.RLIMIT_AS, &space); err == nil {
+		available = min(available, max(0, float64(space.Cur)-float64(statusMemory("VmSize"))))
 	}
 	return available
 }
