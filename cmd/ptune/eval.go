@@ -5,13 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"ptune/internal/base"
-	"ptune/internal/data"
 	"ptune/internal/eval"
 	"ptune/internal/failure"
 	"ptune/internal/files"
@@ -21,12 +21,10 @@ import (
 )
 
 type evalFlags struct {
-	prompts     []string
-	model       string
-	data        string
-	input       string
-	target      string
-	labels      []string
+	prompts []string
+	model   string
+	data    string
+	taskFlags
 	gates       eval.GateOptions
 	samples     string
 	junit       string
@@ -53,7 +51,7 @@ it finds likeliest, and the label with most votes is predicted (Lester et al. 20
 loss is the mean of the prompts' losses.
 
 With --model and without --prompt, the base alone is measured. --input and --target then give the
-templates.`,
+templates, as for a prompt of PEFT, which has none.`,
 		Example: `  ptune eval --prompt runs/sentiment.st --data internal/demo/data/test.jsonl
   ptune eval --prompt runs/sentiment.st --json --fail-under accuracy=0.9`,
 		Args: cobra.NoArgs,
@@ -69,10 +67,7 @@ templates.`,
 	f.StringVar(&o.data, "data", "",
 		"file of rows, in the format of the training rows (.jsonl, .json, .csv, .tsv, .parquet, also "+
 			"packed as .gz or .zst; - is standard input)")
-	f.StringVar(&o.input, "input", "", "input template, only without --prompt")
-	f.StringVar(&o.target, "target", "", "target template, only without --prompt")
-	f.StringSliceVar(&o.labels, "labels", nil,
-		"labels, as name,name or value=name,value=name, only without --prompt")
+	o.taskFlags.flags(f, ", for the base alone or a prompt without templates")
 	f.StringArrayVar(&o.gates.FailUnder, "fail-under", nil,
 		"exit with 3 if a metric is lower, as in accuracy=0.9; one of "+
 			strings.Join(eval.Metrics(), ", ")+" (repeatable)")
@@ -107,9 +102,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	if err != nil {
 		return failure.Usage(err)
 	}
-	if e := data.KeptEscape(o.input + o.target); e != "" {
-		s.warn("--input or --target has %s as two characters; the shell's $'…' writes a line break", e)
-	}
+	o.taskFlags.warn(s)
 	for _, path := range []string{o.samples, o.junit} {
 		if path != "" {
 			if err := files.Check(path); err != nil {
@@ -192,9 +185,16 @@ func evaluations(o evalFlags, b *base.Base, prompts []base.Prompt,
 		e, err := run.EvaluateBase(b, o.data, o.input, o.target, prompt.ParseLabels(o.labels))
 		return []*run.Evaluation{e}, err
 	}
-	if o.input != "" || o.target != "" || len(o.labels) > 0 {
-		return nil, errors.New(
-			"--input, --target and --labels are for the base alone; a prompt's file has its own")
+	if o.given() {
+		for _, p := range prompts {
+			if p.HasTask() {
+				return nil, fmt.Errorf("--input, --target and --labels are for the base alone or a prompt "+
+					"without templates; %s has its own", p.Path)
+			}
+			if err := o.set(b, p); err != nil {
+				return nil, err
+			}
+		}
 	}
 	var all []*run.Evaluation
 	for _, n := range sizes {

@@ -5,72 +5,137 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"ptune/internal/base"
+	"ptune/internal/data"
 	"ptune/internal/failure"
 	"ptune/internal/files"
+	"ptune/internal/infer"
 	"ptune/internal/kernels"
 	"ptune/internal/prompt"
 )
 
 func newImport(s streams) *cobra.Command {
-	var out, model string
-	var force bool
+	var o importFlags
 	cmd := &cobra.Command{
-		Use:   "import ADAPTER_DIR -o x.st",
+		Use:   "import ADAPTER -o x.st",
 		Short: "Convert a PEFT adapter to a prompt file",
-		Long: `Convert a PEFT adapter directory to a prompt file. The types PROMPT_TUNING and P_TUNING are supported:
-both save the virtual tokens as plain rows. The base is --model or, without it, the adapter's
-base_model_name_or_path if that is a local directory.`,
-		Example: "  ptune import runs/adapter -o runs/imported.st --model ptune:demo",
-		Args:    cobra.ExactArgs(1),
+		Long: `Convert a PEFT adapter to a prompt file. ADAPTER is a directory, or org/name in the Hugging Face
+cache. The types PROMPT_TUNING and P_TUNING are supported: both save the virtual tokens as plain rows.
+The base is --model or, without it, the adapter's base_model_name_or_path if it is here.
+
+PEFT does not save how the training script made inputs and targets. --input, --target and --labels
+put that into the prompt file, so that eval can measure it on rows. Write them as in a task file.`,
+		Example: "  ptune import runs/adapter -o runs/imported.st --model ptune:demo --force\n" +
+			"  ptune import runs/adapter -o runs/imported.st --force " +
+			`--input '{text} Answer:' --target ' {label}' --labels good,bad`,
+		Args: cobra.ExactArgs(1),
 		RunE: runE(func(_ context.Context, args []string) error {
-			return importAdapter(args[0], out, model, force, s)
+			return importAdapter(args[0], o, s)
 		}),
 	}
-	cmd.Flags().StringVarP(&out, "output", "o", "", "the prompt file to write")
-	forceFlag(cmd.Flags(), &force)
-	cmd.Flags().StringVar(&model, "model", "", "the base model: a directory, org/name or "+
+	f := cmd.Flags()
+	f.StringVarP(&o.out, "output", "o", "", "the prompt file to write")
+	forceFlag(f, &o.force)
+	f.StringVar(&o.model, "model", "", "the base model: a directory, org/name or "+
 		"ptune:demo (default: what the adapter names)")
+	o.taskFlags.flags(f, "")
 	return cmd
 }
 
-func importAdapter(dir, out, model string, force bool, s streams) error {
-	if out == "" {
-		return failure.Usage(errors.New("-o is missing: the prompt file to write"))
+type importFlags struct {
+	out, model string
+	force      bool
+	taskFlags
+}
+
+// taskFlags are the templates and labels of rows, for what has none of its own.
+type taskFlags struct {
+	input, target string
+	labels        []string
+}
+
+// flags adds the flags. only ends their help: when they can be given.
+func (o *taskFlags) flags(f *pflag.FlagSet, only string) {
+	f.StringVar(&o.input, "input", "", "input template, as in '{text} Answer:' (default {text})"+only)
+	f.StringVar(&o.target, "target", "", "target template, as in ' {label}'"+only)
+	f.StringSliceVar(&o.labels, "labels", nil,
+		"labels, as name,name or value=name,value=name"+only)
+}
+
+// given reports whether a flag was given.
+func (o *taskFlags) given() bool { return o.input != "" || o.target != "" || len(o.labels) > 0 }
+
+// warn warns of a line break that was written as two characters.
+func (o *taskFlags) warn(s streams) {
+	if e := data.KeptEscape(o.input + o.target); e != "" {
+		s.warn("--input or --target has %s as two characters; the shell's $'…' writes a line break", e)
 	}
-	if err := refuseExisting(out, force); err != nil {
+}
+
+// set gives a prompt without templates those of the flags.
+func (o *taskFlags) set(b *base.Base, p base.Prompt) error {
+	if o.target == "" {
+		return errors.New("--target is missing: the template of what the model should write")
+	}
+	if err := b.SetTask(p, o.input, o.target, prompt.ParseLabels(o.labels)); err != nil {
 		return err
 	}
-	if err := files.Check(out); err != nil {
+	task, err := infer.NewTask(&p.Meta, b, b.Tokenizer)
+	if err == nil {
+		_, _, err = task.Format()
+	}
+	return err
+}
+
+func importAdapter(adapter string, o importFlags, s streams) error {
+	if o.out == "" {
+		return failure.Usage(errors.New("-o is missing: the prompt file to write"))
+	}
+	if err := refuseExisting(o.out, o.force); err != nil {
+		return err
+	}
+	if err := files.Check(o.out); err != nil {
 		return failure.Usage(err)
 	}
-	p, err := base.ImportAdapter(dir)
+	o.warn(s)
+	p, err := base.ImportAdapter(adapter)
 	if err != nil {
 		return err
 	}
-	if info, err := os.Stat(p.Meta.Base.Name); model == "" && err == nil && info.IsDir() {
-		model = p.Meta.Base.Name
+	model := o.model
+	if named, found := p.Base(); model == "" && found {
+		model = named
 	}
-	if model == "" {
-		s.warn("%s was made for %q, which is not a directory here: %s will not name its base",
-			dir, p.Meta.Base.Name, out)
-	} else {
+	switch {
+	case model == "" && o.given():
+		return failure.Usage(failure.Hint(
+			fmt.Errorf("%s was made for %q, which is not here: without it there is no tokenizer for the "+
+				"templates", adapter, p.Meta.Base.Name), "give the base's directory with --model"))
+	case model == "":
+		s.warn("%s was made for %q, which is not here: %s will not name its base",
+			adapter, p.Meta.Base.Name, o.out)
+	default:
 		b, err := openBaseOf([]base.Prompt{p}, model, computeOptions{compute: "f32"})
 		if err != nil {
 			return err
 		}
 		defer b.Close()
-		b.NameIn(&p.Meta, out, model)
+		b.NameIn(&p.Meta, o.out, model)
+		if o.given() {
+			if err := o.set(b, p); err != nil {
+				return failure.Usage(err)
+			}
+		}
 	}
-	if err := p.Save(out); err != nil {
+	if err := p.Save(o.out); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(s.out, out)
+	_, err = fmt.Fprintln(s.out, o.out)
 	return err
 }
 

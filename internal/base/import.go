@@ -1,10 +1,12 @@
 package base
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"ptune/internal/demo"
 	"ptune/internal/failure"
 	"ptune/internal/prompt"
 )
@@ -28,6 +30,29 @@ func ImportAdapter(adapter string) (Prompt, error) {
 	p.Meta.Input = "{text}"
 	p.Meta.Init = prompt.Init{Kind: "file", File: filepath.Base(filepath.Clean(adapter))}
 	return p, nil
+}
+
+// Base returns the base that the prompt names: a directory, or a model of the Hugging Face cache. found tells
+// whether it is here. Without a name, model is empty.
+func (p Prompt) Base() (model string, found bool) {
+	model = cmp.Or(PathAt(p.Path, p.Meta.Base.Path), adapterBase(p))
+	dir, err := Dir(model)
+	return model, err == nil && (isDir(dir) || dir == demo.Name)
+}
+
+// HasTask reports whether the prompt's file says what its rows are. PEFT does not save that.
+func (p Prompt) HasTask() bool { return p.Meta.Target != "" || p.Meta.Messages != "" }
+
+// SetTask sets what the rows of a prompt are: the templates of input and target, and the labels if targets
+// are classes. An empty input keeps the prompt's, or is the whole text.
+func (b *Base) SetTask(p Prompt, input, target string, labels []prompt.Label) (err error) {
+	m := &p.Meta
+	if m.EOS, err = b.EndToken(); err != nil {
+		return err
+	}
+	m.Input, m.Target, m.Labels = cmp.Or(input, m.Input, "{text}"), target, labels
+	m.Continued = b.Tokenizer.Prepends
+	return nil
 }
 
 // NameIn makes the base, opened as model, the one that the metadata of the prompt file names.

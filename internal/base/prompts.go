@@ -1,7 +1,6 @@
 package base
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -103,8 +102,7 @@ func OpenPrompts(paths []string, model string, o Options) ([]Prompt, *Base, erro
 func OpenFor(prompts []Prompt, model string, o Options) (*Base, error) {
 	if model == "" && len(prompts) > 0 {
 		p := prompts[0]
-		model = cmp.Or(PathAt(p.Path, p.Meta.Base.Path), adapterBase(p))
-		if model == "" {
+		if model, _ = p.Base(); model == "" {
 			return nil, failure.Usage(failure.Hint(
 				fmt.Errorf("%s does not say which base it was made for", p.Path),
 				"give the base's directory with --model"))

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -43,7 +44,7 @@ type MeasureOptions struct {
 	Probabilities bool
 }
 
-// noLimit is the longest row of the base alone: only its positions limit it.
+// noLimit is the longest row of the base alone, or of a prompt of PEFT: only the base's positions limit it.
 const noLimit = 1 << 30
 
 // EvaluateBase returns the evaluation of the base alone on a file of rows, with templates and labels of
@@ -56,7 +57,6 @@ func EvaluateBase(b *base.Base, file, input, target string, labels []prompt.Labe
 	e := &Evaluation{base: b}
 	err = e.load(file, &prompt.Meta{
 		Input: input, Target: target, Labels: labels, EOS: eos, Continued: b.Tokenizer.Prepends,
-		MaxTokens: noLimit, OnTooLong: data.TooLongIsError,
 	})
 	return e, err
 }
@@ -83,8 +83,9 @@ func EvaluatePrompts(b *base.Base, members []base.Prompt, file string) ([]*Evalu
 	if len(members) > 1 && len(p.Meta.Labels) == 0 {
 		return nil, fmt.Errorf("%s have no labels to vote on", one.path)
 	}
-	if p.Meta.Target == "" && p.Meta.Messages == "" {
-		return nil, fmt.Errorf("%s has no templates to make rows with; is it a PEFT adapter?", p.Path)
+	if !p.HasTask() {
+		return nil, failure.Hint(fmt.Errorf("%s has no templates to make rows with", p.Path),
+			"PEFT saves none: give them with --input, --target and --labels")
 	}
 	files := []string{file}
 	if file == "" {
@@ -125,8 +126,8 @@ func (e *Evaluation) load(file string, m *prompt.Meta) error {
 		return err
 	}
 	e.choices, e.eos = choices, m.EOS
-	limits, err := rowLimits(e.base, slices.Max(append(e.promptRows, 0)), m.MaxTokens, m.OnTooLong,
-		m.EOS)
+	limits, err := rowLimits(e.base, slices.Max(append(e.promptRows, 0)),
+		cmp.Or(m.MaxTokens, noLimit), m.OnTooLong, m.EOS)
 	if err != nil {
 		return err
 	}
