@@ -58,7 +58,7 @@ def ptune(a, work, *flags):
     from safetensors.torch import load_file
     task = dict(model=a.model, prompt=dict(tokens=TOKENS, init="file", file=a.adapter),
                 data=dict(train=a.rows, input="{input}", target="{target}", max_tokens=100000),
-                train=dict(steps=a.steps, batch_size=a.batch, learning_rate=RATE, betas=[0.9, 0.999], schedule="constant", warmup=0, clip_norm=0, shuffle=False),
+                train=dict(steps=a.steps, batch_size=a.batch, learning_rate=RATE, betas=[0.9, 0.999], schedule="constant", warmup=0, clip_norm=0, max_decrease=0, shuffle=False),
                 output=dict(prompt=work + "/x.st", dir=work + "/run"))
     with open(work + "/task.yaml", "w") as f:
         json.dump(task, f)  # JSON is YAML

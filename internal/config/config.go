@@ -145,6 +145,7 @@ type Train struct {
 	Schedule         string     `yaml:"schedule"`
 	Warmup           float64    `yaml:"warmup"`
 	ClipNorm         float64    `yaml:"clip_norm"`
+	MaxDecrease      float64    `yaml:"max_decrease"`
 	Seed             uint64     `yaml:"seed"`
 	Shuffle          bool       `yaml:"shuffle"`
 	EvalEvery        int        `yaml:"eval_every"`
@@ -326,6 +327,7 @@ func (t *Task) check(setOnly bool) error {
 	oneOf("train.schedule", t.Train.Schedule, train.Schedules()...)
 	finite("train.warmup", t.Train.Warmup, 0, 1)
 	finite("train.clip_norm", t.Train.ClipNorm, 0, math.Inf(1))
+	finite("train.max_decrease", t.Train.MaxDecrease, 0, math.Inf(1))
 	atLeast("train.eval_every", t.Train.EvalEvery, 1)
 	atLeast("train.patience", t.Train.Patience, 0)
 	finite("train.min_gain", t.Train.MinGain, 0, math.Inf(1))

@@ -170,6 +170,7 @@ func TestInvalidValuesAreRefusedWithTheirPlace(t *testing.T) {
 		"train.schedule=step":      "want constant, linear, cosine",
 		"train.warmup=1.5":         "want 0 to 1",
 		"train.clip_norm=-1":       "want at least 0",
+		"train.max_decrease=-1":    "want at least 0",
 		"train.patience=-1":        "at least 0",
 		"output.prompt=":           "output.prompt is missing",
 		"data.labels=[a]":          "at least two",

@@ -63,7 +63,7 @@ func TestEveryMistakeOfATaskFileIsFoundAtItsPlace(t *testing.T) {
 				mutation{"infinity", is(".inf"), atValue},
 				mutation{"a number in quotation marks", is(`"` + value + `"`), atValue},
 				mutation{"a letter after it", is(value + "x"), atValue})
-			if !strings.Contains("anchor weight_decay clip_norm min_gain", key) {
+			if !strings.Contains("anchor weight_decay clip_norm max_decrease min_gain", key) {
 				list = append(list, mutation{"too many digits", is("99999999999999999999999"), atValue})
 			}
 		}

@@ -59,7 +59,7 @@ func Bar(w io.Writer, columns int, every time.Duration, memory func() int64) Fun
 				lastEval = fmt.Sprintf("  %s accuracy %.3f", e.Set, *e.Accuracy)
 			}
 			text(e)
-		case End:
+		case Stuck, End:
 			hide()
 			text(e)
 		}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Event is an event of a run: a Start, Step, Eval or End.
+// Event is an event of a run: a Start, Step, Eval, Stuck or End.
 type Event interface{ kind() string }
 
 // Func receives events in order.
@@ -62,6 +62,24 @@ type Eval struct {
 	Seconds  float64  `json:"seconds"`
 }
 
+// Stuck warns that a run has stopped learning: its gradient has vanished while its loss is above that
+// of a guess from the labels' shares.
+type Stuck struct {
+	Step            int    `json:"step"`
+	Loss            Number `json:"loss"`       // running mean
+	GuessLoss       Number `json:"guess_loss"` // of the guess
+	GradNorm        Number `json:"grad_norm"`  // running mean
+	LargestGradNorm Number `json:"largest_grad_norm"`
+}
+
+// String says what was seen and what to change.
+func (s Stuck) String() string {
+	return fmt.Sprintf("the run is stuck: its gradient norm fell from %.3g to %.2g, but its loss, %.3g, "+
+		"is above the %.3g of a guess from the labels' shares; "+
+		"stop it and try another train.seed, or half of train.learning_rate",
+		float64(s.LargestGradNorm), float64(s.GradNorm), float64(s.Loss), float64(s.GuessLoss))
+}
+
 // End is the end of a run.
 type End struct {
 	Steps           int     `json:"steps"`
@@ -74,6 +92,7 @@ type End struct {
 func (Start) kind() string { return "start" }
 func (Step) kind() string  { return "step" }
 func (Eval) kind() string  { return "eval" }
+func (Stuck) kind() string { return "stuck" }
 func (End) kind() string   { return "end" }
 
 // Number is a float whose JSON is null for NaN and infinities.
@@ -142,6 +161,8 @@ func Text(w io.Writer, every time.Duration) Func {
 				fmt.Fprint(w, "  (best so far)")
 			}
 			fmt.Fprintln(w)
+		case Stuck:
+			fmt.Fprintf(w, "step %d  warning: %v\n", e.Step, e)
 		case End:
 			fmt.Fprintf(w, "done after %d steps (%s), best at step %d, %.1f s, peak memory %d MB\n",
 				e.Steps, e.StopReason, e.BestStep, e.Seconds, e.PeakMemoryBytes>>20)

@@ -18,12 +18,14 @@ func TestEachEventIsAnObjectOnALineWithItsKind(t *testing.T) {
 	tell(report.Start{Model: "m"})
 	tell(report.Step{Step: 3, Loss: report.Number(math.NaN()), GradNorm: 2})
 	tell(report.Eval{Set: "valid", Accuracy: &accuracy})
+	tell(report.Stuck{Step: 50, GuessLoss: 0.8})
 	tell(report.End{StopReason: "steps"})
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
 	for i, want := range []map[string]any{
 		{"event": "start", "model": "m"},
 		{"event": "step", "step": 3.0, "loss": nil, "grad_norm": 2.0},
 		{"event": "eval", "set": "valid", "accuracy": 0.5},
+		{"event": "stuck", "step": 50.0, "guess_loss": 0.8},
 		{"event": "end", "stop_reason": "steps"},
 	} {
 		var got map[string]any
@@ -53,11 +55,12 @@ func TestAFailedWriteIsReported(t *testing.T) {
 func TestTextHasNoControlCharacters(t *testing.T) {
 	var b bytes.Buffer
 	tell := report.Text(&b, 0)
-	events := []report.Event{report.Start{}, report.Step{}, report.Eval{Best: true}, report.End{}}
+	events := []report.Event{report.Start{}, report.Step{}, report.Eval{Best: true},
+		report.Stuck{}, report.End{}}
 	for _, e := range events {
 		tell(e)
 	}
-	if s := b.String(); strings.Count(s, "\n") != 4 || strings.ContainsAny(s, "\r\x1b") {
-		t.Errorf("text is %q, want four plain lines", s)
+	if s := b.String(); strings.Count(s, "\n") != 5 || strings.ContainsAny(s, "\r\x1b") {
+		t.Errorf("text is %q, want five plain lines", s)
 	}
 }

@@ -2,6 +2,7 @@ package run
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -49,6 +50,10 @@ func EventsPath(dir string) string { return filepath.Join(dir, "events.jsonl") }
 // statePath returns the checkpoint of the run in a folder.
 func statePath(dir string) string { return filepath.Join(dir, "state.safetensors") }
 
+// addedKeys are keys of the task file that states of earlier versions of ptune lack, with the value
+// that those versions behave as.
+var addedKeys = map[string]string{"train.max_decrease": "0"}
+
 // Resume returns the state in output.dir to continue from, or nil if there is none. It refuses a state
 // of another run. The warnings say what the user should know about the state.
 func (r *Run) Resume() (from *train.State, warnings []string, err error) {
@@ -69,7 +74,7 @@ func (r *Run) Resume() (from *train.State, warnings []string, err error) {
 	}
 	var changed []string
 	for _, name := range slices.Sorted(maps.Keys(r.identity)) {
-		was, is := state.Identity[name], r.identity[name]
+		was, is := cmp.Or(state.Identity[name], addedKeys[name]), r.identity[name]
 		switch {
 		case was == is:
 		case name == "kernels":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -192,6 +193,27 @@ func (r *Rows) examples() []batch.Example {
 		examples[i] = batch.Example{IDs: ids, From: len(row.Input)}
 	}
 	return examples
+}
+
+// guessLoss returns the training loss of a guess that ignores the inputs and gives each label its
+// share of the rows: the entropy of the shares, divided by the mean number of a target's tokens.
+// Without labels it returns 0.
+func (r *Rows) guessLoss() float64 {
+	if len(r.Choices) == 0 {
+		return 0
+	}
+	rows, tokens := make([]float64, len(r.Choices)), 0.0 // of each label
+	for _, row := range r.Train.Rows {
+		rows[row.Label]++
+		tokens += float64(len(row.Target))
+	}
+	nats := 0.0
+	for _, n := range rows {
+		if n > 0 {
+			nats -= n * math.Log(n/float64(len(r.Train.Rows)))
+		}
+	}
+	return nats / tokens
 }
 
 // evaluate returns a function that evaluates prompt values on each validation set; nil without one.

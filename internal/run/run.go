@@ -191,9 +191,11 @@ func (r *Run) config() (train.Config, error) {
 			Name: t.Optimizer, Betas: t.Betas, WeightDecay: t.WeightDecay,
 		},
 		LearningRate: t.LearningRate.Value, Schedule: t.Schedule, Warmup: t.Warmup,
-		ClipNorm: t.ClipNorm, EvalEvery: t.EvalEvery, Patience: t.Patience, MinGain: t.MinGain,
+		ClipNorm: t.ClipNorm, MaxDecrease: t.MaxDecrease,
+		EvalEvery: t.EvalEvery, Patience: t.Patience, MinGain: t.MinGain,
 		Reparametrise: t.Reparametrise, Width: t.Width, Anchor: r.Task.Prompt.Anchor, Seed: t.Seed,
-		Order: func(epoch int) []int { return data.Order(n, t.Shuffle, t.Seed, epoch) },
+		GuessLoss: r.Rows.guessLoss(),
+		Order:     func(epoch int) []int { return data.Order(n, t.Shuffle, t.Seed, epoch) },
 	}
 	if c.Steps == 0 {
 		c.Steps = t.Epochs * ((n + t.BatchSize - 1) / t.BatchSize)

@@ -31,6 +31,7 @@ type Sweep struct {
 	base    *base.Base
 	pending []*SweepRun    // the runs without a result
 	halved  map[string]int // folder of each run that halving ended, and the step
+	stuck   []string       // warnings
 }
 
 // SweepRun is one combination of settings. Its exported fields are its result.
@@ -193,7 +194,13 @@ func (s *Sweep) jobs(tell report.Func) []train.Job {
 	var jobs []train.Job
 	for _, r := range s.pending {
 		job := r.job
-		job.Tell, job.Done = tell, r.finish
+		job.Done = r.finish
+		job.Tell = func(e report.Event) {
+			if stuck, ok := e.(report.Stuck); ok {
+				s.stuck = append(s.stuck, fmt.Sprintf("%s: step %d: %v", r.Name(), stuck.Step, stuck))
+			}
+			tell(e)
+		}
 		job.Save = func(state *train.State) error { return state.Save(statePath(r.dir)) }
 		jobs = append(jobs, job)
 	}
@@ -201,7 +208,8 @@ func (s *Sweep) jobs(tell report.Func) []train.Job {
 }
 
 // Train trains the pending runs together as planned. tellHalved is called with the number of runs
-// that halving ends after a step. A run that diverges is a warning, for that is a result, too.
+// that halving ends after a step. A run that is stuck or diverges is a warning, for that is a result,
+// too.
 func (s *Sweep) Train(ctx context.Context, p Plan, tell report.Func,
 	tellHalved func(step, runs int)) (warnings []string, err error) {
 	p.apply(s.base)
@@ -220,6 +228,7 @@ func (s *Sweep) Train(ctx context.Context, p Plan, tell report.Func,
 		h.At = rungs(s.MostSteps(), s.Halving, s.Rungs, s.Runs[0].job.EvalEvery)
 	}
 	_, errs := train.RunTogether(ctx, s.base, s.jobs(tell), h)
+	warnings = append(warnings, s.stuck...)
 	for i, err := range errs {
 		if errors.Is(err, train.ErrDiverged) {
 			warnings = append(warnings, fmt.Sprintf("%s: %v", s.pending[i].Name(), err))

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -94,4 +95,64 @@ func TestAGradientAboveClipNormIsClipped(t *testing.T) {
 			t.Errorf("clip_norm %g: the step has a norm of %g, want %g", clip, moved, want)
 		}
 	}
+}
+
+// TestAStepPredictsADecreaseOfAtMostMaxDecrease also checks that a shortened step keeps its direction.
+// In a bowl the loss of x is |x − 1|² and its gradient 2 (x − 1).
+func TestAStepPredictsADecreaseOfAtMostMaxDecrease(t *testing.T) {
+	start := []float32{3, -2, 0.5, 1, -1, 4}
+	const loss = 4 + 9 + 0.25 + 0 + 4 + 9
+	step := func(c Config) (moved []float64, decrease float64) {
+		c.Steps, c.Schedule, c.Warmup, c.Width = 1, "constant", 0, 3
+		job := Job{Config: c, Values: start, Examples: examples(4), Tell: (&events{}).tell}
+		r, err := Run(context.Background(), &bowl{}, job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range start {
+			moved = append(moved, float64(v-r.Best[i]))
+			decrease += 2 * float64(v-1) * moved[i]
+			if c.AnchorAt != nil {
+				decrease += 2 * c.Anchor * float64(v-c.AnchorAt[i]) * moved[i]
+			}
+		}
+		return moved, decrease
+	}
+	check := func(name string, c Config, want, tolerance float64) {
+		t.Helper()
+		c.MaxDecrease = 0
+		free, decrease := step(c)
+		if decrease < 2*want {
+			t.Fatalf("%s: without a limit the step predicts a decrease of %g", name, decrease)
+		}
+		c.MaxDecrease = 1000
+		if got, _ := step(c); !slices.Equal(got, free) {
+			t.Errorf("%s: a limit that is not reached gives the step %v, want %v", name, got, free)
+		}
+		c.MaxDecrease = 0.1
+		short, decrease := step(c)
+		if math.Abs(decrease/want-1) > tolerance {
+			t.Errorf("%s: the step predicts a decrease of %g, want %g", name, decrease, want)
+		}
+		for i, v := range free {
+			if math.Abs(short[i]*free[0]-v*short[0]) > tolerance*math.Abs(free[0]) {
+				t.Errorf("%s: the shortened step is %v, the free one %v", name, short, free)
+				break
+			}
+		}
+	}
+	for _, optimizer := range Optimizers() {
+		for _, reparametrise := range Reparametrisations() {
+			c := config()
+			c.Optimizer.Name, c.Reparametrise, c.LearningRate = optimizer, reparametrise, 5
+			tolerance := 1e-5
+			if reparametrise != direct { // the prompt is not linear in the parameters
+				tolerance = 0.5
+			}
+			check(optimizer+", reparametrise "+reparametrise, c, 0.1*loss, tolerance)
+		}
+	}
+	c := config()
+	c.LearningRate, c.Anchor, c.AnchorAt = 5, 0.5, make([]float32, len(start))
+	check("with an anchor", c, 0.1*(loss+0.5*(9+4+0.25+1+1+16)), 1e-5)
 }

@@ -111,8 +111,16 @@ func (p *parameters) backward() float64 {
 	return math.Sqrt(square)
 }
 
-// update changes the blocks by their gradients, multiplied by clip, and computes the prompt.
-func (p *parameters) update(rate, clip float64) {
+// update changes the blocks by their gradients, multiplied by clip, and computes the prompt. The
+// gradients predict that this lowers the loss by their product with the change of the parameters. If
+// that is more than most, the changes of a soft prompt's parameters are scaled to predict most.
+func (p *parameters) update(rate, clip, most float64) {
+	var before [][]float32
+	if p.prompt != nil {
+		for _, b := range p.blocks {
+			before = append(before, slices.Clone(b.values))
+		}
+	}
 	for _, b := range p.blocks {
 		if clip != 1 {
 			for i := range b.grad {
@@ -120,6 +128,21 @@ func (p *parameters) update(rate, clip float64) {
 			}
 		}
 		b.optimizer.Step(b.values, b.grad, rate)
+	}
+	decrease := 0.0 // predicted
+	for i, old := range before {
+		b := p.blocks[i]
+		for j, v := range old {
+			decrease += float64(b.grad[j]) / clip * (float64(v) - float64(b.values[j]))
+		}
+	}
+	if decrease > most {
+		for i, old := range before {
+			b := p.blocks[i]
+			for j, v := range old {
+				b.values[j] = v + float32(most/decrease)*(b.values[j]-v)
+			}
+		}
 	}
 	p.compute()
 }

@@ -31,6 +31,7 @@ type run struct {
 	worse     int     // evaluations since the last lower loss
 	toBeat    float64 // that loss
 	divergence
+	stuck stuck
 	saved time.Time
 	done  bool
 	err   error
@@ -137,6 +138,9 @@ func (r *run) step(ctx context.Context, begin time.Time) {
 	r.result.Steps = e.Step
 	e.Seconds = time.Since(begin).Seconds()
 	r.Tell(e)
+	if stuck := r.stuck.check(e, r.GuessLoss); stuck != nil {
+		r.Tell(*stuck)
+	}
 	r.afterStep(ctx)
 }
 
@@ -169,13 +173,26 @@ func (r *run) meanGradient() report.Step {
 	return e
 }
 
+// penalty returns what the anchor adds to the loss.
+func (r *run) penalty() float64 {
+	if r.AnchorAt == nil {
+		return 0
+	}
+	d := distance(r.params.prompt, r.AnchorAt)
+	return r.Anchor / float64(r.VirtualTokens) * d * d
+}
+
 // update lets the optimizer change the parameters. It adds to e how far a prompt moved, and fails
 // if the prompt or the optimizer's moments are not finite. Parameters of the model are not searched
 // after each step, which would be one more pass over all of them: the next loss shows it.
 func (r *run) update(e *report.Step) error {
 	p := r.params
 	before := slices.Clone(p.prompt)
-	p.update(e.LearningRate, r.clip(float64(e.GradNorm)))
+	most := math.Inf(1)
+	if r.MaxDecrease > 0 {
+		most = r.MaxDecrease * (float64(e.Loss) + r.penalty())
+	}
+	p.update(e.LearningRate, r.clip(float64(e.GradNorm)), most)
 	if p.prompt == nil {
 		return nil
 	}

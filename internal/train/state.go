@@ -39,6 +39,7 @@ type scalars struct {
 	ToBeat     exact             `json:"mark"`
 	Valid      []report.Eval     `json:"valid"`
 	Divergence divergenceScalars `json:"away"`
+	Stuck      stuckScalars      `json:"stuck"`
 	Counts     []int             `json:"counts"` // steps of each block's optimizer
 }
 
@@ -47,6 +48,13 @@ type divergenceScalars struct {
 	Limit    exact `json:"limit"`
 	Above    int   `json:"steps"`
 	GoodStep int   `json:"good_step"`
+}
+
+type stuckScalars struct {
+	Largest exact `json:"largest"`
+	Grad    exact `json:"grad"`
+	Loss    exact `json:"loss"`
+	Steps   int   `json:"steps"`
 }
 
 // moments is one vector of an optimizer's state. float64 holds float32 moments exactly.
@@ -77,6 +85,9 @@ func (r *run) state() *State {
 		Step: r.result.Steps, BestStep: r.result.BestStep, Evaluated: r.evaluated, Worse: r.worse,
 		Loss: exact(r.result.Loss), ToBeat: exact(r.toBeat), Valid: r.result.Valid,
 		Divergence: divergenceScalars{exact(r.first), exact(r.limit), r.above, r.goodStep},
+		Stuck: stuckScalars{
+			exact(r.stuck.largest), exact(r.stuck.grad), exact(r.stuck.loss), r.stuck.steps,
+		},
 	}
 	for _, b := range r.params.blocks {
 		s.blocks = append(s.blocks, b.values)
@@ -123,6 +134,9 @@ func (r *run) restore(s *State) error {
 		first: float64(s.Divergence.First), limit: float64(s.Divergence.Limit),
 		above: s.Divergence.Above,
 		good:  slices.Clone(s.good), goodStep: s.Divergence.GoodStep,
+	}
+	r.stuck = stuck{
+		float64(s.Stuck.Largest), float64(s.Stuck.Grad), float64(s.Stuck.Loss), s.Stuck.Steps,
 	}
 	return nil
 }

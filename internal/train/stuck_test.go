@@ -1,0 +1,94 @@
+package train
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"ptune/internal/batch"
+	"ptune/internal/report"
+)
+
+// plateau is an objective with a gradient of 5 in the first ten steps and of low later. Its loss falls
+// from 9 to end at the same step.
+type plateau struct {
+	low, end float32
+	calls    *int
+}
+
+func (p plateau) LossGrad(_ []float32, f *batch.Forest, grad []float32) ([]float32, error) {
+	loss, g := float32(9), float32(5)
+	if *p.calls++; *p.calls > 10 {
+		loss, g = p.end, p.low
+	}
+	nll := make([]float32, len(f.Targets))
+	for i := range nll {
+		nll[i] = loss
+		grad[0] += g
+	}
+	return nll, nil
+}
+
+// stuckEvents returns the Stuck events of a run of 100 steps with a GuessLoss of 0.8. If split is not 0
+// the run is interrupted after that step and resumed.
+func stuckEvents(t *testing.T, p plateau, split int) []report.Stuck {
+	t.Helper()
+	var all []report.Stuck
+	path := filepath.Join(t.TempDir(), "state")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c := config()
+	c.GuessLoss, c.PackedTokens, p.calls = 0.8, 1000, new(int)
+	job := Job{Config: c, Values: []float32{3, -2}, Examples: examples(10)}
+	job.Save = func(s *State) error { return s.Save(path) }
+	job.Tell = func(e report.Event) {
+		switch e := e.(type) {
+		case report.Stuck:
+			all = append(all, e)
+		case report.Step:
+			if e.Step == split {
+				cancel()
+			}
+		}
+	}
+	_, err := Run(ctx, p, job)
+	if split != 0 {
+		if job.From, _, err = LoadState(path); err == nil {
+			_, err = Run(context.Background(), p, job)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestAStuckRunSaysSoOnce(t *testing.T) {
+	all := stuckEvents(t, plateau{low: 0.03, end: 1}, 0)
+	if len(all) != 1 {
+		t.Fatalf("%d events, want 1: %+v", len(all), all)
+	}
+	e := all[0]
+	if e.Step < 10+stuckSteps || e.Step > 60 || e.GuessLoss != 0.8 || e.LargestGradNorm != 5 ||
+		e.GradNorm < 0.03 || e.GradNorm > 0.05 || e.Loss < 1 || e.Loss > 1.1 {
+		t.Errorf("the event is of step %d: %v", e.Step, e)
+	}
+	for _, split := range []int{5, 30, e.Step - 1, e.Step + 1} {
+		if got := stuckEvents(t, plateau{low: 0.03, end: 1}, split); !slices.Equal(got, all) {
+			t.Errorf("interrupted after step %d the events are %+v, want %+v", split, got, all)
+		}
+	}
+}
+
+func TestARunThatLearnsIsNotStuck(t *testing.T) {
+	for name, p := range map[string]plateau{
+		"small gradients and a low loss":     {low: 0.03, end: 0.5},
+		"a high loss with usual gradients":   {low: 0.2, end: 1},
+		"small gradients at the loss of 0.8": {low: 0.03, end: 0.7},
+	} {
+		if all := stuckEvents(t, p, 0); all != nil {
+			t.Errorf("%s: %+v", name, all)
+		}
+	}
+}
