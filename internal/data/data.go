@@ -55,17 +55,17 @@ type Set struct {
 // that has it.
 func Load(name string, from Source, f *Format, enc Encoder, o Options) (*Set, error) {
 	s := &Set{Name: name, Path: from.Path}
-	wrong := mistakes{name: from.Name()}
+	var wrong Mistakes
 	r, err := from.records(func(x record) {
 		if x.err == nil {
 			x.err = s.add(x, f, enc, o)
 		}
 		if x.err != nil {
-			wrong.add(x.line, x.err)
+			wrong.Add(fmt.Sprintf("%s:%d", from.Name(), x.line), x.err)
 		}
 	})
 	if err == nil {
-		err = wrong.err()
+		err = wrong.Err()
 	}
 	if err != nil {
 		return nil, err

@@ -141,17 +141,17 @@ func TestALineThatIsTooLongIsNamedByItsNumber(t *testing.T) {
 func TestTheSameMistakeIsReportedOnceWithItsRows(t *testing.T) {
 	for _, c := range []struct{ what, rows, want string }{
 		{"broken JSON", strings.Repeat("{\n", 50),
-			"1: not JSON: the line ends before the object does (and in 49 more rows: line 2, 3, 4, …)"},
+			"1: not JSON: the line ends before the object does (and 49 more: line 2, 3, 4, …)"},
 		{"numbers that differ", `{"a":"abcdefghijklmnopqrstuvwxyz","b":"y"}` + "\n" +
 			`{"a":"abcdefghijklmnopqrstuvwxyz1234","b":"y"}`,
 			"1: the row has 29 tokens, but data.max_tokens is 20 " +
-				"(data.on_too_long can be drop or cut_input) (and in 1 more row: line 2)"},
+				"(data.on_too_long can be drop or cut_input) (and 1 more: line 2)"},
 		{"two mistakes in turn", strings.Repeat(`{"a":"x"}`+"\n"+`{"a":"x","b":null}`+"\n", 3),
-			`1: target: no field "b" in the row; it has "a" (and in 2 more rows: line 3, 5)` + "\n" +
-				`2: target: the field "b" is null (and in 2 more rows: line 4, 6)`},
+			`1: target: no field "b" in the row; it has "a" (and 2 more: line 3, 5)` + "\n" +
+				`2: target: the field "b" is null (and 2 more: line 4, 6)`},
 		{"lines of text", "hello\nworld\n",
 			"1: not a JSON object: invalid character 'h' looking for beginning of value " +
-				"(and in 1 more row: line 2)"},
+				"(and 1 more: line 2)"},
 	} {
 		_, err := load(t, c.rows, format(t, "{a}", "{b}"), options)
 		if err == nil {

@@ -101,14 +101,14 @@ func (g *guesser) read(s Source) error {
 	if err != nil {
 		return err
 	}
-	wrong := mistakes{name: g.name}
+	var wrong Mistakes
 	for _, x := range g.rows {
 		if x.err != nil {
-			wrong.add(x.line, x.err)
+			wrong.Add(g.place(x), x.err)
 		}
 	}
 	g.Reading, g.Rows, g.Notes = r.found(), len(g.rows), r.notes
-	return wrong.err()
+	return wrong.Err()
 }
 
 // headless reports whether a table's first line is a row and no header: one of its cells is a value
@@ -307,21 +307,21 @@ func (g *guesser) conversations() string {
 
 // label sets Labels. Rows without a label are an error. Labels that may be mistakes are noted.
 func (g *guesser) label() error {
-	missing := mistakes{name: g.name}
+	var missing Mistakes
 	for _, x := range g.rows {
 		f, ok := x.fields[g.Target]
 		switch {
 		case !ok:
-			missing.add(x.line, fmt.Errorf("the row has no field %q; give it a label or delete it", g.Target))
+			missing.Add(g.place(x), fmt.Errorf("the row has no field %q; give it a label or delete it", g.Target))
 		case f.Not != "":
-			missing.add(x.line, fmt.Errorf("the row has no label, its %q is %s; give it one or delete it",
+			missing.Add(g.place(x), fmt.Errorf("the row has no label, its %q is %s; give it one or delete it",
 				g.Target, f.Not))
 		case noValue.MatchString(f.Text):
-			missing.add(x.line, fmt.Errorf("the row has no label, its %q is %q; give it one or delete it",
+			missing.Add(g.place(x), fmt.Errorf("the row has no label, its %q is %q; give it one or delete it",
 				g.Target, f.Text))
 		}
 	}
-	if err := missing.err(); err != nil {
+	if err := missing.Err(); err != nil {
 		return err
 	}
 	values := g.columns[g.Target].values
@@ -405,6 +405,9 @@ func (g *guesser) nameColumns() {
 	g.Texts[0] = rename(g.Texts[0], "text")
 	g.Target = rename(g.Target, "label")
 }
+
+// place returns where a row is.
+func (g *guesser) place(x record) string { return fmt.Sprintf("%s:%d", g.name, x.line) }
 
 func (g *guesser) note(format string, args ...any) {
 	g.Notes = append(g.Notes, g.name+": "+fmt.Sprintf(format, args...))

@@ -85,7 +85,7 @@ func TestWhatMayBeAMistakeInTheRowsIsRefusedOrNoted(t *testing.T) {
 		{"a header that is repeated", "a.csv", head + reviews(6) + head + reviews(6),
 			"a.csv:8: the line repeats the names of the columns"},
 		{"a header that is repeated often", "a.csv", strings.Repeat(head+reviews(6), 4),
-			"a.csv:8: the line repeats the names of the columns (and in 2 more rows: line 15, 22)"},
+			"a.csv:8: the line repeats the names of the columns (and 2 more: line 15, 22)"},
 		{"a text that is the name of its column", "a.csv", head + reviews(6) + "text,good\n", ""},
 		{"two texts that are the name of their column", "a.csv", head + reviews(6) + "text,good\ntext,bad\n", ""},
 		{"a label that is the name of its column", "a.csv", head + reviews(9) + "what is this,label\n",
@@ -94,7 +94,7 @@ func TestWhatMayBeAMistakeInTheRowsIsRefusedOrNoted(t *testing.T) {
 			`a.csv:8: the row has no label, its "label" is ""; give it one or delete it` + "\n" +
 				`a.csv:9: the row has no label, its "label" is " "; give it one or delete it`},
 		{"nan of pandas", "a.csv", head + reviews(6) + "x y,nan\nx z,NaN\nx w,nan\n",
-			`a.csv:8: the row has no label, its "label" is "nan"; give it one or delete it (and in 1 more row: line 10)` +
+			`a.csv:8: the row has no label, its "label" is "nan"; give it one or delete it (and 1 more: line 10)` +
 				"\n" + `a.csv:9: the row has no label, its "label" is "NaN"; give it one or delete it`},
 		{"a row of empty cells", "a.csv", head + reviews(6) + ",\n",
 			`a.csv:8: the row has no label, its "label" is ""; give it one or delete it`},
@@ -112,7 +112,7 @@ func TestWhatMayBeAMistakeInTheRowsIsRefusedOrNoted(t *testing.T) {
 		{"a label that may be none", "a.csv", head + reviews(20) + "it was so,None\n",
 			`a.csv: the label "None" may mean that there is none (in line 22)`},
 		{"rows that cannot be read", "a.jsonl", "hello\nworld\n",
-			"a.jsonl:1: not a JSON object: invalid character 'h' looking for beginning of value (and in 1 more row: line 2)"},
+			"a.jsonl:1: not a JSON object: invalid character 'h' looking for beginning of value (and 1 more: line 2)"},
 		{"another separator in some rows", "a.csv", head + reviews(6) + "x;good\n",
 			`a.csv:8: the line has 1 cell, want 2 (text, label); is the separator ";"? set data.separator`},
 	} {

@@ -7,24 +7,24 @@ import (
 	"strings"
 )
 
-// mistakes are the errors in a file's rows. The same mistake in many rows is one.
-type mistakes struct {
-	name string // of the file
-	all  []*mistake
-	by   map[string]*mistake // by the error's text without numbers
+// Mistakes collects the errors in rows. The same mistake in many rows is one.
+type Mistakes struct {
+	all []*mistake
+	by  map[string]*mistake // by the error's text without numbers
 }
 
 type mistake struct {
-	err   error
-	lines []int // the first ones
-	rows  int
+	err    error
+	places []string // the first ones
+	rows   int
 }
 
 // varying finds what differs between the errors of one mistake: numbers and characters outside
 // quotation marks.
 var varying = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\d+`)
 
-func (m *mistakes) add(line int, err error) {
+// Add adds the error of a row. place is where the row is, as in rows.csv:3.
+func (m *Mistakes) Add(place string, err error) {
 	key := varying.ReplaceAllStringFunc(err.Error(), func(s string) string {
 		if s[0] == '"' {
 			return s
@@ -40,16 +40,16 @@ func (m *mistakes) add(line int, err error) {
 		m.by[key], m.all = same, append(m.all, same)
 	}
 	same.rows++
-	if len(same.lines) < 4 {
-		same.lines = append(same.lines, line)
+	if len(same.places) < 4 {
+		same.places = append(same.places, place)
 	}
 }
 
 // maxErrors is the largest number of different mistakes that an error lists.
 const maxErrors = 20
 
-// err returns an error with a line for each mistake; nil without mistakes.
-func (m *mistakes) err() error {
+// Err returns an error with a line for each mistake; nil without mistakes.
+func (m *Mistakes) Err() error {
 	var errs []error
 	left := 0
 	for i, x := range m.all {
@@ -57,13 +57,9 @@ func (m *mistakes) err() error {
 			left += x.rows
 			continue
 		}
-		err := fmt.Errorf("%s:%d: %w", m.name, x.lines[0], x.err)
+		err := fmt.Errorf("%s: %w", x.places[0], x.err)
 		if n := x.rows - 1; n > 0 {
-			lines := strings.Trim(strings.ReplaceAll(fmt.Sprint(x.lines[1:]), " ", ", "), "[]")
-			if n >= len(x.lines) {
-				lines += ", …"
-			}
-			err = fmt.Errorf("%w (and in %d more %s: line %s)", err, n, plural(n, "row"), lines)
+			err = fmt.Errorf("%w (and %d more: %s)", err, n, x.others())
 		}
 		errs = append(errs, err)
 	}
@@ -71,6 +67,22 @@ func (m *mistakes) err() error {
 		errs = append(errs, fmt.Errorf("and %d more %s with errors", left, plural(left, "row")))
 	}
 	return errors.Join(errs...)
+}
+
+// others returns the places after the first one; of lines of the same file only the numbers.
+func (x *mistake) others() string {
+	file := x.places[0][:strings.LastIndexByte(x.places[0], ':')+1]
+	var places []string
+	for _, p := range x.places[1:] {
+		places = append(places, strings.TrimPrefix(p, file))
+	}
+	if file != "" {
+		places[0] = "line " + places[0]
+	}
+	if x.rows > len(x.places) {
+		places = append(places, "…")
+	}
+	return strings.Join(places, ", ")
 }
 
 func plural(n int, word string) string {

@@ -110,7 +110,7 @@ func TestErrorsInTablesNameTheirPlace(t *testing.T) {
 		{"a.csv", "text,label\nx,\"y\"z\nu,v\n\"a\"b,c\n", data.Reading{},
 			`a.csv:2: cell 2: after its closing quotation mark comes 'z', want "," or the end of the line; ` +
 				`inside a cell, " is written "" (with data.quotes: off, quotation marks are text) ` +
-				`(and in 1 more row: line 4)`},
+				`(and 1 more: line 4)`},
 		{"a.csv", "text,label\n\xc3\xa4\xc3\xb6,A\n\xe4,B\n", data.Reading{},
 			"a.csv:3: the line is not valid UTF-8; set data.encoding, for example to windows-1252"},
 		{"a.csv", "text,label\n\xe4,A\n", data.Reading{Encoding: "utf-8"},
@@ -121,7 +121,7 @@ func TestErrorsInTablesNameTheirPlace(t *testing.T) {
 			"a.csv:3: the line repeats the names of the columns"},
 		{"a.csv", "text;label\nx;A\ny\n", data.Reading{},
 			`a.csv:2: target: no field "label" in the row; it has "text;label"; ` +
-				`is the separator ";"? set data.separator (and in 1 more row: line 3)`},
+				`is the separator ";"? set data.separator (and 1 more: line 3)`},
 		{"a.tsv", "text\tname\nx\tA\n", data.Reading{},
 			`a.tsv:2: target: no field "label" in the row; it has "name", "text"`},
 		{"a.csv", "text,label\n", data.Reading{}, "a.csv: the file has no rows"},

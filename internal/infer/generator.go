@@ -74,7 +74,7 @@ type Answer struct {
 // Check returns a usage error that lists the inputs that Run would refuse, such as those that are too
 // long.
 func (g *Generator) Check(inputs []Input) error {
-	var errs mistakes
+	var errs data.Mistakes
 	for _, x := range inputs {
 		for _, f := range g.follows {
 			r, err := g.request(f, x)
@@ -82,12 +82,12 @@ func (g *Generator) Check(inputs []Input) error {
 				err = g.engine.Check(r)
 			}
 			if err != nil {
-				errs.add(x.Place, err)
+				errs.Add(x.Place, err)
 				break
 			}
 		}
 	}
-	return failure.Usage(errs.join())
+	return failure.Usage(errs.Err())
 }
 
 // request returns the request of an input after a soft prompt.

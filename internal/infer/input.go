@@ -34,41 +34,18 @@ func Texts(texts []string) []Input {
 // Rows reads all rows of a file or, if in is not nil, of in, and what was found out about them. Its
 // error is a usage error and has one line for each mistake.
 func Rows(from data.Source, in io.Reader) (all []Input, notes []string, err error) {
-	var errs mistakes
+	var errs data.Mistakes
 	notes, err = from.Each(in, func(line int, fields data.Fields, err error) {
 		x := Input{Fields: fields, Place: fmt.Sprintf("%s:%d", from.Name(), line)}
 		if err != nil {
-			errs.add(x.Place, err)
+			errs.Add(x.Place, err)
 		}
 		all = append(all, x)
 	})
 	if err == nil {
-		err = errs.join()
+		err = errs.Err()
 	}
 	return all, notes, failure.Usage(err)
-}
-
-// mistakes are errors about inputs.
-type mistakes struct {
-	listed []error
-	more   int
-}
-
-const maxMistakes = 20
-
-func (m *mistakes) add(place string, err error) {
-	if len(m.listed) == maxMistakes {
-		m.more++
-		return
-	}
-	m.listed = append(m.listed, fmt.Errorf("%s: %w", place, err))
-}
-
-func (m *mistakes) join() error {
-	if m.more > 0 {
-		return errors.Join(append(m.listed, fmt.Errorf("and %d more inputs with errors", m.more))...)
-	}
-	return errors.Join(m.listed...)
 }
 
 // Known returns inputs that are all there.
