@@ -42,10 +42,11 @@ test: $(LIBTOKENIZERS) ## run all tests (about six minutes after the first build
 	@test -d "$${PTUNE_SHARED:-../shared}/models" || \
 		echo "ptune: $${PTUNE_SHARED:-../shared} has no models: the tests in cmd/ptune/shared_test.go did nothing"
 
-lint: $(LIBTOKENIZERS) ## run gofmt, go vet, staticcheck and go mod tidy
+lint: $(LIBTOKENIZERS) ## run gofmt, go vet, staticcheck, actionlint and go mod tidy
 	test -z "$$(gofmt -l cmd internal | tee /dev/stderr)"
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 configs/ci/github.yaml
 	$(GO) mod tidy -diff
 
 linked: ## write docs/linked.md: all linked libraries with versions and licences
