@@ -10,10 +10,10 @@ GO ?= go
 VENV ?= .venv
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: help build install test lint demo bench bench-peer arm64 race sanitize torture fuzz golden peer quality base linked dist clean
+.PHONY: help build install test lint demo bench bench-peer arm64 race sanitize torture fuzz golden peer quality quality-real base linked dist clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 build: bin/ptune ## build bin/ptune
 
@@ -145,6 +145,11 @@ peer: build $(VENV)/bin/python ## compare with transformers and PEFT on fresh ra
 
 quality: build $(VENV)/bin/python ## compare prompts with a grid of PEFT settings, write docs/quality.md (an hour, resumable)
 	$(VENV)/bin/python testdata/quality.py bin/ptune
+
+# BASES names the directories of the base models. REAL has other options of testdata/real.py, for
+# example REAL="--compute f32,bf16 --set max_decrease=1".
+quality-real: build ## train on real base models, write docs/quality.md (BASES="DIR DIR"; hours, resumable)
+	python3 testdata/real.py bin/ptune $(BASES) $(REAL)
 
 base: $(VENV)/bin/python ## train the built-in model and make its rows again (half an hour)
 	$(VENV)/bin/python internal/demo/make/train.py internal/demo/base
