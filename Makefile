@@ -104,6 +104,20 @@ FUZZERS = grep -roE '^func Fuzz[A-Za-z0-9]*' --include='*_test.go' internal | se
 fuzz: $(LIBTOKENIZERS) ## run each fuzzer for FUZZTIME (default 20s; 1000000x: a million inputs), two at a time
 	@$(FUZZERS) | xargs -P 2 -I{} env GO=$(GO) sh -c 'sh testdata/fuzz.sh {} $(FUZZTIME) 1'
 
+# Each package in MUTANTS is changed in one place at a time, and its own tests should fail. Changes that
+# no test found are listed. The tool is no part of go.mod.
+MUTANTS ?= batch prompt eval infer data config train tokenize
+GREMLINS := lib/gremlins-0.6.0/gremlins
+mutants: $(LIBTOKENIZERS) $(GREMLINS) ## change the code in one place at a time and count what the tests find (hours)
+	@mkdir -p .bench
+	@for p in $(MUTANTS); do \
+		nice -n 15 $(GREMLINS) unleash --workers 1 --timeout-coefficient 20 ./internal/$$p >.bench/mutants-$$p.txt || exit 1; \
+		printf '%-10s %s\n' $$p "$$(grep 'Test efficacy' .bench/mutants-$$p.txt)"; \
+		grep ' LIVED ' .bench/mutants-$$p.txt; done; true
+
+$(GREMLINS):
+	GOBIN=$(abspath $(dir $(GREMLINS))) $(GO) install github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0
+
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install -q torch==2.15.0 transformers==5.23.0 peft==0.21.2 tensorboard==2.21.0
