@@ -37,8 +37,8 @@ func newInit(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init MODEL DATA",
 		Short: "Write a task file for a model and a file of rows",
-		Long: `Read a model's directory and a file of rows, and write a commented task file that works: the fields
-that are input and target, the labels or conversations, the model's chat template, the format of the
+		Long: `Read a model's directory and a file of rows, and write a commented task file that works: the
+fields that are input and target, the labels or conversations, the model's chat template, the format of the
 file, what happens to long rows, and how often to evaluate. Change whatever you like in it.
 
 Each thing that is guessed wrongly can be given: the fields with --text and --label, how a table is
@@ -127,7 +127,8 @@ func initTask(o initOptions, args []string, s streams) error {
 		s.tell("%s: %d rows; %q is a conversation, and the assistant's answers are the targets",
 			rows, g.Rows, g.Messages)
 	case len(g.Labels) > 0:
-		s.tell("%s: %d rows; input %q, target %q with %d labels", rows, g.Rows, input, g.Target, len(g.Labels))
+		s.tell("%s: %d rows; input %q, target %q with %d labels",
+			rows, g.Rows, input, g.Target, len(g.Labels))
 	default:
 		s.tell("%s: %d rows; input %q, target %q, free text", rows, g.Rows, input, g.Target)
 	}

@@ -129,7 +129,8 @@ func nulEncoding(text string) string {
 // its broken lines are reported. Text that is mostly ASCII is windows-1252, and a note says so. Text
 // that could be in many encodings is an error.
 func (r *reader) guessEncoding() error {
-	valid, high, letters, undefined := 0, 0, 0, 0 // valid: sequences of UTF-8; the others: bytes outside them
+	valid := 0                          // sequences of UTF-8 of several bytes
+	high, letters, undefined := 0, 0, 0 // bytes outside them
 	for i := 0; i < len(r.text); {
 		c, size := utf8.DecodeRuneInString(r.text[i:])
 		switch {

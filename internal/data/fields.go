@@ -43,6 +43,9 @@ func (f Fields) text(name string) (string, error) {
 	v, ok := f[name]
 	switch {
 	case !ok:
+		if n := strings.LastIndexByte(name, '.'); n > 0 && f[name[:n]].Not == "null" {
+			return "", fmt.Errorf("the field %q is null, so there is no %q", name[:n], name)
+		}
 		return "", fmt.Errorf("no field %q in the row; it has %s%s", name, f.names(), f.otherSeparator())
 	case v.Not != "":
 		return "", fmt.Errorf("the field %q is %s", name, v.Not)

@@ -242,7 +242,7 @@ func (g *guesser) chooseTexts() {
 		// A field with at most as many values as the class is another label.
 		label := g.isClass(g.Target) && len(g.columns[f].values) <= len(g.columns[g.Target].values)
 		switch {
-		case f == g.Target || named(f, targetNames) || label && !named(f, textNames) || g.columns[f].filled == 0:
+		case f == g.Target, named(f, targetNames), label && !named(f, textNames), g.columns[f].filled == 0:
 		case g.endsInTarget(f):
 			g.note("the field %q ends in the target and is left out of the input", f)
 		default:
@@ -312,7 +312,8 @@ func (g *guesser) label() error {
 		f, ok := x.fields[g.Target]
 		switch {
 		case !ok:
-			missing.Add(g.place(x), fmt.Errorf("the row has no field %q; give it a label or delete it", g.Target))
+			missing.Add(g.place(x),
+				fmt.Errorf("the row has no field %q; give it a label or delete it", g.Target))
 		case f.Not != "":
 			missing.Add(g.place(x), fmt.Errorf("the row has no label, its %q is %s; give it one or delete it",
 				g.Target, f.Not))

@@ -15,7 +15,8 @@ import (
 
 const maxLine = 16 << 20 // bytes
 
-var errNotUTF8 = errors.New("the line is not valid UTF-8; set data.encoding, for example to windows-1252")
+var errNotUTF8 = errors.New(
+	"the line is not valid UTF-8; set data.encoding, for example to windows-1252")
 
 // readJSON reads JSON objects, one a line or all in one array.
 func readJSON(r *reader) error {

@@ -187,6 +187,8 @@ func TestBytesThatAreNotInTheEncodingAreRefused(t *testing.T) {
 func TestFieldsThatAreNoTextsAreNamed(t *testing.T) {
 	for _, c := range []struct{ row, template, want string }{
 		{`{"a":null}`, "{a}", `input: the field "a" is null`},
+		{`{"a":null}`, "{a.b}", `input: the field "a" is null, so there is no "a.b"`},
+		{`{"a":{"b":null}}`, "{a.b.c}", `input: the field "a.b" is null, so there is no "a.b.c"`},
 		{`{"a":["x"]}`, "{a}", `input: the field "a" is a list`},
 		{`{"a":{"b":"x"}}`, "{a}", `input: the field "a" is an object; {a.name} is its field "name"`},
 		{`{"a":{"b":null}}`, "{a.b}", `input: the field "a.b" is null`},

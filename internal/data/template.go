@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Template is text with fields in braces: {name}, or {a.b} for the field b of an object a. {{ and }} are literal braces.
+// Template is text with fields in braces: {name}, or {a.b} for the field b of an object a. {{ and }}
+// are literal braces.
 type Template struct {
 	source string
 	parts  []part

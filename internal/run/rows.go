@@ -92,7 +92,8 @@ func (r *Rows) unusual() []string {
 	for _, set := range r.Valid {
 		if n, _ := count(set, func(row data.Row) bool { return trained[row.Text] }); n > 0 {
 			notes = append(notes, fmt.Sprintf("%s: %s the text of a training row, "+
-				"so they do not show how well the prompt does on new rows", set.File(), share(n, set, "has", "have")))
+				"so they do not show how well the prompt does on new rows",
+				set.File(), share(n, set, "has", "have")))
 		}
 	}
 	if r.Chat != nil { // the template decides what is between input and target
