@@ -327,12 +327,6 @@ func Accuracy(truth, predicted []int) float64 {
 // MacroF1 returns the mean over the classes of 2·TP / (2·TP + FP + FN), 0 for a class with none of
 // these, as scikit-learn's f1_score(average="macro", labels=all classes, zero_division=0).
 func MacroF1(truth, predicted []int, classes int) float64 {
-	return macroF1(truth, predicted, classes, false)
-}
-
-// macroF1 is MacroF1; present leaves out classes that do not occur, as a sample of the rows may
-// lack one.
-func macroF1(truth, predicted []int, classes int, present bool) float64 {
 	tp, wrong := make([]int, classes), make([]int, classes)
 	for i, t := range truth {
 		if p := predicted[i]; p == t {
@@ -342,14 +336,11 @@ func macroF1(truth, predicted []int, classes int, present bool) float64 {
 			wrong[p]++
 		}
 	}
-	sum, n := 0.0, classes
+	sum := 0.0
 	for c := range classes {
-		switch {
-		case tp[c] > 0:
+		if tp[c] > 0 {
 			sum += 2 * float64(tp[c]) / float64(2*tp[c]+wrong[c])
-		case present && wrong[c] == 0:
-			n--
 		}
 	}
-	return sum / float64(n)
+	return sum / float64(classes)
 }

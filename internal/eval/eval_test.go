@@ -2,7 +2,9 @@ package eval_test
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -186,5 +188,50 @@ func TestCalibrationErrorComparesConfidenceWithAccuracy(t *testing.T) {
 	}
 	if got := eval.CalibrationError([]bool{true}, []float64{1}); got != 0 {
 		t.Errorf("calibration error of a right row with confidence 1 is %g, want 0", got)
+	}
+}
+
+// sure returns −log p = 0 for the label of an input's first token, and 9 for others.
+type sure struct{}
+
+func (sure) NLL(_ []float32, f *batch.Forest) (nll []float32, err error) {
+	for _, t := range f.Targets {
+		v := float32(9)
+		if f.IDs[t.Row] == t.ID {
+			v = 0
+		}
+		nll = append(nll, v)
+	}
+	return nll, nil
+}
+
+// With few rows of many labels, most samples of the rows lack some labels that the rows have.
+func TestAMetricLiesInItsInterval(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	o := eval.Options{EOS: 99, MaxTokens: 1000}
+	for l := range 30 {
+		o.Labels, o.Names = append(o.Labels, []int32{int32(l)}), append(o.Names, fmt.Sprint(l))
+	}
+	for _, right := range []float64{0.2, 0.6, 0.9} {
+		var rows []eval.Row
+		for range 40 {
+			label := r.IntN(30)
+			predicted := label
+			if r.Float64() > right {
+				predicted = r.IntN(30)
+			}
+			rows = append(rows, eval.Row{
+				Input: []int32{int32(predicted)}, Target: []int32{int32(label), 99}, Label: label,
+			})
+		}
+		res, err := eval.Run(context.Background(), sure{}, nil, rows, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]float64{"accuracy": *res.Accuracy, "macro_f1": *res.MacroF1} {
+			if i := res.Intervals[name]; !(i[0] <= value && value <= i[1]) || i[0] == i[1] {
+				t.Errorf("%g of the rows are right: %s is %g, its interval %g", right, name, value, i)
+			}
+		}
 	}
 }

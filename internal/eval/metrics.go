@@ -105,23 +105,36 @@ func CalibrationError(correct []bool, confidence []float64) float64 {
 const resamples = 1000
 
 // intervals returns the 95 % bootstrap intervals of accuracy and macro-F1. They are the same each time
-// for the same rows.
+// for the same rows. Macro-F1 counts a class without rows as 0, and a plain sample of the rows lacks
+// rare classes that the rows have. So its samples have as many rows of each class as the rows.
 func intervals(truth, predicted []int, classes int) (accuracy, f1 Interval) {
-	r := rand.New(rand.NewPCG(0, 0x626f6f74)) // "boot"
-	t, p := make([]int, len(truth)), make([]int, len(truth))
-	a, f := make([]float64, resamples), make([]float64, resamples)
-	for i := range resamples {
+	const seed = 0x626f6f74 // "boot"
+	p := make([]int, len(truth))
+	sample := func(metric func(t, p []int) float64, draw func(t []int, r *rand.Rand)) Interval {
+		r, t, values := rand.New(rand.NewPCG(0, seed)), make([]int, len(truth)), make([]float64, resamples)
+		for i := range values {
+			draw(t, r)
+			values[i] = metric(t, p)
+		}
+		slices.Sort(values)
+		return Interval{values[resamples*25/1000], values[resamples*975/1000-1]}
+	}
+	accuracy = sample(Accuracy, func(t []int, r *rand.Rand) {
 		for k := range t {
 			row := r.IntN(len(truth))
 			t[k], p[k] = truth[row], predicted[row]
 		}
-		a[i], f[i] = Accuracy(t, p), macroF1(t, p, classes, true)
+	})
+	of := make([][]int, classes) // the rows of each class
+	for row, c := range truth {
+		of[c] = append(of[c], row)
 	}
-	middle := func(x []float64) Interval {
-		slices.Sort(x)
-		return Interval{x[resamples*25/1000], x[resamples*975/1000-1]}
-	}
-	return middle(a), middle(f)
+	f1 = sample(func(t, p []int) float64 { return MacroF1(t, p, classes) }, func(t []int, r *rand.Rand) {
+		for k, c := range truth {
+			t[k], p[k] = c, predicted[of[c][r.IntN(len(of[c]))]]
+		}
+	})
+	return accuracy, f1
 }
 
 // probabilities turns −log likelihoods into probabilities, which sum to one.
