@@ -127,7 +127,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	}
 	options := run.MeasureOptions{
 		MaxTokens: o.maxTokens, NoBaseline: o.noBaseline, ExactMatch: o.exact, Answers: o.samples != "",
-		Probabilities: o.calibration || o.json || o.samples != "",
+		Probabilities: o.calibration || o.json || o.samples != "", Tell: progressOf("auto", s),
 	}
 	for _, g := range gates {
 		options.Probabilities = options.Probabilities || g.Metric == eval.MetricCalibration

@@ -59,7 +59,7 @@ func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams)
 		return openBaseOf([]base.Prompt{p}, "", o.computeOptions)
 	}
 	for _, dir := range dirs {
-		r, err := run.Report(ctx, dir, o.worst, open)
+		r, err := run.Report(ctx, dir, o.worst, open, progressOf("auto", s))
 		if err != nil {
 			return err
 		}

@@ -161,6 +161,11 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	}
 	s.warnAll(notes)
 	tell(r.Start())
+	if !o.quiet {
+		for _, note := range r.Rows.Sampled {
+			s.tell("%s", note)
+		}
+	}
 
 	result, runErr := r.Train(ctx, plan, from, tell)
 

@@ -149,6 +149,8 @@ type Train struct {
 	Seed             uint64     `yaml:"seed"`
 	Shuffle          bool       `yaml:"shuffle"`
 	EvalEvery        int        `yaml:"eval_every"`
+	EvalRows         int        `yaml:"eval_rows"`
+	Best             string     `yaml:"best"`
 	Patience         int        `yaml:"patience"`
 	MinGain          float64    `yaml:"min_gain"`
 }
@@ -188,7 +190,7 @@ func Default() *Task {
 			Reparametrise: Off, Width: 64,
 			Optimizer: "adamw", LearningRate: Rate{Auto: true}, Betas: [2]float64{0.5, 0.9},
 			Schedule: "linear", Warmup: 0.05, ClipNorm: 1, Shuffle: true,
-			EvalEvery: 50, Patience: 5,
+			EvalEvery: 50, Best: train.BestLoss, Patience: 5,
 		},
 	}
 }
@@ -329,6 +331,11 @@ func (t *Task) check(setOnly bool) error {
 	finite("train.clip_norm", t.Train.ClipNorm, 0, math.Inf(1))
 	finite("train.max_decrease", t.Train.MaxDecrease, 0, math.Inf(1))
 	atLeast("train.eval_every", t.Train.EvalEvery, 1)
+	atLeast("train.eval_rows", t.Train.EvalRows, 0)
+	oneOf("train.best", t.Train.Best, train.BestBy()...)
+	if b := t.Train.Best; len(t.Data.Labels) == 0 && (b == train.BestAccuracy || b == train.BestMacroF1) {
+		bad("train.best", "is %q, which needs data.labels", b)
+	}
 	atLeast("train.patience", t.Train.Patience, 0)
 	finite("train.min_gain", t.Train.MinGain, 0, math.Inf(1))
 	oneOf("train.reparametrise", t.Train.Reparametrise, train.Reparametrisations()...)

@@ -86,7 +86,11 @@ func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options)
 	if tree := infer.NewLabelTree(e.labels); o.Trees != nil && !tree.Small() && haveInputs(rows) {
 		measure = func(ctx context.Context, rows []Row) error { return e.search(ctx, rows, tree) }
 	}
+	e.tell(0, len(rows))
 	if err := measure(ctx, rows); err != nil {
+		if ctx.Err() != nil { // it ended a pass
+			err = context.Cause(ctx)
+		}
 		return nil, err
 	}
 	return e.result(rows), nil

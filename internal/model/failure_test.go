@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"testing"
@@ -87,4 +88,29 @@ func TestASoftPromptWhosePassFailedIsComputedByTheNext(t *testing.T) {
 			t.Errorf("after a failure: error %v, or other logits", err)
 		}
 	})
+}
+
+func TestAPassThatIsStoppedChangesNoBitOfTheNext(t *testing.T) {
+	for _, name := range bases {
+		m := load(t, name, 2)
+		f, p := batch.Pack([]int{4}, ragged()), prompt(m, 4)
+		want, wantGrad := lossGrad(t, m, p, f)
+		reason, calls := errors.New("enough"), 0
+		for _, last := range []int{0, 3, 11} {
+			calls = 0
+			m.Stop = func() error {
+				if calls++; calls > last {
+					return reason
+				}
+				return nil
+			}
+			if _, err := m.LossGrad(p, f, make([]float32, len(p))); err != reason {
+				t.Errorf("%s, stopped after %d operators: error is %v, want the reason", name, last, err)
+			}
+			m.Stop = nil
+			if got, grad := lossGrad(t, m, p, f); got != want || !slices.Equal(grad, wantGrad) {
+				t.Errorf("%s, stopped after %d operators: the next pass has other bits", name, last)
+			}
+		}
+	}
 }

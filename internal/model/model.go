@@ -21,6 +21,8 @@ type Model struct {
 
 	Recompute Recompute // of steps, that is runs with a gradient
 	PartRows  int       // about how many rows a part of a step's batch has; 0: batches are not split
+	// Stop is asked again and again during each run; its error ends the run. nil: not called.
+	Stop func() error
 	// Observe is as in ops.Graph. Set it before the first run.
 	Observe func(operator string, flops, bytes float64, took time.Duration)
 

@@ -86,7 +86,7 @@ func (m *Model) bind(gr *graph, prompts []float32, l *ops.Layout) error {
 	if err := G.Let(gr.prompt, value); err != nil {
 		return fmt.Errorf("run %s: soft prompts of %d values: %w", m.Name, len(prompts), err)
 	}
-	gr.Layout = l
+	gr.Layout, gr.Stop = l, m.Stop
 	return nil
 }
 
@@ -100,6 +100,9 @@ func (m *Model) run(gr *graph, prompts []float32, l *ops.Layout) error {
 
 // failed adds the model's name to the error of a run.
 func (m *Model) failed(err error) error {
+	if err != nil && m.Stop != nil && m.Stop() != nil {
+		return m.Stop() // gorgonia's machine wraps it
+	}
 	if err != nil {
 		return fmt.Errorf("run %s: %w", m.Name, err)
 	}

@@ -59,6 +59,9 @@ type Graph struct {
 	Recompute Recompute        // in the next run
 	Planner   *Planner         // if not nil, runs compute nothing and are added to its plan
 
+	// Stop is asked before each operator; its error ends the run. nil: not called.
+	Stop func() error
+
 	// Observe is called after each operator with its multiplications and additions and the bytes of the
 	// values it read and wrote. nil: not called.
 	Observe func(operator string, flops, bytes float64, took time.Duration)
@@ -294,6 +297,11 @@ func (o *operator) Do(values ...G.Value) (v G.Value, err error) {
 	if o.pauses && o.graph.pausing {
 		o.graph.pausing = false
 		return nil, errPaused
+	}
+	if stop := o.graph.Stop; stop != nil {
+		if err := stop(); err != nil {
+			return nil, err
+		}
 	}
 	for i, p := range o.args {
 		if p != nil {

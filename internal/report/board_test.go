@@ -71,3 +71,30 @@ func TestTheBarIsOneLineThatOtherLinesReplace(t *testing.T) {
 		}
 	}
 }
+
+func TestProgressIsShownAndNotRecorded(t *testing.T) {
+	var record, text bytes.Buffer
+	tell := All(JSONL(&record, func(err error) { t.Error(err) }), Text(&text, 0))
+	tell(Progress{What: "valid", Done: 0, Of: 40})
+	tell(Progress{What: "valid", Done: 10, Of: 40})
+	if record.Len() > 0 {
+		t.Errorf("recorded %q, want nothing", record.String())
+	}
+	if want := "valid: 0 of 40 rows measured\nvalid: 10 of 40 rows measured, 0s left\n"; text.String() != want {
+		t.Errorf("shown %q, want %q", text.String(), want)
+	}
+}
+
+func TestTheTimeLeftCountsTheEvaluationsToCome(t *testing.T) {
+	e := evaluations{every: 50}
+	if got := e.left(10, 120); got != 0 {
+		t.Errorf("%g s left before the first evaluation, want 0: its time is not known", got)
+	}
+	e.add(Eval{Step: 0, Set: "a", Seconds: 2}, false)
+	e.add(Eval{Step: 0, Set: "b", Seconds: 4}, false)
+	for step, want := range map[int]float64{1: 18, 50: 18, 51: 12, 100: 12, 101: 6, 120: 6} {
+		if got := e.left(step, 120); got != want { // evaluations after steps 50, 100 and 120
+			t.Errorf("%g s left after step %d, want %g", got, step, want)
+		}
+	}
+}

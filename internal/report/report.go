@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Event is an event of a run: a Start, Step, Eval, Stuck or End.
+// Event is an event of a run: a Start, Step, Eval, Stuck or End, which are recorded, or a Progress.
 type Event interface{ kind() string }
 
 // Func receives events in order.
@@ -32,6 +32,8 @@ type Start struct {
 	Prompt  string            `json:"prompt,omitempty"`
 	Machine string            `json:"machine,omitempty"`
 	Task    map[string]string `json:"task,omitempty"` // all keys of the task file
+
+	EvalEvery int `json:"-"` // steps between evaluations; 0: there are none
 }
 
 // Step is one optimizer step.
@@ -58,8 +60,11 @@ type Eval struct {
 	Loss     Number   `json:"loss"`
 	Accuracy *float64 `json:"accuracy,omitempty"`
 	MacroF1  *float64 `json:"macro_f1,omitempty"`
-	Best     bool     `json:"best"` // lowest loss so far
-	Seconds  float64  `json:"seconds"`
+	Best     bool     `json:"best"`              // so far, by BestBy
+	BestBy   string   `json:"best_by,omitempty"` // the metric; empty: loss
+	// ExactMatch is the share of rows whose target is generated; nil if it was not measured.
+	ExactMatch *float64 `json:"exact_match,omitempty"`
+	Seconds    float64  `json:"seconds"`
 }
 
 // Stuck warns that a run has stopped learning: its gradient has vanished while its loss is above that
@@ -88,6 +93,14 @@ type End struct {
 	Seconds         float64 `json:"seconds"`
 	PeakMemoryBytes int64   `json:"peak_memory_bytes"`
 }
+
+// Progress is how far an evaluation is. It is shown, not recorded.
+type Progress struct {
+	What     string // the set of rows
+	Done, Of int    // rows
+}
+
+func (Progress) kind() string { return "" }
 
 func (Start) kind() string { return "start" }
 func (Step) kind() string  { return "step" }
@@ -119,6 +132,9 @@ func All(fs ...Func) Func {
 // fail with each error.
 func JSONL(w io.Writer, fail func(error)) Func {
 	return func(e Event) {
+		if e.kind() == "" {
+			return
+		}
 		body, err := json.Marshal(e)
 		if err == nil {
 			_, err = fmt.Fprintf(w, "{\"event\":%q,%s\n", e.kind(), body[1:])
@@ -133,8 +149,14 @@ func JSONL(w io.Writer, fail func(error)) Func {
 // most every so often.
 func Text(w io.Writer, every time.Duration) Func {
 	var last time.Time
+	var measured pace
 	return func(e Event) {
 		switch e := e.(type) {
+		case Progress:
+			if line := measured.line(e); time.Since(last) >= every && time.Since(measured.begin) >= every {
+				last = time.Now()
+				fmt.Fprintln(w, line)
+			}
 		case Start:
 			fmt.Fprintf(w, "training %d virtual tokens (%d values) for %s: "+
 				"%d rows, %d steps of %d, %s at %.3g, seed %d\n",
@@ -157,7 +179,13 @@ func Text(w io.Writer, every time.Duration) Func {
 			if e.Accuracy != nil {
 				fmt.Fprintf(w, "  accuracy %.4f  macro-F1 %.4f", *e.Accuracy, *e.MacroF1)
 			}
-			if e.Best {
+			if e.ExactMatch != nil {
+				fmt.Fprintf(w, "  exact match %.4f", *e.ExactMatch)
+			}
+			switch {
+			case e.Best && e.BestBy != "":
+				fmt.Fprintf(w, "  (best %s so far)", e.BestBy)
+			case e.Best:
 				fmt.Fprint(w, "  (best so far)")
 			}
 			fmt.Fprintln(w)
@@ -173,8 +201,14 @@ func Text(w io.Writer, every time.Duration) Func {
 // SweepText returns a Func that writes the progress of a sweep at most every so often.
 func SweepText(w io.Writer, runs int, every time.Duration) Func {
 	last, lowest := time.Now(), math.Inf(1)
+	var measured pace
 	return func(e Event) {
 		switch e := e.(type) {
+		case Progress:
+			if line := measured.line(e); time.Since(last) >= every {
+				last = time.Now()
+				fmt.Fprintln(w, line)
+			}
 		case Eval:
 			lowest = min(lowest, float64(e.Loss))
 		case Step:

@@ -245,8 +245,7 @@ func (m *method) train(ctx context.Context, tell report.Func) error {
 
 func (m *method) trainPrompt(ctx context.Context, file string) error {
 	m.plan.apply(m.run.Base)
-	job := m.run.Job()
-	job.Tell = m.told
+	job := m.run.Job(m.told)
 	result, err := train.Run(ctx, m.run.Base, job)
 	if err != nil {
 		return err
@@ -271,7 +270,8 @@ func (m *method) tune(ctx context.Context, params []*param.Tensor, file string,
 	}
 	if len(r.Rows.Valid) > 0 {
 		job.Evaluate = func(ctx context.Context, _ []float32) ([]report.Eval, error) {
-			return r.Rows.measure(ctx, r.Base, r.Rows.Valid, nil, nil, r.Task.Train.MicroBatchTokens)
+			return r.Rows.measure(ctx, r.Base, r.Rows.Valid, nil, nil,
+				measuring{maxTokens: r.Task.Train.MicroBatchTokens, tell: m.told})
 		}
 	}
 	result, err := train.Run(ctx, r.Base, job)
@@ -316,7 +316,8 @@ func (m *method) measure(ctx context.Context) error {
 		values, promptRows = r.Prompt.Values, []int{r.Prompt.Rows}
 	}
 	tokens := r.Task.Train.MicroBatchTokens
-	evals, err := r.Rows.measure(ctx, r.Base, m.measured, values, promptRows, tokens)
+	evals, err := r.Rows.measure(ctx, r.Base, m.measured, values, promptRows,
+		measuring{maxTokens: tokens, tell: m.tell})
 	if err != nil {
 		return err
 	}

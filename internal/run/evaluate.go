@@ -42,6 +42,7 @@ type MeasureOptions struct {
 	// Probabilities also measures the probabilities of all labels where the likeliest could be found
 	// with less work. Without it, such an evaluation has no calibration error.
 	Probabilities bool
+	Tell          report.Func // told of the progress; nil: not called
 }
 
 // noLimit is the longest row of the base alone, or of a prompt of PEFT: only the base's positions limit it.
@@ -139,7 +140,10 @@ func (e *Evaluation) load(file string, m *prompt.Meta) error {
 // Measure evaluates the rows, and the base without the prompt for comparison.
 func (e *Evaluation) Measure(ctx context.Context, o MeasureOptions) (eval.Evaluation, error) {
 	b, rows, options := e.base, evalRows(e.Set), evalOptions(e.base, e.choices, e.eos, e.promptRows, o.MaxTokens)
+	defer stopWith(ctx, b)()
 	options.Names, options.Probabilities = e.labels(), o.Probabilities
+	name := filepath.Base(e.Set.Path)
+	options.Tell = progress(o.Tell, name)
 	res := eval.Evaluation{Prompt: e.path, Data: e.Set.Path}
 	var err error
 	if res.Result, err = eval.Run(ctx, b, e.values, rows, options); err != nil {
@@ -153,7 +157,9 @@ func (e *Evaluation) Measure(ctx context.Context, o MeasureOptions) (eval.Evalua
 	if len(e.promptRows) == 0 || o.NoBaseline {
 		return res, nil
 	}
+	options.Tell = progress(o.Tell, name+" without the prompt")
 	if res.Baseline, err = eval.Alone(ctx, b, rows, options); err == nil && e.text != "" {
+		options.Tell = progress(o.Tell, name+" after plain words")
 		res.AsWords, err = eval.AsWords(ctx, b, b.Tokenizer.EncodeInput, e.text, rows, options,
 			b.MaxPositions)
 	}

@@ -164,6 +164,9 @@ func identity(task *config.Task, b *base.Base, rows *Rows) map[string]string {
 			id[key] = value
 		}
 	}
+	if task.Train.Best == train.BestLoss { // so that states of before the key can be resumed
+		delete(id, "train.best")
+	}
 	id["data.train's rows"] = hashRows(rows.Train)
 	for _, set := range rows.Valid {
 		id[fmt.Sprintf("the rows of validation set %q", set.Name)] = hashRows(set)
@@ -175,7 +178,7 @@ func identity(task *config.Task, b *base.Base, rows *Rows) map[string]string {
 // files' contents are part of the identity by their hashes.
 func isPlaceOrSpeed(key string) bool {
 	return strings.HasPrefix(key, "output.") || strings.HasPrefix(key, "data.valid") ||
-		key == "data.train" || key == "model" || key == "train.recompute"
+		key == "data.train" || key == "model" || key == "train.recompute" || key == "train.eval_rows"
 }
 
 // hashRows returns a hash of the tokens of a set's rows.

@@ -22,7 +22,8 @@ type OpenFunc func(p base.Prompt) (*base.Base, error)
 
 // Report returns what a page shows of the run in a folder, with its worst rows, at most worst. The base
 // is opened for predictions and tokens; if it cannot be opened, the report has a note instead.
-func Report(ctx context.Context, dir string, worst int, open OpenFunc) (r report.Run, err error) {
+func Report(ctx context.Context, dir string, worst int, open OpenFunc,
+	tell report.Func) (r report.Run, err error) {
 	f, err := os.Open(EventsPath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, failure.Usage(failure.Hint(fmt.Errorf("read the run: %w", err),
@@ -48,7 +49,7 @@ func Report(ctx context.Context, dir string, worst int, open OpenFunc) (r report
 		r.Note = "The run does not say where its prompt is, so only curves are shown."
 		return r, nil
 	}
-	if err := addPrompt(ctx, &r, dir, worst, open); err != nil {
+	if err := addPrompt(ctx, &r, dir, worst, open, tell); err != nil {
 		if ctx.Err() != nil {
 			return r, context.Cause(ctx)
 		}
@@ -58,7 +59,8 @@ func Report(ctx context.Context, dir string, worst int, open OpenFunc) (r report
 }
 
 // addPrompt measures the run's prompt on its first validation set and finds its nearest tokens.
-func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open OpenFunc) error {
+func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open OpenFunc,
+	tell report.Func) error {
 	p, err := base.LoadPrompt(base.PathAt(EventsPath(dir), r.Log.Start.Prompt))
 	if err != nil {
 		return err
@@ -85,8 +87,10 @@ func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open O
 		return err
 	}
 	e := evals[0]
-	res, err := eval.Run(ctx, b, e.values, evalRows(e.Set),
-		evalOptions(b, e.choices, e.eos, e.promptRows, 4096))
+	defer stopWith(ctx, b)()
+	options := evalOptions(b, e.choices, e.eos, e.promptRows, 4096)
+	options.Tell = progress(tell, filepath.Base(e.Set.Path))
+	res, err := eval.Run(ctx, b, e.values, evalRows(e.Set), options)
 	if err != nil {
 		return err
 	}

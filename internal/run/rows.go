@@ -1,10 +1,13 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +32,7 @@ type Rows struct {
 	Chat    *chat.Template // nil: inputs and targets are plain text
 	Train   *data.Set
 	Valid   []*data.Set
+	Sampled []string // a sentence for each validation set of which only some rows are evaluated
 }
 
 // LoadRows reads all files of a task and returns the mistakes of all of them.
@@ -73,7 +77,38 @@ func LoadRows(task *config.Task, b *base.Base) (*Rows, error) {
 		errs = append(errs, err)
 		r.Valid = append(r.Valid, set)
 	}
-	return r, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return r, err
+	}
+	r.sample(task.Train.EvalRows, task.Train.Seed)
+	return r, nil
+}
+
+// sample leaves at most that many rows, if it is not 0, in each validation set: of each label its share,
+// chosen by the seed, in the order of the file.
+func (r *Rows) sample(most int, seed uint64) {
+	for _, set := range r.Valid {
+		n := len(set.Rows)
+		if most == 0 || n <= most {
+			continue
+		}
+		order := rand.New(rand.NewPCG(seed, 0x6576616c)).Perm(n) // "eval"
+		slices.SortStableFunc(order, func(a, b int) int {
+			return cmp.Compare(set.Rows[a].Label, set.Rows[b].Label)
+		})
+		var chosen []int
+		for k := range most { // at equal distances among the rows sorted by label
+			chosen = append(chosen, order[(2*k+1)*n/(2*most)])
+		}
+		slices.Sort(chosen)
+		rows := make([]data.Row, most)
+		for i, k := range chosen {
+			rows[i] = set.Rows[k]
+		}
+		set.Rows = rows
+		r.Sampled = append(r.Sampled, fmt.Sprintf("%s: %d of %d rows are evaluated in training "+
+			"(train.eval_rows), chosen with each label's share", set.File(), most, n))
+	}
 }
 
 // Source returns a data file of a task with how the task says it is written.
@@ -218,32 +253,67 @@ func (r *Rows) guessLoss() float64 {
 }
 
 // evaluate returns a function that evaluates prompt values on each validation set; nil without one.
-func (r *Rows) evaluate(b *base.Base, task *config.Task) train.Evaluate {
+func (r *Rows) evaluate(b *base.Base, task *config.Task, tell report.Func) train.Evaluate {
 	if len(r.Valid) == 0 {
 		return nil
 	}
 	return func(ctx context.Context, values []float32) ([]report.Eval, error) {
-		return r.measure(ctx, b, r.Valid, values, []int{task.Prompt.Tokens}, task.Train.MicroBatchTokens)
+		return r.measure(ctx, b, r.Valid, values, []int{task.Prompt.Tokens}, measuring{
+			maxTokens: task.Train.MicroBatchTokens, exactMatch: task.Train.Best == train.BestExactMatch, tell: tell,
+		})
 	}
 }
 
 // measure evaluates sets of rows after a prompt of promptRows, or without one.
 func (r *Rows) measure(ctx context.Context, b *base.Base, sets []*data.Set, values []float32,
-	promptRows []int, maxTokens int) ([]report.Eval, error) {
-	options := evalOptions(b, r.Choices, r.EOS, promptRows, maxTokens)
+	promptRows []int, m measuring) ([]report.Eval, error) {
+	defer stopWith(ctx, b)()
+	options := evalOptions(b, r.Choices, r.EOS, promptRows, m.maxTokens)
 	var evals []report.Eval
 	for _, set := range sets {
 		begin := time.Now()
+		options.Tell = progress(m.tell, set.Name)
 		res, err := eval.Run(ctx, b, values, evalRows(set), options)
 		if err != nil {
 			return nil, fmt.Errorf("evaluate %s: %w", set.Path, err)
 		}
-		evals = append(evals, report.Eval{
+		e := report.Eval{
 			Set: set.Name, Loss: report.Number(res.Loss), Accuracy: res.Accuracy, MacroF1: res.MacroF1,
-			Seconds: time.Since(begin).Seconds(),
-		})
+		}
+		if m.exactMatch {
+			one := Evaluation{base: b, values: values, promptRows: promptRows, eos: r.EOS}
+			answers, err := one.answers(ctx, evalRows(set), m.maxTokens)
+			if err != nil {
+				return nil, fmt.Errorf("evaluate %s: %w", set.Path, err)
+			}
+			e.ExactMatch = new(eval.ExactMatch(answers))
+		}
+		e.Seconds = time.Since(begin).Seconds()
+		evals = append(evals, e)
 	}
 	return evals, nil
+}
+
+// measuring is how sets of rows are measured.
+type measuring struct {
+	maxTokens  int  // tokens of text computed at a time
+	exactMatch bool // also generate texts
+	tell       report.Func
+}
+
+// progress returns a function that reports the progress of an evaluation of what to tell.
+func progress(tell report.Func, what string) func(done, of int) {
+	if tell == nil {
+		return nil
+	}
+	return func(done, of int) { tell(report.Progress{What: what, Done: done, Of: of}) }
+}
+
+// stopWith lets the end of ctx end a pass of the base that is running. The result undoes it.
+func stopWith(ctx context.Context, b *base.Base) func() {
+	before := b.Stop
+	b.Stop = func() error { return context.Cause(ctx) }
+	return func() { b.Stop = before }
 }
 
 // evalRows returns the rows of a set as an evaluation takes them.

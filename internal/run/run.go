@@ -193,6 +193,7 @@ func (r *Run) config() (train.Config, error) {
 		LearningRate: t.LearningRate.Value, Schedule: t.Schedule, Warmup: t.Warmup,
 		ClipNorm: t.ClipNorm, MaxDecrease: t.MaxDecrease,
 		EvalEvery: t.EvalEvery, Patience: t.Patience, MinGain: t.MinGain,
+		Best:          t.Best,
 		Reparametrise: t.Reparametrise, Width: t.Width, Anchor: r.Task.Prompt.Anchor, Seed: t.Seed,
 		GuessLoss: r.Rows.guessLoss(),
 		Order:     func(epoch int) []int { return data.Order(n, t.Shuffle, t.Seed, epoch) },
@@ -257,11 +258,11 @@ func (r *Run) Unusual() []string {
 	return append(notes, r.Rows.unusual()...)
 }
 
-// Job returns what training the run's prompt takes, from the beginning.
-func (r *Run) Job() train.Job {
+// Job returns what training the run's prompt takes, from the beginning. What happens is told to tell.
+func (r *Run) Job(tell report.Func) train.Job {
 	return train.Job{
 		Config: r.Config, Values: r.Prompt.Values,
-		Examples: r.Rows.examples(), Evaluate: r.Rows.evaluate(r.Base, r.Task),
+		Examples: r.Rows.examples(), Evaluate: r.Rows.evaluate(r.Base, r.Task, tell), Tell: tell,
 	}
 }
 
@@ -276,8 +277,16 @@ func (r *Run) Start() report.Start {
 		Prompt: base.PathFrom(EventsPath(dir), r.Task.Output.Prompt),
 		Machine: fmt.Sprintf("%s, %d threads, %s kernels",
 			cmp.Or(process.CPUName(), runtime.GOARCH), r.Base.Pool.Threads(), r.Base.Pool.Kernels()),
-		Task: r.Task.Values(),
+		Task: r.Task.Values(), EvalEvery: r.evalEvery(),
 	}
+}
+
+// evalEvery returns the steps between evaluations, 0 without validation rows.
+func (r *Run) evalEvery() int {
+	if len(r.Rows.Valid) == 0 {
+		return 0
+	}
+	return r.Config.EvalEvery
 }
 
 // Train trains the prompt as planned, from a state or, if from is nil, from the beginning. It saves
@@ -286,8 +295,9 @@ func (r *Run) Start() report.Start {
 func (r *Run) Train(ctx context.Context, p Plan, from *train.State,
 	tell report.Func) (*train.Result, error) {
 	p.apply(r.Base)
-	job := r.Job()
-	job.From, job.Tell = from, tell
+	defer stopWith(ctx, r.Base)()
+	job := r.Job(tell)
+	job.From = from
 	job.Save = func(state *train.State) error {
 		state.Identity = r.identity
 		return state.Save(statePath(r.Task.Output.Dir))

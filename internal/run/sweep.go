@@ -124,7 +124,7 @@ func (s *Sweep) Open(b *base.Base, version string) error {
 		if r.run, err = openWith(r.task, b, rows, id, version); err != nil {
 			return err
 		}
-		r.job = r.run.Job()
+		r.job = r.run.Job(nil)
 	}
 	return nil
 }
@@ -201,6 +201,7 @@ func (s *Sweep) jobs(tell report.Func) []train.Job {
 			}
 			tell(e)
 		}
+		job.Evaluate = r.run.Rows.evaluate(s.base, r.task, tell)
 		job.Save = func(state *train.State) error { return state.Save(statePath(r.dir)) }
 		jobs = append(jobs, job)
 	}
@@ -213,6 +214,7 @@ func (s *Sweep) jobs(tell report.Func) []train.Job {
 func (s *Sweep) Train(ctx context.Context, p Plan, tell report.Func,
 	tellHalved func(step, runs int)) (warnings []string, err error) {
 	p.apply(s.base)
+	defer stopWith(ctx, s.base)()
 	h := train.Halving{Keep: s.Halving, Tell: func(step int, halved []int) error {
 		for _, i := range halved {
 			s.halved[filepath.Base(s.pending[i].dir)] = step

@@ -247,25 +247,38 @@ func (r *run) evaluate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mean := meanLoss(evals)
-	best := mean < r.result.Loss // false for NaN, which is never best
+	mean, score := meanLoss(evals), r.score(evals)
+	best := r.better(mean, score)
 	if best {
 		r.result.Valid, r.result.Loss = evals, mean
 		if err := r.keep(); err != nil {
 			return err
 		}
 	}
-	if best && (math.IsInf(r.toBeat, 1) || r.toBeat-mean > r.MinGain) {
-		r.toBeat, r.worse = mean, 0
+	if best && (math.IsInf(r.toBeat, 1) || r.toBeat-score > r.MinGain) {
+		r.toBeat, r.worse = score, 0
 	} else {
 		r.worse++
 	}
 	for _, e := range evals {
 		e.Step, e.Best = s, best
+		if r.Config.Best != BestLoss {
+			e.BestBy = r.Config.Best
+		}
 		r.Tell(e)
 	}
 	r.evaluated = s
 	return nil
+}
+
+// better reports whether values with that mean loss and score are better than the best so far. NaN is
+// never better.
+func (r *run) better(mean, score float64) bool {
+	if r.result.Valid == nil || r.Config.Best == "" || r.Config.Best == BestLoss {
+		return mean < r.result.Loss
+	}
+	before := r.score(r.result.Valid)
+	return score < before || score == before && mean < r.result.Loss
 }
 
 // keep makes the current values the best.

@@ -48,8 +48,35 @@ type Config struct {
 	Patience      int                   // evaluations without a lower loss until it stops; 0: any number
 	MinGain       float64               // a loss that is lower by no more than this is not lower
 	GuessLoss     float64               // Stuck is told of a loss above this one; 0: never
+	Best          string                // one of BestBy, the metric by which a prompt is the best; empty: loss
 	Seed          uint64                // of the reparametrisation
 	Order         func(epoch int) []int // the order of the rows in an epoch
+}
+
+// What the best prompt is chosen by.
+const (
+	BestLoss       = "loss"
+	BestAccuracy   = "accuracy"
+	BestMacroF1    = "macro_f1"
+	BestExactMatch = "exact_match"
+)
+
+// BestBy returns the metrics by which the best prompt can be chosen.
+func BestBy() []string { return []string{BestLoss, BestAccuracy, BestMacroF1, BestExactMatch} }
+
+// score returns the mean of Config.Best over the evaluated sets, negated if higher is better.
+func (c Config) score(evals []report.Eval) float64 {
+	sum := 0.0
+	for _, e := range evals {
+		v := map[string]*float64{
+			BestAccuracy: e.Accuracy, BestMacroF1: e.MacroF1, BestExactMatch: e.ExactMatch,
+		}[c.Best]
+		if v == nil {
+			return meanLoss(evals)
+		}
+		sum -= *v
+	}
+	return sum / float64(len(evals))
 }
 
 // rate returns the learning rate of step s, from 1.
@@ -184,7 +211,7 @@ func stepTogether(ctx context.Context, obj Objective, runs []*run) {
 	for _, p := range packTogether(runs) {
 		if err := p.lossGrad(obj); err != nil {
 			for _, r := range p.runs {
-				r.finish(StopFailed, err)
+				r.fail(ctx, err)
 			}
 		}
 	}

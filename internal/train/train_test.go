@@ -317,3 +317,56 @@ func TestALossThatStaysFarAboveTheFirstEndsTheRunWithTheLastGoodPrompt(t *testin
 		t.Errorf("the best values are %v, of step %d, want -0.5 of step 5", r.Best, r.BestStep)
 	}
 }
+
+func TestTheBestPromptIsChosenByTheMetricAskedFor(t *testing.T) {
+	losses, accuracies := []report.Number{5, 4, 3, 6, 7, 8}, []float64{0.1, 0.5, 0.2, 0.9, 0.9, 0.3}
+	for by, want := range map[string]int{"": 20, BestLoss: 20, BestAccuracy: 30, BestExactMatch: 10} {
+		n := 0
+		evaluate := func(context.Context, []float32) ([]report.Eval, error) {
+			match := 1 - accuracies[n] // the highest at first, then at steps 10 and 20 as patience has it
+			if n == 0 {
+				match = 0
+			}
+			n++
+			return []report.Eval{{Loss: losses[n-1], Accuracy: &accuracies[n-1], ExactMatch: &match}}, nil
+		}
+		if by == BestExactMatch {
+			accuracies = []float64{0, 0.1, 0.5, 0.6, 0.7, 0.8}
+		}
+		c := config()
+		c.Steps, c.Best = 50, by
+		var best []int
+		job := Job{Config: c, Values: []float32{3}, Examples: examples(10), Evaluate: evaluate,
+			Tell: func(e report.Event) {
+				if e, ok := e.(report.Eval); ok && e.Best {
+					best = append(best, e.Step)
+					if known := by == "" || by == BestLoss; known && e.BestBy != "" || !known && e.BestBy != by {
+						t.Errorf("by %q: the event says %q", by, e.BestBy)
+					}
+				}
+			}}
+		got, err := Run(context.Background(), &bowl{}, job)
+		if err != nil || got.BestStep != want || best[len(best)-1] != want {
+			t.Errorf("by %q: the best is of step %d, told of %v (%v); want step %d", by, got.BestStep, best, err, want)
+		}
+	}
+}
+
+// An objective whose pass ends because the context has.
+type stopped struct{ cancel func() }
+
+func (s stopped) LossGrad([]float32, *batch.Forest, []float32) ([]float32, error) {
+	s.cancel()
+	return nil, errors.New("stopped")
+}
+
+func TestAPassThatEndsWithTheContextIsAnInterruption(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var saved *State
+	job := Job{Config: config(), Values: []float32{3}, Examples: examples(10),
+		Tell: func(report.Event) {}, Save: func(s *State) error { saved = s; return nil }}
+	got, err := Run(ctx, stopped{cancel}, job)
+	if !errors.Is(err, context.Canceled) || got.StopReason != StopInterrupted || saved == nil || saved.Step != 0 {
+		t.Errorf("error is %v, reason %s, state %v; want an interruption and a saved state", err, got.StopReason, saved)
+	}
+}
