@@ -1,6 +1,7 @@
 package arch_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,9 @@ func FuzzAModelDirectoryIsReadOrRefused(f *testing.F) {
 		f.Add(read(filepath.Join(filepath.Base(filepath.Dir(dir)), "config.json")), []byte{})
 	}
 	own := read(tiny + "config.json")
+	// What Python's json module writes and JSON does not have.
+	f.Add(bytes.Replace(own, []byte("{"), []byte(`{"x": [NaN, -Infinity], "rope_scaling": false, `), 1), []byte{})
+	f.Add(bytes.Replace(own, []byte(`"hidden_size": `), []byte(`"hidden_size": 1.5e`), 1), []byte{})
 	f.Add(own, []byte(`{"weight_map": {"model.embed_tokens.weight": "a.safetensors"}}`))
 	f.Add(own, []byte(`{"weight_map": {"model.embed_tokens.weight": "../model.safetensors"},`+
 		` "metadata": {"total_size": 1}}`))

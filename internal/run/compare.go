@@ -143,6 +143,9 @@ func Compare(ctx context.Context, task *config.Task, b *base.Base, name string, 
 	if err != nil {
 		return MethodResult{}, err
 	}
+	if err := b.CheckWeights(); err != nil {
+		return MethodResult{}, err
+	}
 	if slices.Contains(o.Methods, MethodLoRA) { // find a mistake before the first method trains
 		if _, err := r.newLoRA(o.LoRA); err != nil {
 			return MethodResult{}, err

@@ -99,6 +99,9 @@ func (s *Sweep) Model() string { return s.Runs[0].task.Model }
 // numbers depend on, so that a repeated sweep finds its results.
 func (s *Sweep) Open(b *base.Base, version string) error {
 	s.base = b
+	if err := b.CheckWeights(); err != nil {
+		return err
+	}
 	byTokens := map[int]*Rows{} // rows depend on the prompt's length, which limits theirs
 	for _, r := range s.Runs {
 		rows := byTokens[r.task.Prompt.Tokens]

@@ -5,7 +5,48 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/fstest"
 )
+
+// FuzzFilesBesideATokenizerAreReadOrRefused fuzzes the files whose tokens are added to tokenizer.json. The
+// fuzzer of tokenizer.json alone cannot find what they add.
+func FuzzFilesBesideATokenizerAreReadOrRefused(f *testing.F) {
+	names := []string{"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+	dirs, err := filepath.Glob("../../testdata/tokenizers/added-*")
+	if err != nil || len(dirs) == 0 {
+		f.Fatal("no tokenizers in testdata")
+	}
+	for _, dir := range dirs {
+		var files [3][]byte
+		for i, name := range names {
+			files[i], _ = os.ReadFile(filepath.Join(dir, name)) // not every one has all
+		}
+		f.Add(files[0], files[1], files[2])
+	}
+	data, err := os.ReadFile("../../testdata/tokenizers/sentencepiece/tokenizer.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, config, special, added []byte) {
+		dir := fstest.MapFS{"tokenizer.json": {Data: data}}
+		for i, text := range [][]byte{config, special, added} {
+			if len(text) > 0 {
+				dir[names[i]] = &fstest.MapFile{Data: text}
+			}
+		}
+		tok, err := OpenFS("m", dir, nil)
+		if err != nil {
+			return
+		}
+		defer tok.Close()
+		for name, text := range tok.Special {
+			id, ok := tok.ID(text)
+			if !ok || tok.Piece(id) != text {
+				t.Errorf("%s is %q, which has the id %d (%v) and the piece %q", name, text, id, ok, tok.Piece(id))
+			}
+		}
+	})
+}
 
 // FuzzATokenizerFileIsCheckedOrRefused fuzzes the checks that run before the library reads a file.
 // The program then tries the file in a child process.
