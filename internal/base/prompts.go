@@ -136,9 +136,11 @@ func (b *Base) fits(p Prompt) error {
 			"give the prompt's own base with --model, or train the prompt again for this one")
 	}
 	if was, is := p.Meta.Tokenizer, b.Tokenizer.Hash; was != "" && was != is {
-		return fmt.Errorf(
+		return failure.Hint(fmt.Errorf(
 			"%s: the prompt was made with another tokenizer.json (%.8s) than that of %q (%.8s)",
-			p.Path, was, b.Name, is)
+			p.Path, was, b.Name, is),
+			"tokenizer.json or the special tokens in the files beside it have changed, or an earlier "+
+				"ptune read these files in another way; train the prompt again")
 	}
 	return nil
 }

@@ -35,6 +35,8 @@ def sources(folders):
         for path in sorted(glob.glob(os.path.join(folder, "**/tokenizer_config.json"), recursive=True)):
             with open(path, encoding="utf-8") as f:
                 template = json.load(f).get("chat_template")
+            if isinstance(template, dict):
+                template = [dict(name=k, template=v) for k, v in template.items()]
             for name, source in [("default", template)] if isinstance(template, str) else [(t["name"], t["template"]) for t in template or []]:
                 yield os.path.basename(os.path.dirname(path)) + ":" + name, source
 
