@@ -147,3 +147,17 @@ func TestBrokenFilesBesideTokenizerJSONAreNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestTokensOfAddedTokensJSONDoNotReplaceThoseOfTokenizerJSON(t *testing.T) {
+	plain := open(t, with(t, "sentencepiece", nil))
+	older := open(t, with(t, "sentencepiece", map[string]string{"added_tokens.json": `{"<s>": 1}`}))
+	want, err := plain.Encode("a <s> b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := older.Encode("a <s> b")
+	if err != nil || !slices.Equal(got, want) || older.Hash != plain.Hash || older.Ordinary(1) {
+		t.Errorf("the ids are %v (%v), hash %s; want %v, %s, and <s> special",
+			got, err, older.Hash, want, plain.Hash)
+	}
+}
