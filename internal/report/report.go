@@ -81,7 +81,7 @@ type Stuck struct {
 func (s Stuck) String() string {
 	return fmt.Sprintf("the run is stuck: its gradient norm fell from %.3g to %.2g, but its loss, %.3g, "+
 		"is above the %.3g of a guess from the labels' shares; "+
-		"stop it and try another train.seed, or half of train.learning_rate",
+		"stop it and try train.max_decrease: 1, train.warmup: 0.2 or another train.seed",
 		float64(s.LargestGradNorm), float64(s.GradNorm), float64(s.Loss), float64(s.GuessLoss))
 }
 
