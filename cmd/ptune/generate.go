@@ -142,7 +142,7 @@ func generateTexts(ctx context.Context, o generateFlags, args []string, s stream
 		return err
 	}
 	p := &answerPrinter{generateFlags: o, w: bufio.NewWriter(s.out)}
-	err = g.Run(ctx, inputs, o.batch, p.pieces(), p.answer)
+	err = g.Run(ctx, inputs, 2*o.batch, p.pieces(), p.answer)
 	if errors.Is(err, infer.ErrNoText) {
 		err = failure.Hint(err, textsHint)
 	}

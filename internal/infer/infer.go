@@ -240,8 +240,27 @@ func (e *Engine) Generate(ctx context.Context, requests []Request) ([]Result, er
 	return results, nil
 }
 
-// join begins the texts at the head of the queue that can be begun together.
+// joinShare is the share of Options.Texts, 1/joinShare, that is begun together where more texts wait than
+// there is room for: passes over one new input at a time cost more than places that are empty for some
+// tokens.
+const joinShare = 4
+
+// join begins waiting texts, unless there will soon be room for more of them.
 func (e *Engine) join() error {
+	texts, free := 0, e.Texts-len(e.running)
+	for _, h := range e.waiting {
+		if h.Labels == nil {
+			texts++
+		}
+	}
+	if e.Texts > 0 && len(e.running) > 0 && texts > free && free < e.Texts/joinShare {
+		return nil
+	}
+	return e.begin()
+}
+
+// begin begins the texts at the head of the queue that can be begun together.
+func (e *Engine) begin() error {
 	var texts []batch.Text
 	var queue []*Handle // of texts
 	for _, h := range e.waiting {

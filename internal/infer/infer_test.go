@@ -398,6 +398,55 @@ func TestRequestsThatJoinAndLeaveEndAsTheyDoAlone(t *testing.T) {
 	}
 }
 
+// counting counts the calls that begin texts.
+type counting struct {
+	*speller
+	adds int
+}
+
+func (c *counting) Add(texts []batch.Text) ([]int, [][]float32, error) {
+	c.adds++
+	return c.speller.Add(texts)
+}
+
+// Where more texts wait than there is room for, some are begun together; a few that wait are begun at
+// once.
+func TestTextsAreBegunTogether(t *testing.T) {
+	for _, c := range []struct{ texts, adds int }{{40, 10}, {9, 2}, {8, 1}} {
+		d := &counting{speller: newSpeller()}
+		var requests []Request
+		for i := range c.texts {
+			d.says = append(d.says, strings.Repeat("x", 3+i%5))
+			requests = append(requests, Request{IDs: []int32{1}, MaxTokens: 20, EOS: []int32{0}})
+		}
+		got, err := New(d, Options{Texts: 8, Decode: decode}).Generate(context.Background(), requests)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range got {
+			if len(r.Text) != 3+i%5 {
+				t.Errorf("text %d is %q", i, r.Text)
+			}
+		}
+		if d.adds > 2+c.adds*3/2 || d.adds < c.adds {
+			t.Errorf("%d texts were begun in %d calls, want about %d", c.texts, d.adds, c.adds)
+		}
+	}
+}
+
+func TestWithoutALimitTextsJoinAtOnce(t *testing.T) {
+	d := &counting{speller: newSpeller("a long text", "short")}
+	e := New(d, Options{Decode: decode})
+	for i := range 2 {
+		if _, err := e.Add(Request{IDs: []int32{1}, MaxTokens: 20, EOS: []int32{0}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Step(context.Background()); err != nil || len(e.running) != i+1 {
+			t.Errorf("%d texts are in work (%v), want %d", len(e.running), err, i+1)
+		}
+	}
+}
+
 func TestRequestsThatCannotBeAnsweredAreRefused(t *testing.T) {
 	d := newSpeller("x")
 	e := New(d, Options{Decode: decode})
