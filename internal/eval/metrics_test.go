@@ -48,10 +48,10 @@ func TestMCCIsTheCorrelationOfTheLabels(t *testing.T) {
 		want := covariance(truth, predicted) /
 			math.Sqrt(covariance(truth, truth)*covariance(predicted, predicted))
 		got := MCC(Confusion(truth, predicted, classes))
-		if math.Abs(got-want) > 1e-12 || got < 0.2 || got > 0.9 {
+		if !(math.Abs(got-want) <= 1e-12) || got < 0.2 || got > 0.9 {
 			t.Errorf("%d classes: MCC is %g, want %g", classes, got, want)
 		}
-		if got := MCC(Confusion(truth, truth, classes)); math.Abs(got-1) > 1e-12 {
+		if got := MCC(Confusion(truth, truth, classes)); !(math.Abs(got-1) <= 1e-12) {
 			t.Errorf("%d classes: MCC of the truth itself is %g, want 1", classes, got)
 		}
 	}
@@ -88,13 +88,14 @@ func TestTheCalibrationErrorWeighsTheBinsByTheirRows(t *testing.T) {
 		"certain and right": {[]bool{true, true}, []float64{1, 1}, 0},
 		"certain and wrong": {[]bool{false}, []float64{1}, 1},
 		// 0.5 and 0.52 share a bin of 15: half of them is right. 0.9 is alone in another.
-		"two bins":      {[]bool{true, false, true}, []float64{0.5, 0.52, 0.9}, (0.02 + 0.1) / 3},
-		"an empty bin":  {[]bool{true}, []float64{0.25}, 0.75},
-		"the first bin": {[]bool{false, false}, []float64{0, 0.06}, 0.06 / 2},
+		"two bins":          {[]bool{true, false, true}, []float64{0.5, 0.52, 0.9}, (0.02 + 0.1) / 3},
+		"an empty bin":      {[]bool{true}, []float64{0.25}, 0.75},
+		"the first bin":     {[]bool{false, false}, []float64{0, 0.06}, 0.06 / 2},
+		"the last two bins": {[]bool{true, false}, []float64{0.9, 0.95}, (0.1 + 0.95) / 2},
 		// At 1/15 the second bin begins. The errors of the two rows do not cancel each other.
 		"a boundary": {[]bool{true, false}, []float64{1.0/15 - 1e-9, 1.0 / 15}, (1 - 1.0/15 + 1.0/15) / 2},
 	} {
-		if got := CalibrationError(c.correct, c.confidence); math.Abs(got-c.want) > 1e-8 {
+		if got := CalibrationError(c.correct, c.confidence); !(math.Abs(got-c.want) <= 1e-8) {
 			t.Errorf("%s: error is %g, want %g", name, got, c.want)
 		}
 	}
@@ -138,7 +139,7 @@ func TestIntervalsAreTheMiddleOfTheResampledMetrics(t *testing.T) {
 
 func TestMacroF1CountsAClassWithoutRowsAsZero(t *testing.T) {
 	// sklearn.metrics.f1_score(truth, predicted, average="macro", labels=[0, 1, 2], zero_division=0)
-	if got, want := MacroF1([]int{0, 0, 1}, []int{0, 1, 1}, 3), 4.0/9; math.Abs(got-want) > 1e-12 {
+	if got, want := MacroF1([]int{0, 0, 1}, []int{0, 1, 1}, 3), 4.0/9; !(math.Abs(got-want) <= 1e-12) {
 		t.Errorf("macro-F1 is %g, want %g", got, want)
 	}
 }
@@ -146,7 +147,7 @@ func TestMacroF1CountsAClassWithoutRowsAsZero(t *testing.T) {
 func TestProbabilitiesSumToOneAndKeepTheirRatios(t *testing.T) {
 	p := probabilities([]float64{1000, 1000 + math.Ln2, 1000 + 2*math.Ln2})
 	for i, want := range []float64{4.0 / 7, 2.0 / 7, 1.0 / 7} {
-		if math.Abs(p[i]-want) > 1e-12 {
+		if !(math.Abs(p[i]-want) <= 1e-12) {
 			t.Errorf("probability %d is %g, want %g", i, p[i], want)
 		}
 	}
