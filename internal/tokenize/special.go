@@ -33,8 +33,10 @@ func parseAdded(raw json.RawMessage, special bool) (t addedToken, err error) {
 		Normalized *bool `json:"normalized"`
 		Special    *bool `json:"special"`
 	}
-	if err = json.Unmarshal(raw, &o.Content); err != nil {
+	if len(raw) > 0 && raw[0] == '{' {
 		err = json.Unmarshal(raw, &o)
+	} else {
+		err = json.Unmarshal(raw, &o.Content)
 	}
 	t = o.addedToken
 	t.Special = special
@@ -244,20 +246,24 @@ func (s *settings) merge(file []addedToken, vocab map[string]int32) (
 	tokens []addedToken, changed, differs bool) {
 	tokens = slices.Clone(file)
 	next := int32(len(vocab)) // as the library numbers tokens that are not pieces of the model
-	for _, t := range file {
-		next = max(next, t.ID+1)
+	index := make(map[string]int, len(file))
+	for i, t := range file {
+		next, index[t.Content] = max(next, t.ID+1), i
 	}
 	for i, t := range s.all() {
 		if t.Content == "" {
 			continue
 		}
-		at := slices.IndexFunc(tokens, func(o addedToken) bool { return o.Content == t.Content })
+		at, has := index[t.Content]
+		if !has {
+			index[t.Content] = len(tokens)
+		}
 		id, piece := vocab[t.Content]
 		switch {
-		case at < 0 && !piece:
+		case !has && !piece:
 			t.ID, next = next, next+1
 			tokens, changed = append(tokens, t), true
-		case at < 0:
+		case !has:
 			t.ID = id
 			tokens, changed, differs = append(tokens, t), true, true
 		case s.override && i < len(s.added):
