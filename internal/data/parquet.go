@@ -1,6 +1,7 @@
 package data
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,10 @@ func readParquet(r *reader) (err error) {
 			err = fmt.Errorf("%s: cannot read the Parquet file: %v", r.name, p)
 		}
 	}()
+	// The library allocates what the end of the file says that its footer has.
+	if n := len(r.text); n < 12 || int64(binary.LittleEndian.Uint32([]byte(r.text[n-8:]))) > int64(n-12) {
+		return fmt.Errorf("%s: not a Parquet file: its footer is longer than the file", r.name)
+	}
 	file, err := parquet.OpenFile(strings.NewReader(r.text), int64(len(r.text)))
 	if err != nil {
 		return fmt.Errorf("%s: not a Parquet file: %w", r.name, err)

@@ -93,6 +93,7 @@ func TestAFileThatIsNoRowsIsNamed(t *testing.T) {
 		{"a.csv.zst", "\x28\xb5\x2f\xfd\xff\xff\xff\xff\xff", "unpack a.csv.zst with zstd"},
 		{"a.parquet", "text,label\nx,A\n", "a.parquet: not a Parquet file"},
 		{"a.csv", "PAR1 or not", "a.csv: not a Parquet file"},
+		{"a.parquet", "PAR1PAR1PAR1PAR1", "a.parquet: not a Parquet file: its footer is longer than the file"},
 		{"a.json", "{\n\"data\": [\n{\"text\":\"x\"}]}", "the file is one JSON object; want a list of objects"},
 		{"a.json", "[1]", "a.json:1: not a JSON object: it is a number, want an object {…}"},
 		{"a.json", `[{"text":"x","label":"A"},` + "\n" + `"y"]`, "a.json:2: not a JSON object: it is a string"},
