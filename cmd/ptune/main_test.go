@@ -180,7 +180,7 @@ func TestTheExamplesInHelpAndDocsRun(t *testing.T) {
 			if strings.Contains(l, "configs/sentiment.yaml") {
 				l = strings.Replace(l, "ptune train ", "ptune train --force --set train.steps=60 ", 1)
 			}
-			shell(t, dir, l)
+			shell(t, dir, strings.Replace(l, "ptune export ", "ptune export --force ", 1))
 		}
 	}
 	if len(lines) < 15 {
