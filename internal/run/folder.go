@@ -50,9 +50,10 @@ func EventsPath(dir string) string { return filepath.Join(dir, "events.jsonl") }
 // statePath returns the checkpoint of the run in a folder.
 func statePath(dir string) string { return filepath.Join(dir, "state.safetensors") }
 
-// addedKeys are keys of the task file that states of earlier versions of ptune lack, with the value
-// that those versions behave as.
-var addedKeys = map[string]string{"train.max_decrease": "0"}
+// addedKeys are keys of the task file that earlier versions of ptune did not have, with the value that
+// those versions behave as. With this value a key is not part of an identity, so that states and sweeps
+// of earlier versions can be continued.
+var addedKeys = map[string]string{"train.max_decrease": "0", "train.best": train.BestLoss}
 
 // Resume returns the state in output.dir to continue from, or nil if there is none. It refuses a state
 // of another run. The warnings say what the user should know about the state.
@@ -73,8 +74,11 @@ func (r *Run) Resume() (from *train.State, warnings []string, err error) {
 		warn("%v; the run continues from the previous state, step %d", damage, state.Step)
 	}
 	var changed []string
-	for _, name := range slices.Sorted(maps.Keys(r.identity)) {
-		was, is := cmp.Or(state.Identity[name], addedKeys[name]), r.identity[name]
+	names := slices.Concat(slices.Collect(maps.Keys(r.identity)), slices.Collect(maps.Keys(addedKeys)))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		was := cmp.Or(state.Identity[name], addedKeys[name])
+		is := cmp.Or(r.identity[name], addedKeys[name])
 		switch {
 		case was == is:
 		case name == "kernels":
@@ -160,12 +164,12 @@ func identity(task *config.Task, b *base.Base, rows *Rows) map[string]string {
 		"kernels":       b.Pool.Kernels(),
 	}
 	for key, value := range task.Values() {
-		if !isPlaceOrSpeed(key) {
+		if unchanged, added := addedKeys[key]; !isPlaceOrSpeed(key) && !(added && value == unchanged) {
 			id[key] = value
 		}
 	}
-	if task.Train.Best == train.BestLoss { // so that states of before the key can be resumed
-		delete(id, "train.best")
+	if task.Data.Encoding == data.Auto { // earlier versions had no other default; rows have their hash
+		id["data.encoding"] = data.UTF8
 	}
 	id["data.train's rows"] = hashRows(rows.Train)
 	for _, set := range rows.Valid {
