@@ -82,6 +82,11 @@ func setFlag(f *pflag.FlagSet, set *[]string) {
 		"set a key of the task file, as in train.steps=100 (repeatable)")
 }
 
+// quietFlag adds --quiet, with which a command shows no progress.
+func quietFlag(f *pflag.FlagSet, quiet *bool) {
+	f.BoolVar(quiet, "quiet", false, "print only warnings and errors on stderr")
+}
+
 // forceFlag adds --force, without which a command replaces no task file, prompt or adapter.
 func forceFlag(f *pflag.FlagSet, force *bool) {
 	f.BoolVar(force, "force", false, "overwrite what exists")

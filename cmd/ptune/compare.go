@@ -72,7 +72,7 @@ are measured and removed.`,
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print the results as JSON")
 	f.BoolVar(&o.markdown, "markdown", false, "print the table as Markdown")
-	f.BoolVar(&o.quiet, "quiet", false, "print only warnings and errors on stderr")
+	quietFlag(f, &o.quiet)
 	return cmd
 }
 

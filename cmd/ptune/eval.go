@@ -33,7 +33,7 @@ type evalFlags struct {
 	calibration bool
 	maxTokens   int
 	computeOptions
-	json bool
+	json, quiet bool
 }
 
 func newEval(s streams) *cobra.Command {
@@ -94,8 +94,12 @@ templates, as for a prompt of PEFT, which has none.`,
 	cobra.CheckErr(f.MarkHidden("max-tokens")) // the old name of --batch-tokens
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print the results as JSON, one object for each prompt")
+	quietFlag(f, &o.quiet)
 	return cmd
 }
+
+// summaryVariable is the environment variable in which GitHub Actions names the file of a step's summary.
+const summaryVariable = "GITHUB_STEP_SUMMARY"
 
 func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	gates, err := o.gates.Gates()
@@ -108,6 +112,12 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 			if err := files.Check(path); err != nil {
 				return failure.Usage(err)
 			}
+		}
+	}
+	summary := os.Getenv(summaryVariable)
+	if summary != "" {
+		if err := report.CheckSummary(summary); err != nil {
+			return failure.Usage(failure.Hint(err, "the path comes from %s; unset it for no summary", summaryVariable))
 		}
 	}
 	var paths []string
@@ -127,7 +137,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	}
 	options := run.MeasureOptions{
 		MaxTokens: o.maxTokens, NoBaseline: o.noBaseline, ExactMatch: o.exact, Answers: o.samples != "",
-		Probabilities: o.calibration || o.json || o.samples != "", Tell: progressOf("auto", s),
+		Probabilities: o.calibration || o.json || o.samples != "", Tell: evaluationProgress(o.quiet, s),
 	}
 	for _, g := range gates {
 		options.Probabilities = options.Probabilities || g.Metric == eval.MetricCalibration
@@ -168,7 +178,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	if o.junit != "" {
 		err = errors.Join(err, files.WriteBytes(o.junit, report.JUnit(run.GateCases(gates))))
 	}
-	if summary := os.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
+	if summary != "" {
 		err = errors.Join(err, report.AppendSummary(summary, run.EvaluationTable(results),
 			run.GateCases(gates)))
 	}

@@ -103,6 +103,14 @@ func progressOf(kind string, s streams) report.Func {
 	return report.Text(s.err, every)
 }
 
+// evaluationProgress returns a function that shows an evaluation's progress, or nil if it is to be quiet.
+func evaluationProgress(quiet bool, s streams) report.Func {
+	if quiet {
+		return nil
+	}
+	return progressOf("auto", s)
+}
+
 // execute runs the program on streams and returns the exit code.
 func execute(args []string, s streams) int {
 	ctx, stop := context.WithCancelCause(context.Background())

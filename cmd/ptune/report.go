@@ -21,6 +21,7 @@ import (
 type reportOptions struct {
 	output string
 	worst  int
+	quiet  bool
 	computeOptions
 }
 
@@ -44,12 +45,14 @@ no scripts. Without the base, it leaves out what needs the base, with a note.`,
 		"the file to write (default: report.html in the first run's folder)")
 	cmd.Flags().IntVar(&o.worst, "worst", 10, "number of worst rows to show")
 	o.computeOptions.flags(cmd)
+	quietFlag(cmd.Flags(), &o.quiet)
 	return cmd
 }
 
 func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams) error {
 	path := cmp.Or(o.output, filepath.Join(dirs[0], "report.html"))
-	if _, err := os.Stat(filepath.Dir(path)); o.output != "" || err == nil { // else there is no run
+	info, err := os.Stat(filepath.Dir(path))
+	if o.output != "" || err == nil && info.IsDir() { // else there is no run
 		if err := files.Check(path); err != nil {
 			return failure.Usage(err)
 		}
@@ -59,7 +62,7 @@ func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams)
 		return openBaseOf([]base.Prompt{p}, "", o.computeOptions)
 	}
 	for _, dir := range dirs {
-		r, err := run.Report(ctx, dir, o.worst, open, progressOf("auto", s))
+		r, err := run.Report(ctx, dir, o.worst, open, evaluationProgress(o.quiet, s))
 		if err != nil {
 			return err
 		}
@@ -72,6 +75,6 @@ func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams)
 	if err := files.WriteBytes(path, html.Bytes()); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(s.out, path)
+	_, err = fmt.Fprintln(s.out, path)
 	return err
 }

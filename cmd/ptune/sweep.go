@@ -43,7 +43,7 @@ The output folder gets table.md, results.json, sweep.svg, best.st and, in runs/,
 	f.StringVarP(&o.output, "output", "o", "", "folder for the results, instead of the file's output")
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print the results as JSON")
-	f.BoolVar(&o.quiet, "quiet", false, "print only warnings and errors on stderr")
+	quietFlag(f, &o.quiet)
 	return cmd
 }
 
@@ -76,6 +76,9 @@ func sweepTask(ctx context.Context, path string, o sweepOptions, s streams) erro
 		tell = func(string, ...any) {}
 	}
 	tell("%s: %d runs on %s, up to %d steps each", path, len(sweep.Runs), b.Name, sweep.MostSteps())
+	for _, note := range sweep.Notes() {
+		tell("%s", note)
+	}
 	pending, warnings, err := sweep.Resume()
 	s.warnAll(warnings)
 	if err != nil {

@@ -64,7 +64,7 @@ their defaults; keys marked ● have none:
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
 	f.StringVar(&o.progress, "progress", "auto",
 		"progress on stderr: bar, plain (a line every two seconds), or auto: a bar on a terminal")
-	f.BoolVar(&o.quiet, "quiet", false, "print only warnings and errors on stderr")
+	quietFlag(f, &o.quiet)
 	return cmd
 }
 
@@ -161,10 +161,8 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	}
 	s.warnAll(notes)
 	tell(r.Start())
-	if !o.quiet {
-		for _, note := range r.Rows.Sampled {
-			s.tell("%s", note)
-		}
+	for _, note := range r.Notes() {
+		tell(note)
 	}
 
 	result, runErr := r.Train(ctx, plan, from, tell)

@@ -18,8 +18,9 @@ import (
 
 // Limits of the child process that loads a tokenizer for the first time.
 const (
-	probeTime   = 30 * time.Second
-	probeMemory = 8 << 30 // of address space
+	probeTime   = time.Minute      // of CPU time, so that a busy machine does not make a good file fail
+	probeWait   = 20 * time.Minute // for a library that waits without using the CPU
+	probeMemory = 8 << 30          // of address space
 )
 
 // ProbeCommand is the command of this program that runs Probe on a directory. It must exit with
@@ -41,7 +42,7 @@ func probeTokenizer(dir, sum string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("find this program: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), probeWait)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, exe, ProbeCommand, dir)
 	// Ctrl-C goes to this process alone, which reports how the child ended.
@@ -53,7 +54,10 @@ func probeTokenizer(dir, sum string) (bool, error) {
 	switch {
 	case ctx.Err() != nil:
 		return false, failure.Usage(fmt.Errorf("read tokenizer of %q: "+
-			"the tokenizer library does not load its tokenizer.json within %v", dir, probeTime))
+			"the tokenizer library does not load its tokenizer.json within %v", dir, probeWait))
+	case errors.As(err, &exit) && usedUp(exit, probeTime):
+		return false, failure.Usage(fmt.Errorf("read tokenizer of %q: "+
+			"the tokenizer library does not load its tokenizer.json within %v of CPU time", dir, probeTime))
 	case errors.As(err, &exit) && exit.ExitCode() == probeFailed:
 		return false, nil // the caller gets the same error when it opens the file
 	case err != nil:
@@ -89,10 +93,9 @@ func panicMessage(stderr string) string {
 }
 
 // Probe is the child process's work: it loads the tokenizer of a directory and uses it once. It limits
-// the memory of its process.
+// the memory and the CPU time of its process, which the system kills after probeTime.
 func Probe(dir string) error {
-	limit := syscall.Rlimit{Cur: probeMemory, Max: probeMemory}
-	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &limit); err != nil {
+	if err := errors.Join(limit(syscall.RLIMIT_AS, probeMemory), limitTime(probeTime)); err != nil {
 		return err
 	}
 	tok, err := tokenize.Open(dir, nil)
@@ -105,4 +108,19 @@ func Probe(dir string) error {
 		tok.Decode(ids)
 	}
 	return err
+}
+
+// limitTime makes the system kill this process after that much CPU time, in whole seconds.
+func limitTime(most time.Duration) error {
+	return limit(syscall.RLIMIT_CPU, uint64(most/time.Second))
+}
+
+func limit(resource int, most uint64) error {
+	return syscall.Setrlimit(resource, &syscall.Rlimit{Cur: most, Max: most})
+}
+
+// usedUp reports whether a process ended because of limitTime.
+func usedUp(exit *exec.ExitError, most time.Duration) bool {
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && exit.UserTime()+exit.SystemTime() >= most*9/10
 }

@@ -76,7 +76,7 @@ func Bar(w io.Writer, columns int, every time.Duration, memory func() int64) Fun
 				lastEval = fmt.Sprintf("  %s accuracy %.3f", e.Set, *e.Accuracy)
 			}
 			text(e)
-		case Stuck, End:
+		case Stuck, End, Note:
 			hide()
 			text(e)
 		}

@@ -49,6 +49,28 @@ func JUnit(cases []Case) []byte {
 	return append([]byte(xml.Header), append(data, '\n')...)
 }
 
+// CheckSummary returns the error with which AppendSummary would fail. It leaves nothing behind.
+func CheckSummary(path string) error {
+	_, missing := os.Lstat(path)
+	f, err := openSummary(path)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	if missing != nil {
+		return os.Remove(path)
+	}
+	return nil
+}
+
+func openSummary(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("write the summary: %w", err)
+	}
+	return f, nil
+}
+
 // AppendSummary appends a table and the cases as Markdown to a file, which GitHub Actions shows.
 func AppendSummary(path string, t Table, cases []Case) error {
 	var b strings.Builder
@@ -65,9 +87,9 @@ func AppendSummary(path string, t Table, cases []Case) error {
 		}
 	}
 	b.WriteString("\n\n")
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	f, err := openSummary(path)
 	if err != nil {
-		return fmt.Errorf("write the summary: %w", err)
+		return err
 	}
 	_, err = f.WriteString(b.String())
 	if closeErr := f.Close(); err == nil {

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Event is an event of a run: a Start, Step, Eval, Stuck or End, which are recorded, or a Progress.
+// Event is an event of a run: a Start, Step, Eval, Stuck or End, which are recorded, or a Progress or
+// Note.
 type Event interface{ kind() string }
 
 // Func receives events in order.
@@ -100,7 +101,11 @@ type Progress struct {
 	Done, Of int    // rows
 }
 
+// Note is a sentence about how a run evaluates. It is shown, not recorded.
+type Note string
+
 func (Progress) kind() string { return "" }
+func (Note) kind() string     { return "" }
 
 func (Start) kind() string { return "start" }
 func (Step) kind() string  { return "step" }
@@ -157,6 +162,8 @@ func Text(w io.Writer, every time.Duration) Func {
 				last = time.Now()
 				fmt.Fprintln(w, line)
 			}
+		case Note:
+			fmt.Fprintln(w, string(e))
 		case Start:
 			fmt.Fprintf(w, "training %d virtual tokens (%d values) for %s: "+
 				"%d rows, %d steps of %d, %s at %.3g, seed %d\n",

@@ -155,6 +155,11 @@ func Compare(ctx context.Context, task *config.Task, b *base.Base, name string, 
 	if err != nil {
 		return MethodResult{}, err
 	}
+	if name == o.Methods[0] {
+		for _, note := range r.Notes() {
+			tell(note)
+		}
+	}
 	b.CloseTokenizer()
 	process.FreeMemory()
 	if err := m.train(ctx, tell); err != nil {

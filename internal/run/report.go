@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"ptune/internal/base"
 	"ptune/internal/eval"
@@ -25,7 +26,7 @@ type OpenFunc func(p base.Prompt) (*base.Base, error)
 func Report(ctx context.Context, dir string, worst int, open OpenFunc,
 	tell report.Func) (r report.Run, err error) {
 	f, err := os.Open(EventsPath(dir))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return r, failure.Usage(failure.Hint(fmt.Errorf("read the run: %w", err),
 			"a run's folder is its task's output.dir (default: its prompt's folder)"))
 	}

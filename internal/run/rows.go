@@ -32,7 +32,7 @@ type Rows struct {
 	Chat    *chat.Template // nil: inputs and targets are plain text
 	Train   *data.Set
 	Valid   []*data.Set
-	Sampled []string // a sentence for each validation set of which only some rows are evaluated
+	Sampled []report.Note // for each validation set of which only some rows are evaluated
 }
 
 // LoadRows reads all files of a task and returns the mistakes of all of them.
@@ -106,8 +106,8 @@ func (r *Rows) sample(most int, seed uint64) {
 			rows[i] = set.Rows[k]
 		}
 		set.Rows = rows
-		r.Sampled = append(r.Sampled, fmt.Sprintf("%s: %d of %d rows are evaluated in training "+
-			"(train.eval_rows), chosen with each label's share", set.File(), most, n))
+		r.Sampled = append(r.Sampled, report.Note(fmt.Sprintf("%s: %d of %d rows are evaluated in training "+
+			"(train.eval_rows), chosen with each label's share", set.File(), most, n)))
 	}
 }
 

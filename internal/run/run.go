@@ -258,6 +258,9 @@ func (r *Run) Unusual() []string {
 	return append(notes, r.Rows.unusual()...)
 }
 
+// Notes returns a note for each set of which training evaluates only some rows.
+func (r *Run) Notes() []report.Note { return r.Rows.Sampled }
+
 // Job returns what training the run's prompt takes, from the beginning. What happens is told to tell.
 func (r *Run) Job(tell report.Func) train.Job {
 	return train.Job{

@@ -92,6 +92,19 @@ func LoadSweep(path, dir string, set []string) (*Sweep, error) {
 // Warnings returns what the user should know about the task file.
 func (s *Sweep) Warnings() []string { return s.Runs[0].task.Warnings() }
 
+// Notes returns the notes of all runs, each once.
+func (s *Sweep) Notes() []report.Note {
+	var notes []report.Note
+	for _, r := range s.Runs {
+		for _, note := range r.run.Notes() {
+			if !slices.Contains(notes, note) {
+				notes = append(notes, note)
+			}
+		}
+	}
+	return notes
+}
+
 // Model returns the base model that all runs share.
 func (s *Sweep) Model() string { return s.Runs[0].task.Model }
 
