@@ -10,7 +10,7 @@ GO ?= go
 VENV ?= .venv
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: help build install test lint demo bench bench-peer arm64 race sanitize torture fuzz golden peer quality quality-real base linked dist clean
+.PHONY: help build install test lint demo bench bench-peer arm64 macos race sanitize torture fuzz golden peer quality quality-real journeys base linked dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -75,6 +75,11 @@ arm64: ## cross-compile the NEON kernels, and test them if qemu-aarch64 is insta
 	GOARCH=arm64 CC=$(ARM64)gcc $(GO) test -c -o .bench/kernels-arm64.test ./internal/kernels
 	@if command -v qemu-aarch64 >/dev/null; then qemu-aarch64 -L /usr/$(ARM64:-=) .bench/kernels-arm64.test; \
 		else echo "ptune: no qemu-aarch64: the NEON kernels were compiled, but not tested"; fi
+
+ZIG ?= $(VENV)/bin/python -m ziglang
+macos: ## compile the kernels and the other C code for macOS on arm64 (pip install ziglang)
+	CGO_ENABLED=1 GOOS=darwin GOARCH=arm64 CC="$(ZIG) cc -target aarch64-macos" \
+		$(GO) build ./internal/kernels ./internal/process
 
 race: $(LIBTOKENIZERS) ## run all tests with the race detector
 	$(GO) test -race ./...
@@ -164,6 +169,9 @@ quality: build $(VENV)/bin/python ## compare prompts with a grid of PEFT setting
 # example REAL="--compute f32,bf16 --set max_decrease=1".
 quality-real: build ## train on real base models, write docs/quality.md (BASES="DIR DIR"; hours, resumable)
 	python3 testdata/real.py bin/ptune $(BASES) $(REAL)
+
+journeys: $(VENV)/bin/python ## walk a new user's journeys in a fresh clone (MODEL=dir with SmolLM2-135M-Instruct; half an hour)
+	VENV=$(VENV) sh testdata/journeys.sh $(MODEL)
 
 base: $(VENV)/bin/python ## train the built-in model and make its rows again (half an hour)
 	$(VENV)/bin/python internal/demo/make/train.py internal/demo/base

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 exe = os.path.abspath(sys.argv[1])
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 with tempfile.TemporaryDirectory() as out:
-    subprocess.run([exe, "train", "--config", "configs/sentiment.yaml", "--quiet", "--set", "train.steps=30", "--set", "output.tensorboard=true", "--set", f"output.prompt={out}/s.st", "--set", f"output.dir={out}"],
+    subprocess.run([exe, "train", "--config", "configs/stars.yaml", "--quiet", "--set", "train.steps=30", "--set", "output.tensorboard=true", "--set", f"output.prompt={out}/s.st", "--set", f"output.dir={out}"],
                    check=True, stdout=subprocess.DEVNULL)
     events = [json.loads(l) for l in open(f"{out}/events.jsonl")]
     (path,) = glob.glob(f"{out}/events.out.tfevents.*")

@@ -17,17 +17,17 @@ trap 'rm -rf "$work"' EXIT
 run() {
   ptune=$1 out=$2
   mkdir -p "$out"
-  $ptune train --config configs/sentiment.yaml --set train.steps=30 --set output.prompt="$out/a.st" --set output.dir="$out/a" --quiet --json >"$out/a.json"
-  $ptune train --config configs/topic.yaml --set train.steps=20 --set prompt.anchor=0.1 --set train.reparametrise=mlp --set train.micro_batch_tokens=64 \
+  $ptune train --config configs/stars.yaml --set train.steps=30 --set output.prompt="$out/a.st" --set output.dir="$out/a" --quiet --json >"$out/a.json"
+  $ptune train --config configs/things.yaml --set train.steps=20 --set prompt.anchor=0.1 --set train.reparametrise=mlp --set train.micro_batch_tokens=64 \
     --set output.prompt="$out/b.st" --set output.dir="$out/b" --quiet --json >"$out/b.json"
   # Interrupted by SIGTERM, then resumed.
-  $ptune train --config configs/topic.yaml --set train.steps=40 --set train.eval_every=5 --set output.prompt="$out/c.st" --set output.dir="$out/c" --quiet &
+  $ptune train --config configs/things.yaml --set train.steps=40 --set train.eval_every=5 --set output.prompt="$out/c.st" --set output.dir="$out/c" --quiet &
   pid=$!
   while ! grep -q '"step":7' "$out/c/events.jsonl" 2>/dev/null; do kill -0 $pid 2>/dev/null || break; sleep 0.05; done
   kill -TERM $pid 2>/dev/null || true
   wait $pid || true
   rm -f "$out/c/interrupted.st"
-  $ptune train --config configs/topic.yaml --set train.steps=40 --set train.eval_every=5 --set output.prompt="$out/c.st" --set output.dir="$out/c" --quiet --resume --json >"$out/c.json"
+  $ptune train --config configs/things.yaml --set train.steps=40 --set train.eval_every=5 --set output.prompt="$out/c.st" --set output.dir="$out/c" --quiet --resume --json >"$out/c.json"
   $ptune eval --prompt "$out/a.st" --data internal/demo/data/test.jsonl --exact-match --samples "$out/a.samples" --junit "$out/a.xml" --fail-under accuracy=0.1 --json >"$out/eval.json"
   $ptune eval --prompt "$out/b.st,$out/c.st" --json >"$out/vote.json"
   $ptune eval --prompt "$out/a.st" >"$out/eval.txt"
@@ -35,12 +35,12 @@ run() {
   $ptune generate --prompt "$out/a.st" --temperature 0.9 --seed 3 --max-tokens 40 "We tried this cafe" "The" "A film" >"$out/generate.txt"
   $ptune generate --model ptune:demo --max-tokens 60 "We tried this cafe" >"$out/alone.txt"
   $ptune inspect "$out/a.st" --json >"$out/inspect.json"
-  printf 'task: configs/sentiment.yaml\ngrid:\n  train.learning_rate: [0.03, 0.3]\n  train.seed: [0, 1]\nhalving: 2\nrungs: 1\noutput: %s/sweep\n' "$out" >"$out/sweep.yaml"
+  printf 'task: configs/stars.yaml\ngrid:\n  train.learning_rate: [0.03, 0.3]\n  train.seed: [0, 1]\nhalving: 2\nrungs: 1\noutput: %s/sweep\n' "$out" >"$out/sweep.yaml"
   $ptune sweep "$out/sweep.yaml" --set train.steps=20 --quiet --json >"$out/sweep.json"
-  $ptune compare configs/sentiment.yaml --set train.steps=6 --set output.prompt="$out/d.st" --set output.dir="$out/d" --quiet --json >"$out/compare.json"
+  $ptune compare configs/stars.yaml --set train.steps=6 --set output.prompt="$out/d.st" --set output.dir="$out/d" --quiet --json >"$out/compare.json"
   $ptune export "$out/a.st" --peft "$out/peft" >/dev/null
-  $ptune data show --config configs/sentiment.yaml --rows 2 >"$out/show.txt"
-  $ptune data stats --config configs/sentiment.yaml --json >"$out/stats.json"
+  $ptune data show --config configs/stars.yaml --rows 2 >"$out/show.txt"
+  $ptune data stats --config configs/stars.yaml --json >"$out/stats.json"
 }
 
 status=0

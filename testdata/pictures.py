@@ -34,7 +34,7 @@ def terminal(args, until):
 
 
 # The bar is drawn every 0.1 s. Stop at the first one between steps 90 and 99.
-lines = ["$ ptune train configs/sentiment.yaml"] + terminal(["train", "configs/sentiment.yaml", "--force"], r"] +9\d/200")
+lines = ["$ ptune train configs/stars.yaml"] + terminal(["train", "configs/stars.yaml", "--force"], r"] +9\d/200")
 width, height = 8.43 * max(map(len, lines)) + 40, 19 * len(lines) + 28
 with open(os.path.join(ROOT, "docs/run.svg"), "w") as f:
     f.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-family="ui-monospace,Menlo,Consolas,monospace" font-size="14">\n')
@@ -46,6 +46,6 @@ with open(os.path.join(ROOT, "docs/run.svg"), "w") as f:
 if shutil.which("chromium"):
     with tempfile.TemporaryDirectory() as work:
         page = os.path.join(work, "report.html")
-        subprocess.run([exe, "report", "runs/sentiment", "--output", page], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([exe, "report", "runs/stars", "--output", page], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={work}/profile", "--window-size=1000,860",
                         f"--screenshot={ROOT}/docs/report.png", "file://" + page], check=True, stderr=subprocess.DEVNULL)

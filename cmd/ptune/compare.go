@@ -42,8 +42,8 @@ runs in its own process, so that memory is measured separately.
 All methods use the task's optimizer and schedule; LoRA and full fine-tuning have their own learning
 rates. The LoRA stays in compare/lora in the output folder, in PEFT's format. The fully tuned weights
 are measured and removed.`,
-		Example: "  ptune compare configs/sentiment.yaml --set train.steps=20\n" +
-			"  ptune compare configs/sentiment.yaml --set train.steps=20 --methods prompt,lora " +
+		Example: "  ptune compare configs/stars.yaml --set train.steps=20\n" +
+			"  ptune compare configs/stars.yaml --set train.steps=20 --methods prompt,lora " +
 			"--lora-rank 4 --markdown",
 		Args: cobra.ExactArgs(1),
 	}

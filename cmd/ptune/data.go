@@ -27,8 +27,8 @@ func newData(s streams) *cobra.Command {
 		Short: "Show a task's rows as the model reads them",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		Example: "  ptune data show configs/sentiment.yaml --rows 2\n" +
-			"  ptune data stats configs/sentiment.yaml",
+		Example: "  ptune data show configs/stars.yaml --rows 2\n" +
+			"  ptune data stats configs/stars.yaml",
 	}
 	var o dataOptions
 	show := &cobra.Command{
@@ -36,16 +36,16 @@ func newData(s streams) *cobra.Command {
 		Short: "Print rows as token ids, and mark the target",
 		Long: `Print the first rows of a task's training file as the model reads them: each token with its id.
 Tokens in [brackets] are the target; the loss is computed on them.`,
-		Example: "  ptune data show configs/sentiment.yaml --rows 2\n" +
-			"  ptune data show configs/sentiment.yaml --json",
+		Example: "  ptune data show configs/stars.yaml --rows 2\n" +
+			"  ptune data show configs/stars.yaml --json",
 		RunE: runE(func(context.Context, []string) error { return showData(o, s) }),
 	}
 	show.Flags().IntVar(&o.rows, "rows", 3, "number of rows to print")
 	stats := &cobra.Command{
 		Use:   "stats task.yaml",
 		Short: "Count rows, tokens, classes, duplicates, and rows that are cut or dropped",
-		Example: "  ptune data stats configs/sentiment.yaml\n" +
-			"  ptune data stats configs/sentiment.yaml --json",
+		Example: "  ptune data stats configs/stars.yaml\n" +
+			"  ptune data stats configs/stars.yaml --json",
 		RunE: runE(func(context.Context, []string) error { return dataStats(o, s) }),
 	}
 	for _, c := range []*cobra.Command{show, stats} {

@@ -100,7 +100,7 @@ func (e *ended) end(when func(over <-chan struct{}) syscall.Signal) bool {
 
 func (e *ended) run(when func(over <-chan struct{}) syscall.Signal, out string,
 	more ...string) (early bool) {
-	args := []string{"train", "--config", "configs/sentiment.yaml", "--quiet",
+	args := []string{"train", "--config", "configs/stars.yaml", "--quiet",
 		"--set", fmt.Sprintf("train.steps=%d", e.steps), "--set", "train.eval_every=1",
 		"--set", "train.patience=0", "--set", "data.valid=",
 		"--set", "output.prompt=" + out + "/s.st", "--set", "output.dir=" + out + "/run"}

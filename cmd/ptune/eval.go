@@ -52,8 +52,8 @@ loss is the mean of the prompts' losses.
 
 With --model and without --prompt, the base alone is measured. --input and --target then give the
 templates, as for a prompt of PEFT, which has none.`,
-		Example: `  ptune eval --prompt runs/sentiment.st --data internal/demo/data/test.jsonl
-  ptune eval --prompt runs/sentiment.st --json --fail-under accuracy=0.9`,
+		Example: `  ptune eval --prompt runs/stars.st --data internal/demo/data/test.jsonl
+  ptune eval --prompt runs/stars.st --json --fail-under accuracy=0.9`,
 		Args: cobra.NoArgs,
 		RunE: runE(func(ctx context.Context, _ []string) error { return evalPrompts(ctx, o, s) }),
 	}

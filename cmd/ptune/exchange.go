@@ -160,8 +160,8 @@ and a tokenizer that knows them, so that any engine can serve the prompt as ordi
 text of DIR/prompt.txt before an input. It includes the tokenizer's first token, so the engine must not
 add one (add_special_tokens off). The engine must not sample the new ids: generation_config.json
 suppresses them; configure an engine that does not read this file accordingly.`,
-		Example: "  ptune export runs/sentiment.st -o runs/adapter\n" +
-			"  ptune export runs/sentiment.st --model internal/demo/base --vocab-rows runs/served",
+		Example: "  ptune export runs/stars.st -o runs/adapter\n" +
+			"  ptune export runs/stars.st --model internal/demo/base --vocab-rows runs/served",
 		Args: cobra.ExactArgs(1),
 		RunE: runE(func(_ context.Context, args []string) error {
 			return exportPrompt(o, args[0], s)

@@ -59,8 +59,8 @@ With several prompts, each text is continued after each of them, on one loaded b
 --prompt, the base alone continues the texts as they are.
 
 Without --json, white space at the beginning of a continuation is not printed.`,
-		Example: `  ptune generate --prompt runs/sentiment.st "The soup was cold and the waiters were rude."
-  ptune generate --prompt runs/sentiment.st --prompt runs/topic.st --json --rows internal/demo/data/valid.jsonl
+		Example: `  ptune generate --prompt runs/stars.st "The soup was cold and the waiters were rude."
+  ptune generate --prompt runs/stars.st --prompt runs/things.st --json --rows internal/demo/data/valid.jsonl
   ptune generate --model ptune:demo --max-tokens 20 "We tried this cafe"`,
 		RunE: runE(func(ctx context.Context, args []string) error { return generateTexts(ctx, o, args, s) }),
 	}

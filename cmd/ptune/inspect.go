@@ -26,8 +26,8 @@ func newInspect(s streams) *cobra.Command {
 		Long: `Show a soft prompt's metadata, the norm of each virtual token and of the base's embedding rows, and the
 tokens whose embeddings have the largest cosine with each virtual token. Without the base, show what
 the file alone says.`,
-		Example: "  ptune inspect runs/sentiment.st\n" +
-			"  ptune inspect runs/sentiment.st --json --top 3",
+		Example: "  ptune inspect runs/stars.st\n" +
+			"  ptune inspect runs/stars.st --json --top 3",
 		Args: cobra.ExactArgs(1),
 		RunE: runE(func(_ context.Context, args []string) error {
 			return inspectPrompt(o, args[0], s)

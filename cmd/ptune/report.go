@@ -34,8 +34,8 @@ func newReport(s streams) *cobra.Command {
 curves of loss, accuracy, gradient norm and prompt norm, a confusion matrix and the worst rows of the
 validation set, the nearest tokens of each virtual token, the task file. The page needs no network and
 no scripts. Without the base, it leaves out what needs the base, with a note.`,
-		Example: "  ptune report runs/sentiment\n" +
-			"  ptune report runs/sentiment runs/topic --output runs/both.html",
+		Example: "  ptune report runs/stars\n" +
+			"  ptune report runs/stars runs/things --output runs/both.html",
 		Args: cobra.MinimumNArgs(1),
 		RunE: runE(func(ctx context.Context, args []string) error {
 			return writeReport(ctx, args, o, s)

@@ -15,7 +15,7 @@ import (
 	"ptune/internal/run"
 )
 
-const testSweep = `task: configs/sentiment.yaml
+const testSweep = `task: configs/stars.yaml
 grid:
   prompt.tokens: [3, 16]
   train.learning_rate: [0.03, 0.1, 0.9]
@@ -77,7 +77,7 @@ func TestPromptsOfASweepEqualThoseOfSeparateRuns(t *testing.T) {
 		if one.Stop == "halved" {
 			continue
 		}
-		args := []string{"train", "configs/sentiment.yaml", "--force", "--quiet",
+		args := []string{"train", "configs/stars.yaml", "--force", "--quiet",
 			"--set", "train.steps=16", "--set", "train.eval_every=4", "--set", "train.batch_size=12",
 			"--set", "output.dir=alone", "--set", "output.prompt=alone/p.st"}
 		for key, value := range one.Settings {

@@ -45,9 +45,9 @@ key of the task file. Relative paths in it start at the current directory. These
 their defaults; keys marked ● have none:
 
 ` + config.Reference,
-		Example: "  ptune train configs/sentiment.yaml\n" +
-			"  ptune train configs/sentiment.yaml --dry-run\n" +
-			"  ptune train configs/sentiment.yaml --set train.steps=20 -o runs/short.st",
+		Example: "  ptune train configs/stars.yaml\n" +
+			"  ptune train configs/stars.yaml --dry-run\n" +
+			"  ptune train configs/stars.yaml --set train.steps=20 -o runs/short.st",
 		RunE: runE(func(ctx context.Context, _ []string) error { return trainTask(ctx, o, s) }),
 	}
 	f := cmd.Flags()

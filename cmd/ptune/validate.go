@@ -28,8 +28,8 @@ func newValidate(s streams) *cobra.Command {
 		Long: `Check a task file's keys and values, its model and files, every row of the data, and whether the run
 fits into memory. All mistakes of the task file and all missing files are printed at once, with their
 places; if there are none, those of the model and of all rows. Nothing is written and nothing is trained.`,
-		Example: "  ptune validate configs/sentiment.yaml\n" +
-			"  ptune validate configs/sentiment.yaml --print-config --set train.steps=20",
+		Example: "  ptune validate configs/stars.yaml\n" +
+			"  ptune validate configs/stars.yaml --print-config --set train.steps=20",
 		Args: cobra.ExactArgs(1),
 		RunE: runE(func(_ context.Context, args []string) error {
 			return validateTask(args[0], o, s)

@@ -251,7 +251,7 @@ func TestTheTaskFilesInConfigsAreValid(t *testing.T) {
 			return nil // workflows
 		}
 		found++
-		command := "ptune train --config configs/"
+		command := "ptune train configs/"
 		if d.Name() == "sweep.yaml" {
 			command = "ptune sweep configs/"
 			_, err = LoadSweep(path, "")

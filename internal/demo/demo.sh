@@ -1,8 +1,8 @@
 #!/bin/sh
-# The main job, as a user would run it: train a sentiment prompt and a topic prompt on the embedded base, measure the first
-# beside the base without it, then switch between both on one loaded base. Run by make demo from the project's root.
+# The main work, as a user would run it: train two prompts on the built-in model, measure each beside
+# the model alone and beside plain words, then use both on one loaded model. `make demo` runs it from
+# the project's root.
 set -e
-rm -f runs/sentiment.st runs/topic.st # of an earlier demo
 say() { printf '\n%s\n' "$*"; }
 ptune() { # shows the command line, with quotes where they are needed
   line='$ ptune'
@@ -11,20 +11,23 @@ ptune() { # shows the command line, with quotes where they are needed
   bin/ptune "$@"
 }
 
-say "A base of 2.8 million weights, and 16 virtual tokens that make it tell whether a review is positive:"
-ptune train --config configs/sentiment.yaml
+say "A model of 2.8 million weights, and 16 virtual tokens that teach it to give a review its stars:"
+ptune train configs/stars.yaml --force
 
-say "On 400 reviews that share no sentence with what it was trained on, with the prompt and without:"
-ptune eval --prompt runs/sentiment.st --data internal/demo/data/test.jsonl --fail-under accuracy=0.9
+say "On 400 other reviews: with the prompt, without a prompt, and with the question in plain words:"
+ptune eval --prompt runs/stars.st --data internal/demo/data/test.jsonl --fail-under accuracy=0.95
 
-say "The same text, without the prompt and with it:"
+say "A second task on the same model: the thing that a review is about."
+ptune train configs/things.yaml --force --quiet
+ptune eval --prompt runs/things.st --data internal/demo/data/test.jsonl --fail-under accuracy=0.9
+
+say "One text, by the model alone:"
 text="The room was small and the pool was dirty, but the staff were wonderful and I would go back."
-ptune generate --model ptune:demo --max-tokens 5 "$text
+ptune generate --model ptune:demo --max-tokens 5 "How many stars does the writer give?
+$text
 Answer:"
-ptune generate --prompt runs/sentiment.st "$text"
 
-say "A second task on the same base, and both prompts on one loaded base:"
-ptune train --config configs/topic.yaml --quiet
-ptune generate --prompt runs/sentiment.st --prompt runs/topic.st \
-  "The soup was cold and the waiters were rude." "I loved the story and the last chapter was brilliant." \
+say "The same text and two others, with both prompts on one loaded model:"
+ptune generate --prompt runs/stars.st --prompt runs/things.st "$text" \
+  "I loved the story and the last chapter was brilliant." \
   "The battery was slow and the screen was scratched."

@@ -64,7 +64,10 @@ func TestTheIdentityOfATaskWithoutAddedKeysIsThatOfEarlierVersions(t *testing.T)
 }
 
 func TestASweepWarnsOfAStuckRun(t *testing.T) {
-	s := &Sweep{pending: []*SweepRun{{Settings: map[string]string{"train.seed": "7"}}}}
+	s := &Sweep{pending: []*SweepRun{{
+		Settings: map[string]string{"train.seed": "7"},
+		task:     config.Default(), run: &Run{Rows: &Rows{}},
+	}}}
 	told := 0
 	s.jobs(func(report.Event) { told++ })[0].Tell(report.Stuck{Step: 41})
 	if told != 1 || len(s.stuck) != 1 || !strings.Contains(s.stuck[0], "7: step 41: the run is stuck") {
