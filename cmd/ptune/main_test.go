@@ -180,6 +180,9 @@ func TestTheExamplesInHelpAndDocsRun(t *testing.T) {
 			if strings.Contains(l, "configs/stars.yaml") {
 				l = strings.Replace(l, "ptune train ", "ptune train --force --set train.steps=140 ", 1)
 			}
+			if strings.HasPrefix(l, "ptune sweep ") && !strings.Contains(l, "train.steps") {
+				l += " --set train.steps=10"
+			}
 			shell(t, dir, strings.Replace(l, "ptune export ", "ptune export --force ", 1))
 		}
 	}
