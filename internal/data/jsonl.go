@@ -27,7 +27,7 @@ func readJSON(r *reader) error {
 		return readArray(r)
 	}
 	return Lines(strings.NewReader(r.text), r.name, func(n int, line string) error {
-		x := record{line: n}
+		x := record{line: n, object: line}
 		if x.err = r.checkText(line); x.err == nil {
 			x.fields, x.err = ParseObject([]byte(line))
 		}
@@ -65,8 +65,8 @@ func readArray(r *reader) error {
 		if err := dec.Decode(&raw); err != nil {
 			return broken(err)
 		}
-		x := record{line: advance(int(dec.InputOffset()) - len(raw))}
-		if x.err = r.checkText(string(raw)); x.err == nil {
+		x := record{line: advance(int(dec.InputOffset()) - len(raw)), object: string(raw)}
+		if x.err = r.checkText(x.object); x.err == nil {
 			x.fields, x.err = ParseObject(raw)
 		}
 		r.add(x)

@@ -54,6 +54,9 @@ func readParquet(r *reader) (err error) {
 					break
 				}
 			}
+			if r.objects && x.err == nil {
+				x.object, x.err = objectOf(schema.Fields(), values)
+			}
 			r.add(x)
 		}
 		if errors.Is(err, io.EOF) {
@@ -63,6 +66,30 @@ func readParquet(r *reader) (err error) {
 			return fmt.Errorf("%s: row %d: %w", r.name, r.rows+1, err)
 		}
 	}
+}
+
+// objectOf returns a row as a JSON object with its columns in their order.
+func objectOf(columns []parquet.Field, values map[string]any) (string, error) {
+	var b strings.Builder
+	for i, c := range columns {
+		value := values[c.Name()]
+		if !isText(value) {
+			return "", fmt.Errorf("the field %q is bytes that are not UTF-8, which JSON cannot have", c.Name())
+		}
+		text, err := jsonOf(value)
+		if err != nil {
+			return "", fmt.Errorf("the field %q: %w", c.Name(), err)
+		}
+		name, err := jsonOf(c.Name())
+		if err != nil {
+			return "", err
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(name + ":" + text)
+	}
+	return "{" + b.String() + "}", nil
 }
 
 // putValue adds a value of a Parquet file as a field.

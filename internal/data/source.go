@@ -102,6 +102,7 @@ type reader struct {
 	each    func(record)
 	rows    int
 	names   []string // of a table's columns
+	objects bool     // records of Parquet files have their object
 	notes   []string // what was found out and may surprise
 }
 
@@ -110,6 +111,8 @@ type record struct {
 	line   int
 	fields Fields
 	err    error
+	cells  []string // of a table
+	object string   // the row as JSON, of other files
 }
 
 func (r *reader) add(x record) {
@@ -141,17 +144,22 @@ func (s Source) records(each func(record)) (*reader, error) {
 // recordsIn is records of a content that has been read.
 func (s Source) recordsIn(text string, each func(record)) (*reader, error) {
 	r := &reader{Reading: s.Reading, name: s.Name(), text: text, each: each}
+	return r, s.readInto(r)
+}
+
+// readInto reads the rows of r's text.
+func (s Source) readInto(r *reader) error {
 	f, err := s.format(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := f.read(r); err != nil {
-		return nil, err
+		return err
 	}
 	if r.rows == 0 {
-		return nil, fmt.Errorf("%s: the file has no rows", r.name)
+		return fmt.Errorf("%s: the file has no rows", r.name)
 	}
-	return r, nil
+	return nil
 }
 
 // extension returns the extension of the file's name, without that of a compression.

@@ -145,7 +145,7 @@ func (t *table) read(d dialect) error {
 			}
 			return true
 		}
-		x := record{line: line, err: err}
+		x := record{line: line, err: err, cells: cells}
 		if err == nil {
 			x.fields, x.err = t.row(t.names, cells)
 		}

@@ -80,20 +80,32 @@ func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options)
 	if len(rows) == 0 {
 		return nil, errors.New("no rows to evaluate")
 	}
-	e := &evaluation{scorer: s, prompt: prompt, options: o, labels: infer.LabelEnds(o.Labels, o.EOS)}
-	e.members = make([]member, max(1, len(o.PromptRows)))
-	measure := e.whole
-	if tree := infer.NewLabelTree(e.labels); o.Trees != nil && !tree.Small() && haveInputs(rows) {
-		measure = func(ctx context.Context, rows []Row) error { return e.search(ctx, rows, tree) }
-	}
-	e.tell(0, len(rows))
-	if err := measure(ctx, rows); err != nil {
-		if ctx.Err() != nil { // it ended a pass
-			err = context.Cause(ctx)
-		}
+	e := newEvaluation(s, prompt, o)
+	if err := e.measure(ctx, rows); err != nil {
 		return nil, err
 	}
 	return e.result(rows), nil
+}
+
+func newEvaluation(s Scorer, prompt []float32, o Options) *evaluation {
+	return &evaluation{
+		scorer: s, prompt: prompt, options: o, labels: infer.LabelEnds(o.Labels, o.EOS),
+		members: make([]member, max(1, len(o.PromptRows))),
+	}
+}
+
+// measure scores the labels of rows and their targets.
+func (e *evaluation) measure(ctx context.Context, rows []Row) error {
+	measure := e.whole
+	if tree := infer.NewLabelTree(e.labels); e.options.Trees != nil && !tree.Small() && haveInputs(rows) {
+		measure = func(ctx context.Context, rows []Row) error { return e.search(ctx, rows, tree) }
+	}
+	e.tell(0, len(rows))
+	err := measure(ctx, rows)
+	if err != nil && ctx.Err() != nil { // it ended a pass
+		err = context.Cause(ctx)
+	}
+	return err
 }
 
 // haveInputs reports whether each row has an input token.
@@ -239,7 +251,10 @@ func (e *evaluation) cost(r Row) int {
 
 // add asks for the likelihoods of a row's target and of each label, after each prompt.
 func (e *evaluation) add(r Row) {
-	ends := append([][]int32{r.Target}, e.labels...)
+	ends := e.labels
+	if r.Target != nil {
+		ends = append([][]int32{r.Target}, ends...)
+	}
 	for prompt := range e.members {
 		e.questions = append(e.questions, infer.Question{Prompt: prompt, Input: r.Input, Ends: ends})
 	}
@@ -253,19 +268,22 @@ func (e *evaluation) flush() error {
 		return err
 	}
 	for row := range slices.Chunk(scores, len(e.members)) {
-		e.row(answers(row))
+		e.row(answers(row, len(e.labels)))
 	}
 	e.questions, e.tokens = nil, 0
 	return nil
 }
 
-// answers returns what each member finds of a row, from the likelihoods of its target and its labels.
-func answers(scores [][]infer.Likelihood) []infer.Found {
+// answers returns what each member finds of a row, from the likelihoods of its target, if it has one, and
+// of its labels.
+func answers(scores [][]infer.Likelihood, labels int) []infer.Found {
 	all := make([]infer.Found, len(scores))
 	for k, s := range scores {
 		a := &all[k]
-		a.Target = s[0]
-		for _, l := range s[1:] {
+		if len(s) > labels {
+			a.Target, s = s[0], s[1:]
+		}
+		for _, l := range s {
 			a.Scores = append(a.Scores, l.NLL)
 		}
 		a.Best = infer.Likeliest(a.Scores)

@@ -66,23 +66,9 @@ func EvaluateBase(b *base.Base, file, input, target string, labels []prompt.Labe
 // or, if that is empty, on each validation file that the first prompt names.
 func EvaluatePrompts(b *base.Base, members []base.Prompt, file string) ([]*Evaluation, error) {
 	p := members[0]
-	one := Evaluation{base: b}
-	var names []string
-	for _, m := range members {
-		if !sameTask(&m.Meta, &p.Meta) {
-			return nil, fmt.Errorf(
-				"%s and %s have different templates or labels, so they are no ensemble",
-				p.Path, m.Path)
-		}
-		names = append(names, m.Path)
-		one.values, one.promptRows = append(one.values, m.Values...), append(one.promptRows, m.Rows)
-	}
-	one.path = strings.Join(names, ",")
-	if len(members) == 1 && p.Meta.Chat == "" {
-		one.text = p.Meta.Init.Text
-	}
-	if len(members) > 1 && len(p.Meta.Labels) == 0 {
-		return nil, fmt.Errorf("%s have no labels to vote on", one.path)
+	one, err := ensemble(b, members)
+	if err != nil {
+		return nil, err
 	}
 	if !p.HasTask() {
 		return nil, failure.Hint(fmt.Errorf("%s has no templates to make rows with", p.Path),
@@ -108,6 +94,30 @@ func EvaluatePrompts(b *base.Base, members []base.Prompt, file string) ([]*Evalu
 		all = append(all, &e)
 	}
 	return all, nil
+}
+
+// ensemble returns the evaluation of a prompt, or of an ensemble of several, without rows.
+func ensemble(b *base.Base, members []base.Prompt) (Evaluation, error) {
+	p := members[0]
+	one := Evaluation{base: b}
+	var names []string
+	for _, m := range members {
+		if !sameTask(&m.Meta, &p.Meta) {
+			return one, fmt.Errorf(
+				"%s and %s have different templates or labels, so they are no ensemble",
+				p.Path, m.Path)
+		}
+		names = append(names, m.Path)
+		one.values, one.promptRows = append(one.values, m.Values...), append(one.promptRows, m.Rows)
+	}
+	one.path = strings.Join(names, ",")
+	if len(members) == 1 && p.Meta.Chat == "" {
+		one.text = p.Meta.Init.Text
+	}
+	if len(members) > 1 && len(p.Meta.Labels) == 0 {
+		return one, fmt.Errorf("%s have no labels to vote on", one.path)
+	}
+	return one, nil
 }
 
 // sameTask reports whether two prompts have the same templates, labels and end token.

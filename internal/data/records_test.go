@@ -1,0 +1,95 @@
+package data_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ptune/internal/data"
+)
+
+// written returns the rows of a text with a value added to each, from standard input or a file.
+func written(t *testing.T, name, text string, reading data.Reading, fields ...string) (string, error) {
+	t.Helper()
+	from := data.Source{Path: data.Stdin, Reading: reading}
+	if name != "" {
+		from.Path = filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(from.Path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rs, err := from.Records(strings.NewReader(text), fields)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	write := func(r data.Record) error {
+		if err := rs.CheckNames(r, []string{"new"}); err != nil {
+			return err
+		}
+		return rs.Write(&b, r, []data.Value{{Name: "new", Text: `a,"b`}, {Name: "p", Text: "0.5", Number: true}})
+	}
+	if rs.All == nil {
+		err := rs.Each(write)
+		return b.String(), err
+	}
+	if rs.Errors != nil {
+		return "", rs.Errors
+	}
+	for _, r := range rs.All {
+		if err := write(r); err != nil {
+			return "", err
+		}
+	}
+	err = rs.End(&b)
+	return b.String(), err
+}
+
+func TestRowsAreWrittenInTheirFormatWithValuesAdded(t *testing.T) {
+	for _, c := range []struct {
+		name, text, want string
+		reading          data.Reading
+	}{
+		{"", "{\"text\": \"<\\u00e9>\", \"n\": 1e3 }\r\n\n{\"text\":\"x\",\"l\":[1]}",
+			"{\"text\": \"<\\u00e9>\", \"n\": 1e3,\"new\":\"a,\\\"b\",\"p\":0.5}\n" +
+				"{\"text\":\"x\",\"l\":[1],\"new\":\"a,\\\"b\",\"p\":0.5}\n", data.Reading{}},
+		{"", "[{\"text\":\"x\"},\n {\"text\":\"y\"}]",
+			"[\n{\"text\":\"x\",\"new\":\"a,\\\"b\",\"p\":0.5},\n{\"text\":\"y\",\"new\":\"a,\\\"b\",\"p\":0.5}\n]\n",
+			data.Reading{}},
+		{"", "text,id\n\"a \"\"b\"\"\nc, d\",1\n", "text,id,new,p\n\"a \"\"b\"\"\nc, d\",1,\"a,\"\"b\",0.5\n",
+			data.Reading{}},
+		{"", "id; text\n1;x\n", "id;text;new;p\n1;x;\"a,\"\"b\";0.5\n", data.Reading{}},
+		{"x.tsv", "text\tid\n\"x\t1\n", "text\tid\tnew\tp\n\"x\t1\ta,\"b\t0.5\n", data.Reading{}},
+		{"x.csv", "text,id\n\"a \\\"b\\\", \\\\\",1\n",
+			"text,id,new,p\n\"a \\\"b\\\", \\\\\",1,\"a,\\\"b\",0.5\n", data.Reading{}},
+		{"x.csv", "x,1\n", "x,1,\"a,\"\"b\",0.5\n", data.Reading{Columns: []string{"text", "id"}}},
+		{"x.csv", "text,id\ncaf\xe9,1\n", "text,id,new,p\ncafé,1,\"a,\"\"b\",0.5\n", data.Reading{}},
+		{"", "\ufeffx, y\n \n[1] z\n", "a,\"b\t0.5\tx, y\n\na,\"b\t0.5\t[1] z\n", data.Reading{}},
+		{"x.txt", "{x}\n", "a,\"b\t0.5\t{x}\n", data.Reading{}},
+	} {
+		got, err := written(t, c.name, c.text, c.reading, "text")
+		if err != nil || got != c.want {
+			t.Errorf("%q is written as %q (%v), want %q", c.text, got, err, c.want)
+		}
+	}
+}
+
+func TestRowsThatCannotBeWrittenAgainAreRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"text":"x","new":null}`:  `field "new" already`,
+		"new,text\nx,y\n":          `field "new" already`,
+		"text,id\nx,1\ny\n":        "standard input:3: the line has 1 cell, want 2",
+		"":                         "standard input: there are no rows",
+		"PAR1 nothing of the kind": "not a Parquet file",
+	} {
+		if got, err := written(t, "", text, data.Reading{}, "text"); err == nil ||
+			!strings.Contains(err.Error(), want) {
+			t.Errorf("%q is written as %q (%v), want %q", text, got, err, want)
+		}
+	}
+	if _, err := written(t, "", "one text\n", data.Reading{}, "a", "b"); err == nil ||
+		!strings.Contains(err.Error(), "cannot fill the template's fields a, b") {
+		t.Errorf("error is %v", err)
+	}
+}
