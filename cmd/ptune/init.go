@@ -135,6 +135,9 @@ func initTask(o initOptions, args []string, s streams) error {
 	for _, note := range found.Notes() {
 		s.tell("%s", note)
 	}
+	for _, note := range found.Sampled {
+		s.tell("%s", note)
+	}
 	if found.EvalShare > 0 {
 		s.tell("evaluations every %d steps will take about %.0f %% of the time",
 			found.EvalEvery, 100*found.EvalShare)

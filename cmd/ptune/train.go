@@ -60,7 +60,8 @@ their defaults; keys marked ● have none:
 			"stays as it is")
 	forceFlag(f, &o.force)
 	f.BoolVar(&o.dryRun, "dry-run", false,
-		"check everything, print the work and memory of a step, and stop before the first step")
+		"check everything, measure one step and the evaluation of a few rows, print the work, the memory and "+
+			"the time that the run takes, and keep nothing")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
 	f.StringVar(&o.progress, "progress", "auto",
 		"progress on stderr: bar, plain (a line every two seconds), or auto: a bar on a terminal")
@@ -105,6 +106,9 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		return err
 	}
 	if o.dryRun {
+		if err := r.Estimate(ctx, &plan); err != nil {
+			return err
+		}
 		if o.json {
 			return json.NewEncoder(s.out).Encode(plan)
 		}

@@ -24,6 +24,7 @@ type Starter struct {
 
 	ValidFraction float64 // share of the rows to set aside if there is no validation file
 	EvalEvery     int     // steps
+	EvalRows      int     // 0: all
 }
 
 // Text returns a commented task file, as a person would write it. Its on_too_long is error, and
@@ -79,8 +80,11 @@ func (s Starter) Text() string {
 		}
 	}
 	line("  %s error          # or cut_input, drop", tooLongKey)
-	line("\ntrain:\n  epochs: 3\n  batch_size: %d\n  eval_every: %d\n  seed: 0",
-		StarterBatch, s.EvalEvery)
+	line("\ntrain:\n  epochs: 3\n  batch_size: %d\n  eval_every: %d", StarterBatch, s.EvalEvery)
+	if s.EvalRows > 0 {
+		line("  eval_rows: %-17d# of the validation rows; more take over a fifth of the time", s.EvalRows)
+	}
+	line("  seed: 0")
 	line("\noutput:\n  prompt: %s\n  dir: %s", quoteYAML(out+".st"), quoteYAML(out))
 	text := b.String()
 	for _, setting := range s.Set {

@@ -73,6 +73,9 @@ const wholeRows = 16
 // Small reports whether computing the whole tree takes less time than searching it.
 func (t *LabelTree) Small() bool { return t.rows <= wholeRows }
 
+// Rows returns the number of prefixes that the whole tree computes after an input.
+func (t *LabelTree) Rows() int { return t.rows }
+
 // Found is what Search finds of a question.
 type Found struct {
 	Target Likelihood // of the question's target

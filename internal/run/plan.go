@@ -24,6 +24,8 @@ type Plan struct {
 	MemoryBytes int64   `json:"memory_bytes"`             // all of it, with the program's own
 	Recompute   int     `json:"recompute_layers"`         // layers that the largest micro-batch recomputes
 
+	*Estimate // nil: nothing was measured
+
 	settings settings
 }
 
@@ -33,10 +35,14 @@ func (p Plan) Text(to io.Writer) error {
 	if p.Recompute > 0 {
 		recomputed = fmt.Sprintf(" (%d layers recomputed)", p.Recompute)
 	}
+	estimate := ""
+	if p.Estimate != nil {
+		estimate = p.Estimate.Text() + "\n"
+	}
 	_, err := fmt.Fprintf(to, "%d steps of %.1f GFLOP\nlargest micro-batch: %d tokens\n"+
-		"memory: about %d MB: %d MB of weights, %d MB of activations%s\n",
+		"memory: about %d MB: %d MB of weights, %d MB of activations%s\n%s",
 		p.Steps, p.StepFLOPs/1e9, p.Tokens,
-		p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, recomputed)
+		p.MemoryBytes>>20, p.WeightBytes>>20, p.ValueBytes>>20, recomputed, estimate)
 	return err
 }
 

@@ -204,6 +204,8 @@ func (r *Run) config() (train.Config, error) {
 	if t.LearningRate.Auto {
 		c.LearningRate = autoRate(t.Optimizer) * r.Base.EmbeddingRMS()
 	}
+	first, trained := r.firstCost(c.Steps, c.BatchSize)
+	c.NoFirstEval = leftOut(first, trained, flopsPerToken(r.Base))
 	switch {
 	case c.Anchor != 0 && r.Task.Prompt.AnchorText == "":
 		c.AnchorAt = r.Prompt.Values
@@ -257,9 +259,6 @@ func (r *Run) Unusual() []string {
 	}
 	return append(notes, r.Rows.unusual()...)
 }
-
-// Notes returns a note for each set of which training evaluates only some rows.
-func (r *Run) Notes() []report.Note { return r.Rows.Sampled }
 
 // Job returns what training the run's prompt takes, from the beginning. What happens is told to tell.
 func (r *Run) Job(tell report.Func) train.Job {

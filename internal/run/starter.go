@@ -1,7 +1,6 @@
 package run
 
 import (
-	"math"
 	"strings"
 
 	"ptune/internal/base"
@@ -17,8 +16,8 @@ type StarterRows struct {
 }
 
 // WriteStarter writes a task file and returns its rows, which it reads to find out that the file
-// works. If rows are too long, the file cuts their inputs. It chooses how often and, without a
-// validation file, on how many rows to evaluate.
+// works. If rows are too long, the file cuts their inputs. It chooses how often and on how many rows to
+// evaluate.
 func WriteStarter(starter config.Starter, b *base.Base) (*StarterRows, error) {
 	starter.ValidFraction, starter.EvalEvery = 0.1, 50
 	cut := false
@@ -38,21 +37,17 @@ func WriteStarter(starter config.Starter, b *base.Base) (*StarterRows, error) {
 		return nil, err
 	}
 	found := &StarterRows{Rows: rows}
-	for len(rows.Valid) > 0 {
-		every, share := planEvaluations(rows, config.StarterBatch)
-		smaller := starter.Valid == "" && share > maxEvalShare && starter.ValidFraction > 0.01 &&
-			len(rows.Valid[0].Rows) >= 2*minValid
-		if !smaller && every == starter.EvalEvery {
-			found.Rows, found.EvalEvery, found.EvalShare = rows, every, share
-			break
-		}
-		if starter.EvalEvery = every; smaller {
-			starter.ValidFraction /= 2
-		}
-		if rows, err = write(); err != nil {
+	if len(rows.Valid) == 0 {
+		return found, nil
+	}
+	plan := planEvaluations(rows, config.StarterBatch, flopsPerToken(b))
+	if plan.every != starter.EvalEvery || plan.rows > 0 {
+		starter.EvalEvery, starter.EvalRows = plan.every, plan.rows
+		if found.Rows, err = write(); err != nil {
 			return nil, err
 		}
 	}
+	found.EvalEvery, found.EvalShare = plan.every, plan.share
 	return found, nil
 }
 
@@ -60,48 +55,49 @@ const (
 	maxEvalShare = 0.2 // of the training time
 	minValid     = 100 // rows; fewer choose a prompt by chance
 	minEvals     = 5   // during a training; fewer can miss the best prompt
-
-	// The likeliest of many labels is found without computing all of them. With 77 labels of SmolLM2,
-	// 27 tokens a row were computed on average.
-	searchedLabels = 6
 )
 
-// planEvaluations returns every how many steps to evaluate so that this takes at most maxEvalShare of
-// the time of three epochs, or as many as give minEvals evaluations, and the share that results.
-// The cost of a row is estimated by its tokens: a training step computes forward and backward, which
-// together take about three times as long as forward alone.
-func planEvaluations(r *Rows, batch int) (every int, share float64) {
-	const epochs, forwardAndBackward = 3, 3
-	trained := 0.0
-	for _, row := range r.Train.Rows {
-		trained += float64(len(row.Input)+len(row.Target)) * epochs * forwardAndBackward
-	}
-	labels := 0
-	for _, c := range r.Choices {
-		labels += len(c.IDs)
-	}
-	if n := len(r.Choices); n > searchedLabels {
-		labels = labels * searchedLabels / n
-	}
-	evaluated := 0.0
-	for _, set := range r.Valid {
-		for _, row := range set.Rows {
-			evaluated += float64(len(row.Input) + max(labels, len(row.Target)))
+// evaluations are when and on how many rows a starter evaluates.
+type evaluations struct {
+	every int     // steps
+	rows  int     // train.eval_rows; 0: all
+	share float64 // of the training time
+}
+
+// planEvaluations returns evaluations that take at most maxEvalShare of the time of three epochs: rarer
+// ones, down to minEvals, and then fewer rows, down to minValid.
+func planEvaluations(r *Rows, batch int, flopsPerToken float64) evaluations {
+	const epochs = 3
+	steps := (len(r.Train.Rows)*epochs + batch - 1) / batch
+	trained := r.trainingCost(steps, batch)
+	first, later := r.evaluationCost(untrainedPrefixes), r.evaluationCost(trainedPrefixes)
+	evaluated := func(every int, rows float64) float64 { // rows: a share
+		sum := float64((steps+every-1)/every) * later * rows
+		if !leftOut(first*rows, trained, flopsPerToken) {
+			sum += first * rows
 		}
+		return sum
 	}
-	steps := math.Ceil(float64(len(r.Train.Rows)*epochs) / float64(batch))
-	shareAt := func(every int) float64 {
-		evals := math.Ceil(steps/float64(every)) + 1 // the first one before training
-		return evals * evaluated / (evals*evaluated + trained)
-	}
-	every = 50
+	shareOf := func(evaluated float64) float64 { return evaluated / (evaluated + trained) }
+	e := evaluations{every: 50}
 	for _, next := range []int{100, 200, 500, 1000, 2000, 5000, 10000} {
-		if shareAt(every) <= maxEvalShare || steps/float64(next) < minEvals {
+		if shareOf(evaluated(e.every, 1)) <= maxEvalShare || steps/next < minEvals {
 			break
 		}
-		every = next
+		e.every = next
 	}
-	return every, shareAt(every)
+	e.share = shareOf(evaluated(e.every, 1))
+	most := 0 // rows of the largest set
+	for _, set := range r.Valid {
+		most = max(most, len(set.Rows))
+	}
+	for rows := most / 10 * 10; e.share > maxEvalShare && rows >= minValid; rows -= 10 {
+		e.rows, e.share = rows, shareOf(evaluated(e.every, float64(rows)/float64(most)))
+	}
+	if e.rows == most {
+		e.rows = 0
+	}
+	return e
 }
 
 func writeTask(path, text string, b *base.Base) (*Rows, error) {

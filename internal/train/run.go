@@ -54,12 +54,14 @@ func newRun(job Job, number int) (*run, error) {
 }
 
 // start evaluates the initial prompt, or what was due when the state was saved. Parameters of the
-// model are not evaluated at first: they are the base itself, which need not be saved.
+// model are not evaluated at first: they are the base itself, which need not be saved. Nor is a prompt
+// with Config.NoFirstEval.
 func (r *run) start(ctx context.Context) {
 	switch {
 	case r.Halved:
 		r.finish(StopHalved, nil)
 	case r.result.Steps == 0 && r.Params != nil:
+	case r.result.Steps == 0 && r.NoFirstEval && r.Evaluate != nil && r.evaluated < 0:
 	case r.result.Steps == 0 && r.evaluated < 0:
 		if err := r.evaluate(ctx); err != nil {
 			r.fail(ctx, err)
@@ -81,7 +83,7 @@ func (r *run) finish(reason string, err error) {
 // diverge ends the run with the best prompt that was evaluated. If none was, the best is the last
 // one whose loss was finite and not far above the first.
 func (r *run) diverge(err error) {
-	if r.Evaluate == nil && r.good != nil {
+	if (r.Evaluate == nil || r.evaluated < 0) && r.good != nil {
 		r.result.Best, r.result.BestStep = r.good, r.goodStep
 	}
 	r.finish(StopDiverged, err)

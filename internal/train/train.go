@@ -45,6 +45,7 @@ type Config struct {
 	ClipNorm      float64               // the longest gradient; 0: any
 	MaxDecrease   float64               // the largest predicted decrease of the loss, as a share of it; 0: any
 	EvalEvery     int                   // steps
+	NoFirstEval   bool                  // leave out the evaluation before the first step
 	Patience      int                   // evaluations without a lower loss until it stops; 0: any number
 	MinGain       float64               // a loss that is lower by no more than this is not lower
 	GuessLoss     float64               // Stuck is told of a loss above this one; 0: never
