@@ -3,6 +3,7 @@ package data_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -91,5 +92,34 @@ func TestRowsThatCannotBeWrittenAgainAreRefused(t *testing.T) {
 	if _, err := written(t, "", "one text\n", data.Reading{}, "a", "b"); err == nil ||
 		!strings.Contains(err.Error(), "cannot fill the template's fields a, b") {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// Rows of Parquet become JSON whose fields are those that were read. JSON has no bytes.
+func TestRowsOfParquetAreWrittenAsJSON(t *testing.T) {
+	rs, err := data.Source{Path: "testdata/rows.parquet"}.Records(nil, nil)
+	if err != nil || rs.Errors != nil || len(rs.All) < 2 {
+		t.Fatal(len(rs.All), err, rs.Errors)
+	}
+	for _, r := range rs.All {
+		var b strings.Builder
+		if err := rs.Write(&b, r, nil); err != nil {
+			t.Fatal(err)
+		}
+		got, err := data.ParseObject([]byte(b.String()))
+		if err != nil || len(got) != len(r.Fields) {
+			t.Errorf("%s is written as %s (%v), want %d fields", r.Place, &b, err, len(r.Fields))
+		}
+		for name, want := range r.Fields {
+			x, notNumber := strconv.ParseFloat(want.Text, 64)
+			y, _ := strconv.ParseFloat(got[name].Text, 64)
+			if same := got[name].Text == want.Text || notNumber == nil && x == y; !same {
+				t.Errorf("%s: field %q is %q, want %q", r.Place, name, got[name].Text, want.Text)
+			}
+		}
+	}
+	rs, err = data.Source{Path: "testdata/nested.parquet"}.Records(nil, nil)
+	if err != nil || rs.Errors == nil || !strings.Contains(rs.Errors.Error(), `the field "raw" is bytes`) {
+		t.Errorf("mistakes are %v (%v)", rs.Errors, err)
 	}
 }
