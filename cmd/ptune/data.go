@@ -79,6 +79,9 @@ func (o dataOptions) open(s streams) (*config.Task, *base.Base, *run.Rows, error
 }
 
 func showData(o dataOptions, s streams) error {
+	if o.rows < 0 {
+		return failure.Usage(fmt.Errorf("--rows %d: want a number of rows, at least 0", o.rows))
+	}
 	task, b, rows, err := o.open(s)
 	if err != nil {
 		return err

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -107,9 +109,16 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		return failure.Usage(err)
 	}
 	o.taskFlags.warn(s)
+	var paths []string
+	var sizes []int // of each ensemble, in members
+	for _, joined := range o.prompts {
+		members := base.Members(joined)
+		paths, sizes = append(paths, members...), append(sizes, len(members))
+	}
 	for _, path := range []string{o.samples, o.junit} {
 		if path != "" {
-			if err := files.Check(path); err != nil {
+			inputs := append(slices.Clone(paths), o.data)
+			if err := cmp.Or(files.Distinct(path, inputs...), files.Check(path)); err != nil {
 				return failure.Usage(err)
 			}
 		}
@@ -119,12 +128,6 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 		if err := report.CheckSummary(summary); err != nil {
 			return failure.Usage(failure.Hint(err, "the path comes from %s; unset it for no summary", summaryVariable))
 		}
-	}
-	var paths []string
-	var sizes []int // of each ensemble, in members
-	for _, joined := range o.prompts {
-		members := base.Members(joined)
-		paths, sizes = append(paths, members...), append(sizes, len(members))
 	}
 	prompts, b, err := openPrompts(paths, o.model, o.computeOptions)
 	if err != nil {

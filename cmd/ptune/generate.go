@@ -18,6 +18,7 @@ import (
 	"ptune/internal/failure"
 	"ptune/internal/infer"
 	"ptune/internal/model"
+	"ptune/internal/run"
 )
 
 type generateFlags struct {
@@ -141,6 +142,7 @@ func generateTexts(ctx context.Context, o generateFlags, args []string, s stream
 	if err != nil {
 		return err
 	}
+	defer run.StopWith(ctx, b)()
 	p := &answerPrinter{generateFlags: o, w: bufio.NewWriter(s.out)}
 	err = g.Run(ctx, inputs, 2*o.batch, p.pieces(), p.answer)
 	if errors.Is(err, infer.ErrNoText) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -81,7 +82,8 @@ into the task file's folder.`,
 }
 
 func initTask(o initOptions, args []string, s streams) error {
-	if err := files.CheckWithFolder(o.output); err != nil {
+	inputs := append(slices.Clone(args), o.valid)
+	if err := cmp.Or(files.Distinct(o.output, inputs...), files.CheckWithFolder(o.output)); err != nil {
 		return failure.Usage(err)
 	}
 	if err := refuseExisting(o.output, o.force); err != nil {

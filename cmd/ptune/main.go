@@ -111,6 +111,9 @@ func evaluationProgress(quiet bool, s streams) report.Func {
 	return progressOf("auto", s)
 }
 
+// duplicateSignal is how soon after the first signal another one is the same request.
+const duplicateSignal = 300 * time.Millisecond
+
 // execute runs the program on streams and returns the exit code.
 func execute(args []string, s streams) int {
 	ctx, stop := context.WithCancelCause(context.Background())
@@ -118,8 +121,14 @@ func execute(args []string, s streams) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
-		stop(interrupt{(<-signals).(syscall.Signal)})
-		os.Exit(128 + int((<-signals).(syscall.Signal))) // a second signal exits at once
+		first := (<-signals).(syscall.Signal)
+		stop(interrupt{first})
+		// A supervisor may signal the process and also its group. That is one request.
+		for from := time.Now(); ; {
+			if again := (<-signals).(syscall.Signal); time.Since(from) > duplicateSignal {
+				os.Exit(128 + int(again)) // a second signal exits at once
+			}
+		}
 	}()
 	out := &checkedWriter{Writer: s.out}
 	s.out = out

@@ -121,3 +121,17 @@ func TestOnlyTheMessageOfARustPanicIsShown(t *testing.T) {
 		t.Errorf("a long message has %d bytes, want 200", n)
 	}
 }
+
+func TestADirectoryOfPromptsHasNoUnfinishedOnes(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.st", "diverged.st", "interrupted.st", "b.st"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	paths, err := PromptPaths([]string{dir})
+	want := []string{filepath.Join(dir, "a.st"), filepath.Join(dir, "b.st")}
+	if err != nil || !slices.Equal(paths, want) {
+		t.Errorf("the prompts are %q (%v), want %q", paths, err, want)
+	}
+}

@@ -37,8 +37,11 @@ func Members(joined string) []string {
 	return strings.Split(joined, ",")
 }
 
+// unfinished are the files of prompts that a run writes when it is interrupted or diverges.
+var unfinished = map[string]bool{"interrupted.st": true, "diverged.st": true}
+
 // PromptPaths returns paths with each directory that is not a PEFT adapter replaced by the .st files in
-// it, in the order of their names.
+// it, in the order of their names, without those of unfinished runs.
 func PromptPaths(paths []string) ([]string, error) {
 	var all []string
 	for _, path := range paths {
@@ -52,6 +55,7 @@ func PromptPaths(paths []string) ([]string, error) {
 			switch {
 			case e.Name() == prompt.AdapterConfig:
 				found = []string{path}
+			case unfinished[e.Name()]:
 			case filepath.Ext(e.Name()) == ".st" && !slices.Contains(found, path):
 				found = append(found, filepath.Join(path, e.Name()))
 			}

@@ -135,6 +135,9 @@ func (s *Set) add(r record, f *Format, enc Encoder, o Options) error {
 	return nil
 }
 
+// ErrSplit is the error of a split that leaves no rows for training or for validation.
+var ErrSplit = errors.New("want some in both")
+
 // Split moves about that share of the rows of s to a new set. The hash of a row's text decides, so
 // equal texts end up in the same set, and adding rows does not move others.
 func (s *Set) Split(name string, share float64) (*Set, error) {
@@ -155,8 +158,8 @@ func (s *Set) Split(name string, share float64) (*Set, error) {
 	}
 	if len(kept) == 0 || len(taken.Rows) == 0 {
 		return nil, fmt.Errorf("%s: a share of %g splits its %d rows into %d for training and "+
-			"%d for validation; want some in both",
-			s.File(), share, len(s.Rows), len(kept), len(taken.Rows))
+			"%d for validation; %w",
+			s.File(), share, len(s.Rows), len(kept), len(taken.Rows), ErrSplit)
 	}
 	s.Rows = kept
 	return taken, nil

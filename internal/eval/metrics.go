@@ -82,9 +82,13 @@ const bins = 15
 
 // CalibrationError returns the expected calibration error: the mean difference between confidence and
 // accuracy over equally wide bins of confidence, weighted by their rows (Guo et al. 2017, equation 3).
+// It is NaN if a confidence is.
 func CalibrationError(correct []bool, confidence []float64) float64 {
 	var n, sum, hits [bins]float64
 	for i, c := range confidence {
+		if math.IsNaN(c) {
+			return c
+		}
 		b := min(bins-1, int(c*bins))
 		n[b]++
 		sum[b] += c

@@ -152,3 +152,9 @@ func TestProbabilitiesSumToOneAndKeepTheirRatios(t *testing.T) {
 		}
 	}
 }
+
+func TestTheCalibrationErrorOfNaNIsNaN(t *testing.T) {
+	if e := CalibrationError([]bool{true, false}, []float64{0.5, math.NaN()}); !math.IsNaN(e) {
+		t.Errorf("the error is %g, want NaN", e)
+	}
+}

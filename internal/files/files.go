@@ -55,6 +55,20 @@ func Check(path string) error {
 	return nil
 }
 
+// Distinct returns an error if the file to write is one of the inputs, also through a link.
+func Distinct(path string, inputs ...string) error {
+	to, err := os.Stat(path)
+	if err != nil {
+		return nil // it does not exist yet
+	}
+	for _, input := range inputs {
+		if from, err := os.Stat(input); err == nil && from.Mode().IsRegular() && os.SameFile(from, to) {
+			return fmt.Errorf("write %q: the file is also read, as %q; give another name", path, input)
+		}
+	}
+	return nil
+}
+
 // CheckWithFolder is Check for a path whose missing folders are made before the file is written. It
 // makes them and removes them again.
 func CheckWithFolder(path string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"ptune/internal/data"
@@ -268,6 +269,9 @@ func (g *Generator) answer(w *inWork) (Answer, error) {
 		}
 		r := *h.result
 		if f := g.follows[i]; f.labels != nil {
+			if slices.ContainsFunc(h.result.Scores, math.IsNaN) {
+				return a, errors.New("the labels' likelihoods are NaN: the prompt or the base is damaged")
+			}
 			r = g.label(f, h)
 		}
 		a.Results = append(a.Results, r)

@@ -90,7 +90,7 @@ func (c *Classifier) encode(rows *data.Records, r data.Record) ([]int32, error) 
 // are answered. tell, if not nil, is told of the progress through rows that are all there.
 func (c *Classifier) Run(ctx context.Context, rows *data.Records, tell report.Func,
 	out func([]data.Record, [][]data.Value) error) error {
-	defer stopWith(ctx, c.one.base)()
+	defer StopWith(ctx, c.one.base)()
 	if rows.All == nil {
 		return c.stream(ctx, rows, out)
 	}

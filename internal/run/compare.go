@@ -118,6 +118,10 @@ func LoadComparison(path string, set []string, o MethodOptions) (*config.Task, e
 	if err == nil && o.Data == "" && len(task.Data.Valid) == 0 && task.Data.ValidFraction == 0 {
 		err = fmt.Errorf("%s: data.valid is missing; there are no rows to measure on", path)
 	}
+	if err == nil && task.Train.Best == train.BestExactMatch {
+		err = fmt.Errorf("%s: train.best is exact_match, which compare cannot measure for LoRA and full "+
+			"fine-tuning; set another", path)
+	}
 	if err = errors.Join(o.Check(), err); err != nil {
 		return nil, failure.Usage(err)
 	}
@@ -253,6 +257,7 @@ func (m *method) train(ctx context.Context, tell report.Func) error {
 
 func (m *method) trainPrompt(ctx context.Context, file string) error {
 	m.plan.apply(m.run.Base)
+	defer StopWith(ctx, m.run.Base)()
 	job := m.run.Job(m.told)
 	result, err := train.Run(ctx, m.run.Base, job)
 	if err != nil {
@@ -282,6 +287,7 @@ func (m *method) tune(ctx context.Context, params []*param.Tensor, file string,
 				measuring{maxTokens: r.Task.Train.MicroBatchTokens, tell: m.told})
 		}
 	}
+	defer StopWith(ctx, r.Base)()
 	result, err := train.Run(ctx, r.Base, job)
 	if err != nil {
 		return err

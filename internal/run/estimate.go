@@ -46,7 +46,7 @@ const measuredRows = 8
 func (r *Run) Estimate(ctx context.Context, p *Plan) error {
 	defer restore(r.Base)()
 	p.apply(r.Base)
-	defer stopWith(ctx, r.Base)()
+	defer StopWith(ctx, r.Base)()
 	e := &Estimate{}
 	var err error
 	if e.StepSeconds, err = r.measureStep(p.StepFLOPs); err != nil {

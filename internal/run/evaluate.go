@@ -150,7 +150,7 @@ func (e *Evaluation) load(file string, m *prompt.Meta) error {
 // Measure evaluates the rows, and the base without the prompt for comparison.
 func (e *Evaluation) Measure(ctx context.Context, o MeasureOptions) (eval.Evaluation, error) {
 	b, rows, options := e.base, evalRows(e.Set), evalOptions(e.base, e.choices, e.eos, e.promptRows, o.MaxTokens)
-	defer stopWith(ctx, b)()
+	defer StopWith(ctx, b)()
 	options.Names, options.Probabilities = e.labels(), o.Probabilities
 	name := filepath.Base(e.Set.Path)
 	options.Tell = progress(o.Tell, name)

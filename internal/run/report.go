@@ -88,7 +88,7 @@ func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open O
 		return err
 	}
 	e := evals[0]
-	defer stopWith(ctx, b)()
+	defer StopWith(ctx, b)()
 	options := evalOptions(b, e.choices, e.eos, e.promptRows, 4096)
 	options.Tell = progress(tell, filepath.Base(e.Set.Path))
 	res, err := eval.Run(ctx, b, e.values, evalRows(e.Set), options)

@@ -267,7 +267,7 @@ func (r *Rows) evaluate(b *base.Base, task *config.Task, tell report.Func) train
 // measure evaluates sets of rows after a prompt of promptRows, or without one.
 func (r *Rows) measure(ctx context.Context, b *base.Base, sets []*data.Set, values []float32,
 	promptRows []int, m measuring) ([]report.Eval, error) {
-	defer stopWith(ctx, b)()
+	defer StopWith(ctx, b)()
 	options := evalOptions(b, r.Choices, r.EOS, promptRows, m.maxTokens)
 	var evals []report.Eval
 	for _, set := range sets {
@@ -309,8 +309,8 @@ func progress(tell report.Func, what string) func(done, of int) {
 	return func(done, of int) { tell(report.Progress{What: what, Done: done, Of: of}) }
 }
 
-// stopWith lets the end of ctx end a pass of the base that is running. The result undoes it.
-func stopWith(ctx context.Context, b *base.Base) func() {
+// StopWith lets the end of ctx end a pass of the base that is running. The result undoes it.
+func StopWith(ctx context.Context, b *base.Base) func() {
 	before := b.Stop
 	b.Stop = func() error { return context.Cause(ctx) }
 	return func() { b.Stop = before }

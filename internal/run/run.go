@@ -78,7 +78,11 @@ func CheckOutputs(task *config.Task) error {
 		return failure.Usage(fmt.Errorf("%s: output.prompt %q is a directory, want a file such as %s",
 			at, path, filepath.Join(path, "prompt.st")))
 	}
-	if err := files.CheckWithFolder(path); err != nil {
+	inputs := []string{task.Data.Train, task.Prompt.File}
+	for _, set := range task.Data.Valid {
+		inputs = append(inputs, set.Path)
+	}
+	if err := cmp.Or(files.Distinct(path, inputs...), files.CheckWithFolder(path)); err != nil {
 		return failure.Usage(fmt.Errorf("%s: output.prompt: %w", at, err))
 	}
 	if err := files.CheckWithFolder(statePath(outputDir(task))); err != nil {
@@ -297,7 +301,7 @@ func (r *Run) evalEvery() int {
 func (r *Run) Train(ctx context.Context, p Plan, from *train.State,
 	tell report.Func) (*train.Result, error) {
 	p.apply(r.Base)
-	defer stopWith(ctx, r.Base)()
+	defer StopWith(ctx, r.Base)()
 	job := r.Job(tell)
 	job.From = from
 	job.Save = func(state *train.State) error {

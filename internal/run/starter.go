@@ -1,10 +1,12 @@
 package run
 
 import (
+	"errors"
 	"strings"
 
 	"ptune/internal/base"
 	"ptune/internal/config"
+	"ptune/internal/data"
 	"ptune/internal/files"
 )
 
@@ -29,6 +31,12 @@ func WriteStarter(starter config.Starter, b *base.Base) (*StarterRows, error) {
 		return writeTask(starter.File, text, b)
 	}
 	rows, err := write()
+	for _, share := range []float64{0.2, 0.3, 0.5} { // few rows
+		if errors.Is(err, data.ErrSplit) {
+			starter.ValidFraction = share
+			rows, err = write()
+		}
+	}
 	if err != nil && strings.Contains(err.Error(), "data.on_too_long") {
 		cut = true
 		rows, err = write()

@@ -230,7 +230,7 @@ func (s *Sweep) jobs(tell report.Func) []train.Job {
 func (s *Sweep) Train(ctx context.Context, p Plan, tell report.Func,
 	tellHalved func(step, runs int)) (warnings []string, err error) {
 	p.apply(s.base)
-	defer stopWith(ctx, s.base)()
+	defer StopWith(ctx, s.base)()
 	h := train.Halving{Keep: s.Halving, Tell: func(step int, halved []int) error {
 		for _, i := range halved {
 			s.halved[filepath.Base(s.pending[i].dir)] = step

@@ -276,6 +276,9 @@ func (r *run) evaluate(ctx context.Context) error {
 // better reports whether values with that mean loss and score are better than the best so far. NaN is
 // never better.
 func (r *run) better(mean, score float64) bool {
+	if math.IsNaN(mean) {
+		return false // its labels are chosen by chance, so its accuracy means nothing
+	}
 	if r.result.Valid == nil || r.Config.Best == "" || r.Config.Best == BestLoss {
 		return mean < r.result.Loss
 	}
