@@ -37,7 +37,7 @@ install: build ## install the program, manual pages and completions below PREFIX
 	DESTDIR="$(DESTDIR)" sh packaging/install.sh bin/ptune "$(PREFIX)"
 
 test: $(LIBTOKENIZERS) ## run all tests (about six minutes after the first build)
-	$(GO) test ./...
+	$(GO) test -timeout 20m ./...
 	$(MAKE) fuzz
 	@test -d "$${PTUNE_SHARED:-../shared}/models" || \
 		echo "ptune: $${PTUNE_SHARED:-../shared} has no models: the tests in cmd/ptune/shared_test.go did nothing"
