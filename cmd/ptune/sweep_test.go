@@ -15,7 +15,19 @@ import (
 	"ptune/internal/run"
 )
 
-const testSweep = `task: configs/stars.yaml
+// testTask is a task whose loss stays smooth at the sweep's highest learning rate.
+const testTask = `model: ptune:demo
+prompt: {tokens: 16, init: text, text: "Classify the sentiment of this review:"}
+data:
+  train: internal/demo/data/train.jsonl
+  valid: internal/demo/data/valid.jsonl
+  input: "{text}\nAnswer:"
+  target: " {sentiment}"
+  labels: [negative, positive]
+output: {prompt: s.st}
+`
+
+const testSweep = `task: task.yaml
 grid:
   prompt.tokens: [3, 16]
   train.learning_rate: [0.03, 0.1, 0.9]
@@ -34,6 +46,9 @@ func sweepIn(t *testing.T, dir, out string, kill time.Duration, more ...string) 
 	t.Helper()
 	text := strings.Replace(testSweep, "OUT", out, 1)
 	if err := os.WriteFile(filepath.Join(dir, out+".yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "task.yaml"), []byte(testTask), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	args := []string{"sweep", out + ".yaml", "--quiet", "--json", "--set", "train.steps=16",
@@ -77,7 +92,7 @@ func TestPromptsOfASweepEqualThoseOfSeparateRuns(t *testing.T) {
 		if one.Stop == "halved" {
 			continue
 		}
-		args := []string{"train", "configs/stars.yaml", "--force", "--quiet",
+		args := []string{"train", "task.yaml", "--force", "--quiet",
 			"--set", "train.steps=16", "--set", "train.eval_every=4", "--set", "train.batch_size=12",
 			"--set", "output.dir=alone", "--set", "output.prompt=alone/p.st"}
 		for key, value := range one.Settings {

@@ -122,5 +122,5 @@ func limit(resource int, most uint64) error {
 // usedUp reports whether a process ended because of limitTime.
 func usedUp(exit *exec.ExitError, most time.Duration) bool {
 	status, ok := exit.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled() && exit.UserTime()+exit.SystemTime() >= most*9/10
+	return ok && status.Signaled() && exit.UserTime()+exit.SystemTime() >= most*3/4 // the kernel counts in ticks
 }
