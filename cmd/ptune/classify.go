@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,9 +58,7 @@ Prompts joined by commas vote, as in eval.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.prompt, "prompt", "", "prompt file, or an ensemble as a.st,b.st,c.st")
-	f.StringVar(&o.model, "model", "",
-		"the base model: a directory, org/name or ptune:demo (default: what the prompt's file "+
-			"names)")
+	modelFlag(f, &o.model)
 	f.StringVarP(&o.output, "output", "o", "",
 		"write to this file, whole or not at all (default: standard output)")
 	f.IntVar(&o.maxTokens, "batch-tokens", tokensAtOnce,
@@ -76,8 +73,7 @@ func classify(ctx context.Context, o classifyFlags, args []string, s streams) er
 		return failure.Usage(fmt.Errorf("--batch-tokens is %d, want at least 1", o.maxTokens))
 	}
 	if o.output != "" {
-		if err := cmp.Or(files.Distinct(o.output, append(base.Members(o.prompt), args...)...),
-			files.Check(o.output)); err != nil {
+		if err := files.Check(o.output, append(base.Members(o.prompt), args...)...); err != nil {
 			return failure.Usage(err)
 		}
 	}
@@ -85,11 +81,9 @@ func classify(ctx context.Context, o classifyFlags, args []string, s streams) er
 	if len(args) > 0 {
 		path = args[0]
 	}
-	if f, ok := s.in.(*os.File); ok && path == data.Stdin { // never wait for a terminal
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			return failure.Usage(failure.Hint(errors.New("there are no rows to classify"),
-				"give a file of rows, or rows on standard input"))
-		}
+	if path == data.Stdin && data.Endless(s.in) {
+		return failure.Usage(failure.Hint(errors.New("there are no rows to classify"),
+			"give a file of rows, or rows on standard input"))
 	}
 	prompts, b, err := openPrompts(base.Members(o.prompt), o.model, o.computeOptions)
 	if err != nil {

@@ -82,6 +82,12 @@ func setFlag(f *pflag.FlagSet, set *[]string) {
 		"set a key of the task file, as in train.steps=100 (repeatable)")
 }
 
+// modelFlag adds --model, the base that prompts are used with.
+func modelFlag(f *pflag.FlagSet, model *string) {
+	f.StringVar(model, "model", "",
+		"the base model: a directory, org/name or ptune:demo (default: what the prompt's file names)")
+}
+
 // quietFlag adds --quiet, with which a command shows no progress.
 func quietFlag(f *pflag.FlagSet, quiet *bool) {
 	f.BoolVar(quiet, "quiet", false, "print only warnings and errors on stderr")

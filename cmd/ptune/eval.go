@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,9 +62,7 @@ templates, as for a prompt of PEFT, which has none.`,
 	f.StringArrayVar(&o.prompts, "prompt", nil,
 		"prompt file, or an ensemble as a.st,b.st,c.st (repeatable: all are measured on "+
 			"one loaded base)")
-	f.StringVar(&o.model, "model", "",
-		"the base model: a directory, org/name or ptune:demo (default: what the prompt's file "+
-			"names)")
+	modelFlag(f, &o.model)
 	f.StringVar(&o.data, "data", "",
 		"file of rows, in the format of the training rows (.jsonl, .json, .csv, .tsv, .parquet, also "+
 			"packed as .gz or .zst; - is standard input)")
@@ -90,9 +87,9 @@ templates, as for a prompt of PEFT, which has none.`,
 		"measure the calibration error of a task with many labels, too: it needs the probability of "+
 			"every label, which takes several times as long (implied by --json, --samples and a "+
 			"gate on calibration_error)")
-	f.IntVar(&o.maxTokens, "batch-tokens", 4096,
+	f.IntVar(&o.maxTokens, "batch-tokens", tokensAtOnce,
 		"tokens of text computed at a time; fewer need less memory")
-	f.IntVar(&o.maxTokens, "max-tokens", 4096, "tokens of text computed at a time")
+	f.IntVar(&o.maxTokens, "max-tokens", tokensAtOnce, "tokens of text computed at a time")
 	cobra.CheckErr(f.MarkHidden("max-tokens")) // the old name of --batch-tokens
 	o.computeOptions.flags(cmd)
 	f.BoolVar(&o.json, "json", false, "print the results as JSON, one object for each prompt")
@@ -117,8 +114,7 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 	}
 	for _, path := range []string{o.samples, o.junit} {
 		if path != "" {
-			inputs := append(slices.Clone(paths), o.data)
-			if err := cmp.Or(files.Distinct(path, inputs...), files.Check(path)); err != nil {
+			if err := files.Check(path, append(slices.Clone(paths), o.data)...); err != nil {
 				return failure.Usage(err)
 			}
 		}

@@ -68,9 +68,7 @@ Without --json, white space at the beginning of a continuation is not printed.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&o.prompts, "prompt", nil,
 		"prompt file, PEFT adapter directory, or a directory: all .st files in it (repeatable)")
-	f.StringVar(&o.model, "model", "",
-		"the base model: a directory, org/name or ptune:demo (default: what the prompt's file "+
-			"names)")
+	modelFlag(f, &o.model)
 	f.StringVar(&o.rows, "rows", "",
 		"file of rows whose fields fill the template: .jsonl, .json, .csv, .tsv or .parquet "+
 			"(-: standard input)")
@@ -185,10 +183,8 @@ func openInputs(o generateFlags, args []string, g *infer.Generator, s streams) (
 		}
 		in = b
 	}
-	if f, ok := in.(*os.File); ok { // never wait for a terminal
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			return nil, failure.Usage(failure.Hint(errors.New("there is no text to continue"), textsHint))
-		}
+	if data.Endless(in) {
+		return nil, failure.Usage(failure.Hint(errors.New("there is no text to continue"), textsHint))
 	}
 	return infer.Lines(in, name, rows, o.batch), nil
 }

@@ -82,8 +82,7 @@ into the task file's folder.`,
 }
 
 func initTask(o initOptions, args []string, s streams) error {
-	inputs := append(slices.Clone(args), o.valid)
-	if err := cmp.Or(files.Distinct(o.output, inputs...), files.CheckWithFolder(o.output)); err != nil {
+	if err := files.CheckWithFolder(o.output, append(slices.Clone(args), o.valid)...); err != nil {
 		return failure.Usage(err)
 	}
 	if err := refuseExisting(o.output, o.force); err != nil {
@@ -120,9 +119,7 @@ func initTask(o initOptions, args []string, s streams) error {
 	if err != nil {
 		return failure.Usage(failure.Hint(err, "%s is incomplete; edit it by hand", o.output))
 	}
-	for _, note := range g.Notes {
-		s.warn("%s", note)
-	}
+	s.warnAll(g.Notes)
 	input := strings.Join(g.Texts, ", ")
 	switch {
 	case g.Messages != "":

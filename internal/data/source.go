@@ -208,8 +208,18 @@ func (s Source) format(r *reader) (format, error) {
 // that fills the memory.
 const maxContent = 16 << 30
 
+// Endless reports whether in is a terminal or another device, whose end nobody should wait for.
+func Endless(in io.Reader) bool {
+	f, ok := in.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
 var stdin = sync.OnceValues(func() (string, error) {
-	if info, err := os.Stdin.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+	if Endless(os.Stdin) {
 		return "", errors.New("there are no rows on standard input; pipe them into ptune")
 	}
 	return readAll(os.Stdin, "standard input", 0)

@@ -80,7 +80,7 @@ const sureMargin = 0.25
 // rows where it is close are generated.
 func (e *Exact) Match(ctx context.Context, rows []Row) (share float64, err error) {
 	equal := 0
-	var close []Row
+	var unsure []Row
 	for left := rows; len(left) > 0; {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
@@ -98,17 +98,19 @@ func (e *Exact) Match(ctx context.Context, rows []Row) (share float64, err error
 			return 0, err
 		}
 		for i, m := range margins {
-			switch early := slices.Index(left[i].Target, e.EOS) < len(left[i].Target)-1; {
-			case early || m < -sureMargin: // a text ends at its first end token
+			// A text ends at its first end token.
+			early := slices.Index(left[i].Target, e.EOS) < len(left[i].Target)-1
+			switch {
+			case early || m < -sureMargin:
 			case m > sureMargin && (e.Prompt != nil || len(left[i].Input) > 0):
 				equal++
 			default:
-				close = append(close, left[i])
+				unsure = append(unsure, left[i])
 			}
 		}
 		left = left[len(questions):]
 	}
-	answers, err := e.Answers(ctx, close)
+	answers, err := e.Answers(ctx, unsure)
 	for _, a := range answers {
 		if a.Exact {
 			equal++

@@ -21,7 +21,7 @@ func TestAnOutputThatIsAlsoReadIsRefused(t *testing.T) {
 		output string
 		ok     bool
 	}{{rows, false}, {link, false}, {other, true}, {filepath.Join(dir, "new"), true}, {os.DevNull, true}} {
-		if err := Distinct(x.output, "", rows, os.DevNull); (err == nil) != x.ok {
+		if err := Check(x.output, "", rows, os.DevNull); (err == nil) != x.ok {
 			t.Errorf("%s: the error is %v", x.output, err)
 		}
 	}

@@ -38,9 +38,12 @@ func Write(path string, write func(io.Writer) error) error {
 	return nil
 }
 
-// Check returns the error with which Write would fail on the path before it has written anything.
-// It leaves nothing behind.
-func Check(path string) error {
+// Check returns the error with which Write would fail on the path before it has written anything, or
+// one if the file is among those that are read. It leaves nothing behind.
+func Check(path string, read ...string) error {
+	if err := distinct(path, read); err != nil {
+		return err
+	}
 	t, err := find(path)
 	if err == nil && t.info != nil && (t.direct || t.links() > 1) {
 		const writable = 2 // W_OK
@@ -55,8 +58,8 @@ func Check(path string) error {
 	return nil
 }
 
-// Distinct returns an error if the file to write is one of the inputs, also through a link.
-func Distinct(path string, inputs ...string) error {
+// distinct returns an error if the file to write is one of the inputs, also through a link.
+func distinct(path string, inputs []string) error {
 	to, err := os.Stat(path)
 	if err != nil {
 		return nil // it does not exist yet
@@ -71,7 +74,7 @@ func Distinct(path string, inputs ...string) error {
 
 // CheckWithFolder is Check for a path whose missing folders are made before the file is written. It
 // makes them and removes them again.
-func CheckWithFolder(path string) error {
+func CheckWithFolder(path string, read ...string) error {
 	var missing []string
 	dir := filepath.Dir(path)
 	for ; ; dir = filepath.Dir(dir) {
@@ -90,7 +93,7 @@ func CheckWithFolder(path string) error {
 		}
 		defer os.Remove(missing[i])
 	}
-	return Check(path)
+	return Check(path, read...)
 }
 
 // target is where the content of a path goes.

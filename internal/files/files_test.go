@@ -210,7 +210,7 @@ func TestWhatCannotBeWrittenIsFoundBeforehand(t *testing.T) {
 	before := append(names(t, "."), names(t, "dir")...)
 	for _, c := range []struct {
 		path, want string
-		check      func(string) error
+		check      func(string, ...string) error
 	}{
 		{"dir", "is a directory", files.Check},
 		{"new/", "name of a folder", files.Check},

@@ -282,7 +282,7 @@ func (g *Generator) answer(w *inWork) (Answer, error) {
 // label returns the likeliest label, the first of several, or with a temperature one that is chosen by
 // its likelihood as a token is by its logit.
 func (g *Generator) label(f *follow, h *Handle) Result {
-	best := slices.Index(h.result.Scores, slices.Min(h.result.Scores))
+	best := Likeliest(h.result.Scores)
 	if h.Temperature > 0 {
 		scores := make([]float32, len(h.result.Scores))
 		for i, nll := range h.result.Scores {

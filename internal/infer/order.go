@@ -59,7 +59,7 @@ type order struct {
 	ids         []int32 // of the bin sorted last
 }
 
-// bin is a range of below, of width ln 2/perOctave, around its own multiple of that.
+// bin i is the tokens with below from i−½ to i+½ times ln 2/perOctave.
 type bin struct {
 	n    int
 	mass float64 // the sum of weights

@@ -101,8 +101,8 @@ type SearchOptions struct {
 
 // Search finds the likeliest label of each question. A label's −log p only grows with each of its
 // tokens, so the search takes the likeliest prefix first and stops at a label that is as likely as every
-// prefix that is left (best-first search, Dijkstra 1959). The result is that of scoring all labels, to
-// the bit. The rows of a question do not depend on other questions: many share each pass.
+// prefix that is left (best-first search, Dijkstra 1959). The result is to the bit that with All, which
+// scores all labels. The rows of a question do not depend on other questions: many share each pass.
 func Search(ctx context.Context, d Trees, prompts []float32, rows []int, labels *LabelTree,
 	questions []Asked, o SearchOptions) ([]Found, error) {
 	s := &searcher{d: d, labels: labels, options: o, answers: make([]Found, len(questions))}

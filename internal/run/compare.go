@@ -225,6 +225,7 @@ func (m *method) told(e report.Event) {
 // train trains by the method, saves the best parameters and leaves them loaded.
 func (m *method) train(ctx context.Context, tell report.Func) error {
 	m.tell = tell
+	defer StopWith(ctx, m.run.Base)()
 	r, file := m.run, filepath.Join(m.run.Task.Output.Dir, methodFiles[m.result.Method])
 	switch m.result.Method {
 	case MethodBase:
@@ -257,7 +258,6 @@ func (m *method) train(ctx context.Context, tell report.Func) error {
 
 func (m *method) trainPrompt(ctx context.Context, file string) error {
 	m.plan.apply(m.run.Base)
-	defer StopWith(ctx, m.run.Base)()
 	job := m.run.Job(m.told)
 	result, err := train.Run(ctx, m.run.Base, job)
 	if err != nil {
@@ -287,7 +287,6 @@ func (m *method) tune(ctx context.Context, params []*param.Tensor, file string,
 				measuring{maxTokens: r.Task.Train.MicroBatchTokens, tell: m.told})
 		}
 	}
-	defer StopWith(ctx, r.Base)()
 	result, err := train.Run(ctx, r.Base, job)
 	if err != nil {
 		return err

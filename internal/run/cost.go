@@ -76,7 +76,7 @@ func leftOut(first, trained, flopsPerToken float64) bool {
 // firstCost returns the cost of an evaluation before the first step, and of the training.
 func (r *Run) firstCost(steps, batch int) (first, trained float64) {
 	first, trained = r.Rows.evaluationCost(untrainedPrefixes), r.Rows.trainingCost(steps, batch)
-	if r.Task.Train.Best == train.BestExactMatch { // generates each target, too
+	if r.Task.Train.Best == train.BestExactMatch { // one more pass over inputs and targets
 		for _, set := range r.Rows.Valid {
 			for _, row := range set.Rows {
 				first += float64(len(row.Input) + len(row.Target))

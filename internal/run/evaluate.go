@@ -188,18 +188,24 @@ func (e *Evaluation) labels() []string {
 // exactMatch sets the share of rows whose target the model generates and, if asked for, the answers.
 func (e *Evaluation) exactMatch(ctx context.Context, res *eval.Evaluation, rows []eval.Row,
 	o MeasureOptions) error {
-	x, err := e.exact(o.MaxTokens)
-	if err != nil {
-		return err
-	}
 	var share float64
+	var err error
 	if !o.Answers {
-		share, err = x.Match(ctx, rows)
-	} else if res.Answers, err = x.Answers(ctx, rows); err == nil {
+		share, err = e.match(ctx, rows, o.MaxTokens)
+	} else if res.Answers, err = e.answers(ctx, rows, o.MaxTokens); err == nil {
 		share = eval.ExactMatch(res.Answers)
 	}
 	res.ExactMatch = &share
 	return err
+}
+
+// match returns the share of rows whose target the model generates.
+func (e *Evaluation) match(ctx context.Context, rows []eval.Row, maxTokens int) (float64, error) {
+	x, err := e.exact(maxTokens)
+	if err != nil {
+		return 0, err
+	}
+	return x.Match(ctx, rows)
 }
 
 // answers returns what the model generates for each row.

@@ -168,9 +168,7 @@ func identity(task *config.Task, b *base.Base, rows *Rows) map[string]string {
 			id[key] = value
 		}
 	}
-	if task.Data.Encoding == data.Auto { // earlier versions had no other default; rows have their hash
-		id["data.encoding"] = data.UTF8
-	}
+	id["data.encoding"] = storedReading(task.Data.Reading()).Encoding // as in earlier versions
 	id["data.train's rows"] = hashRows(rows.Train)
 	for _, set := range rows.Valid {
 		id[fmt.Sprintf("the rows of validation set %q", set.Name)] = hashRows(set)

@@ -282,11 +282,11 @@ func (r *Rows) measure(ctx context.Context, b *base.Base, sets []*data.Set, valu
 		}
 		if m.exactMatch {
 			one := Evaluation{base: b, values: values, promptRows: promptRows, eos: r.EOS}
-			answers, err := one.answers(ctx, evalRows(set), m.maxTokens)
+			share, err := one.match(ctx, evalRows(set), m.maxTokens)
 			if err != nil {
 				return nil, fmt.Errorf("evaluate %s: %w", set.Path, err)
 			}
-			e.ExactMatch = new(eval.ExactMatch(answers))
+			e.ExactMatch = &share
 		}
 		e.Seconds = time.Since(begin).Seconds()
 		evals = append(evals, e)
@@ -297,7 +297,7 @@ func (r *Rows) measure(ctx context.Context, b *base.Base, sets []*data.Set, valu
 // measuring is how sets of rows are measured.
 type measuring struct {
 	maxTokens  int  // tokens of text computed at a time
-	exactMatch bool // also generate texts
+	exactMatch bool // also measure how many targets the model generates
 	tell       report.Func
 }
 

@@ -82,7 +82,7 @@ func CheckOutputs(task *config.Task) error {
 	for _, set := range task.Data.Valid {
 		inputs = append(inputs, set.Path)
 	}
-	if err := cmp.Or(files.Distinct(path, inputs...), files.CheckWithFolder(path)); err != nil {
+	if err := files.CheckWithFolder(path, inputs...); err != nil {
 		return failure.Usage(fmt.Errorf("%s: output.prompt: %w", at, err))
 	}
 	if err := files.CheckWithFolder(statePath(outputDir(task))); err != nil {

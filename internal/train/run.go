@@ -28,8 +28,8 @@ type run struct {
 	targets int     // their number
 
 	evaluated int     // the last step that was evaluated; -1: none yet
-	worse     int     // evaluations since the last lower loss
-	toBeat    float64 // that loss
+	worse     int     // evaluations since the last better one
+	toBeat    float64 // the score of that one; lower is better
 	divergence
 	stuck stuck
 	saved time.Time

@@ -25,7 +25,7 @@ type Objective interface {
 }
 
 // Evaluate measures a soft prompt on the validation sets; values is nil where parameters of the
-// model are trained. The lowest mean of the losses is the best.
+// model are trained. Config.Best says which of its results is the best.
 type Evaluate func(ctx context.Context, values []float32) ([]report.Eval, error)
 
 // Config is how a run trains.
@@ -46,8 +46,8 @@ type Config struct {
 	MaxDecrease   float64               // the largest predicted decrease of the loss, as a share of it; 0: any
 	EvalEvery     int                   // steps
 	NoFirstEval   bool                  // leave out the evaluation before the first step
-	Patience      int                   // evaluations without a lower loss until it stops; 0: any number
-	MinGain       float64               // a loss that is lower by no more than this is not lower
+	Patience      int                   // evaluations without a better one until it stops; 0: any number
+	MinGain       float64               // what is better by no more than this is not better
 	GuessLoss     float64               // Stuck is told of a loss above this one; 0: never
 	Best          string                // one of BestBy, the metric by which a prompt is the best; empty: loss
 	Seed          uint64                // of the reparametrisation
@@ -142,7 +142,7 @@ type Result struct {
 	Steps, BestStep int
 	StopReason      string
 	Best            []float32     // the soft prompt after BestStep
-	Loss            float64       // the lowest mean of the validation losses; +Inf without evaluations
+	Loss            float64       // the mean of the validation losses after BestStep; +Inf without evaluations
 	Valid           []report.Eval // the evaluations after BestStep
 }
 
@@ -150,8 +150,9 @@ type Result struct {
 // loss stays far above the first one.
 var ErrDiverged = errors.New("training diverged")
 
-// Run trains one job. The best values are those with the lowest validation loss, the initial prompt
-// included; without evaluations they are the last. With an error the result is the best so far.
+// Run trains one job. The best values are those of the best evaluation by Config.Best, that before the
+// first step included; without evaluations they are the last. With an error the result is the best so
+// far.
 func Run(ctx context.Context, obj Objective, job Job) (*Result, error) {
 	results, errs := RunTogether(ctx, obj, []Job{job}, Halving{})
 	return results[0], errs[0]
@@ -224,7 +225,7 @@ func stepTogether(ctx context.Context, obj Objective, runs []*run) {
 }
 
 // Halving shortens a sweep by successive halving. When all live jobs have reached a step in At, the
-// best 1/Keep of them (rounded up) continue: those with the lowest validation losses, and of equal ones
+// best 1/Keep of them (rounded up) continue: those whose best values have the lowest loss, and of equal ones
 // the earlier jobs.
 type Halving struct {
 	Keep int
