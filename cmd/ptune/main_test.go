@@ -216,7 +216,7 @@ func TestASignalSetsTheExitCodeAndKeepsTheBestPrompt(t *testing.T) {
 		}
 		cmd.Process.Signal(signal)
 		time.Sleep(5 * time.Millisecond) // signals that wait together are one
-		cmd.Process.Signal(signal) // as by a supervisor that signals the process and its group
+		cmd.Process.Signal(signal)       // as by a supervisor that signals the process and its group
 		err := cmd.Wait()
 		if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != code {
 			t.Errorf("%v: %v, want exit code %d\n%s", signal, err, code, stderr.String())
