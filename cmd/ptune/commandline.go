@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,6 +11,7 @@ import (
 
 	"ptune/internal/config"
 	"ptune/internal/failure"
+	"ptune/internal/run"
 )
 
 // suggested makes a hint of the names that cobra suggests in further lines of an error.
@@ -98,14 +98,12 @@ func forceFlag(f *pflag.FlagSet, force *bool) {
 	f.BoolVar(force, "force", false, "overwrite what exists")
 }
 
-// refuseExisting returns an error if the file to write exists. A device is no loss.
+// refuseExisting returns an error if the file to write exists, unless it is to be replaced.
 func refuseExisting(path string, force bool) error {
-	info, err := os.Stat(path)
-	if force || err != nil || !info.Mode().IsRegular() {
+	if force {
 		return nil
 	}
-	return failure.Usage(failure.Hint(fmt.Errorf("%s exists already", path),
-		"give another name with -o, or --force to overwrite it"))
+	return run.CheckAbsent(path)
 }
 
 // taskFile makes a command take its task file as the argument, or with --config.

@@ -319,13 +319,15 @@ func TestANaNWeightIsAnErrorWithItsTensor(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("ptune", "train", "--config", "configs/stars.yaml", "--set", "model=base",
-		"--set", "output.prompt=x/s.st")
-	cmd.Dir = dir
-	out, err := cmd.CombinedOutput()
-	if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 1 ||
-		!regexp.MustCompile(
-			`read model "base": value \d+ of tensor ".*" is NaN or infinite`).Match(out) {
-		t.Errorf("%v\n%s", err, out)
+	for _, command := range []string{"train", "validate"} {
+		cmd := exec.Command("ptune", command, "configs/stars.yaml", "--set", "model=base",
+			"--set", "output.prompt=x/s.st")
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if e := (*exec.ExitError)(nil); !errors.As(err, &e) || e.ExitCode() != 2 ||
+			!regexp.MustCompile(
+				`read model "base": value \d+ of tensor ".*" is NaN or infinite`).Match(out) {
+			t.Errorf("%s: %v\n%s", command, err, out)
+		}
 	}
 }

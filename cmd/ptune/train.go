@@ -83,11 +83,20 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		return failure.Usage(err)
 	}
 	s.warnAll(task.Warnings())
-	if err := refuseExisting(task.Output.Prompt, o.force || o.resume || o.dryRun); err != nil {
-		return err
-	}
 	if err := run.MakeFolders(task); err != nil {
 		return err
+	}
+	if !o.dryRun {
+		unlock, err := run.Lock(task.Output.Dir)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		if !o.force && !o.resume {
+			if err := run.CheckNew(task); err != nil {
+				return err
+			}
+		}
 	}
 	b, err := openBase(task.Model, o.computeOptions)
 	if err != nil {
@@ -114,11 +123,6 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		}
 		return plan.Text(s.out)
 	}
-	unlock, err := run.Lock(task.Output.Dir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	var from *train.State // nil: from the beginning
 	if o.resume {
 		var warnings []string
@@ -127,14 +131,16 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		if err != nil {
 			return err
 		}
-		if from == nil {
-			err = refuseExisting(task.Output.Prompt, o.force)
-		} else if end, training := r.Finished(from); end != nil {
+		if from == nil && !o.force {
+			if err := run.CheckNew(task); err != nil {
+				return err
+			}
+		}
+	}
+	if from != nil {
+		if end, training := r.Finished(from); end != nil {
 			s.warn("the run in %s is finished; nothing was changed", task.Output.Dir)
 			return printTrained(s, o.json, task.Output.Prompt, training, end)
-		}
-		if err != nil {
-			return err
 		}
 	}
 	b.CloseTokenizer()

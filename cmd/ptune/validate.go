@@ -9,7 +9,6 @@ import (
 
 	"ptune/internal/base"
 	"ptune/internal/config"
-	"ptune/internal/failure"
 	"ptune/internal/run"
 )
 
@@ -27,7 +26,8 @@ func newValidate(s streams) *cobra.Command {
 		Short: "Find everything that would stop a run",
 		Long: `Check a task file's keys and values, its model and files, every row of the data, and whether the run
 fits into memory. All mistakes of the task file and all missing files are printed at once, with their
-places; if there are none, those of the model and of all rows. Nothing is written and nothing is trained.`,
+places; if there are none, those of the model and of all rows. It warns if train would refuse to replace
+a prompt or the state of an unfinished run. Nothing is written and nothing is trained.`,
 		Example: "  ptune validate configs/stars.yaml\n" +
 			"  ptune validate configs/stars.yaml --print-config --set train.steps=20",
 		Args: cobra.ExactArgs(1),
@@ -55,7 +55,7 @@ func validateTask(path string, o validateOptions, s streams) error {
 		}
 	}
 	if err != nil {
-		return failure.Usage(config.Pointed(err, path))
+		return config.Pointed(err, path)
 	}
 	if o.json {
 		return nil

@@ -165,6 +165,9 @@ func (b *Base) match() error {
 	return nil
 }
 
+// CheckWeights returns a usage error that names the first tensor with a value that is NaN or infinite.
+func (b *Base) CheckWeights() error { return failure.Usage(b.Model.CheckWeights()) }
+
 // CloseTokenizer frees the tokenizer, about 40 MB for a vocabulary of 50,000. Training does not need
 // it once the rows are read.
 func (b *Base) CloseTokenizer() {

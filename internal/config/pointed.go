@@ -1,15 +1,12 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-
-	"ptune/internal/failure"
 )
 
 // Pointed returns err with each mistake of the file at path followed by the line it is about and a
@@ -21,21 +18,27 @@ func Pointed(err error, path string) error {
 	}
 	lines := strings.Split(string(text), "\n")
 	place := regexp.MustCompile(`^` + regexp.QuoteMeta(path) + `:(\d+):(\d+): `)
-	var errs []error
+	var all []string
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		if m := place.FindStringSubmatch(line); m != nil {
 			n, _ := strconv.Atoi(m[1])
 			column, _ := strconv.Atoi(m[2])
 			line += mark(lines[min(n, len(lines))-1], column)
 		}
-		errs = append(errs, errors.New(line))
+		all = append(all, line)
 	}
-	pointed := errors.Join(errs...)
-	if hint := failure.HintOf(err); hint != "" {
-		return failure.Hint(pointed, "%s", hint)
-	}
-	return pointed
+	return pointedError{strings.Join(all, "\n"), err}
 }
+
+// pointedError is an error with another text. It is marked as the error.
+type pointedError struct {
+	text string
+	error
+}
+
+func (p pointedError) Error() string { return p.text }
+
+func (p pointedError) Unwrap() error { return p.error }
 
 // mark returns two lines: the text, and a mark below its column, from 1. It is empty for long texts.
 func mark(text string, column int) string {

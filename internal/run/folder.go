@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -55,6 +56,44 @@ func statePath(dir string) string { return filepath.Join(dir, "state.safetensors
 // of earlier versions can be continued.
 var addedKeys = map[string]string{"train.max_decrease": "0", "train.best": train.BestLoss}
 
+// CheckAbsent returns a usage error if a file exists that a command would replace. A device is no loss.
+func CheckAbsent(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	return failure.Usage(failure.Hint(fmt.Errorf("%s exists already", path),
+		"give another name with -o, or --force to overwrite it"))
+}
+
+// CheckNew returns a usage error if a new run of a task would replace a finished prompt, or discard the
+// state of a run that has not finished.
+func CheckNew(task *config.Task) error {
+	if err := CheckAbsent(task.Output.Prompt); err != nil {
+		return err
+	}
+	dir := outputDir(task)
+	state, _, err := train.LoadState(statePath(dir))
+	if err != nil || ended(dir) { // a state that cannot be read is no loss
+		return nil
+	}
+	return failure.Usage(failure.Hint(
+		fmt.Errorf("%s has the state of a run that has not finished (step %d)", dir, state.Step),
+		"--resume continues that run, --force begins anew and discards its state"))
+}
+
+// ended reports whether the events of the run in a folder say that it needs no more steps.
+func ended(dir string) bool {
+	f, err := os.Open(EventsPath(dir))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	log, err := report.Read(f)
+	return err == nil && log.End != nil && slices.Contains(
+		[]string{train.StopSteps, train.StopPatience, train.StopDiverged}, log.End.StopReason)
+}
+
 // Resume returns the state in output.dir to continue from, or nil if there is none. It refuses a state
 // of another run. The warnings say what the user should know about the state.
 func (r *Run) Resume() (from *train.State, warnings []string, err error) {
@@ -69,12 +108,17 @@ func (r *Run) Resume() (from *train.State, warnings []string, err error) {
 		return nil, warnings, nil
 	case err != nil:
 		return nil, nil, failure.Hint(fmt.Errorf("resume: %w", err),
-			"without --resume the run starts from the beginning")
+			"--force without --resume starts from the beginning")
 	case damage != nil:
 		warn("%v; the run continues from the previous state, step %d", damage, state.Step)
 	}
 	var changed []string
 	names := slices.Concat(slices.Collect(maps.Keys(r.identity)), slices.Collect(maps.Keys(addedKeys)))
+	for name := range state.Identity {
+		if strings.HasPrefix(name, idValidRows) { // a set may have been removed
+			names = append(names, name)
+		}
+	}
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		was := cmp.Or(state.Identity[name], addedKeys[name])
@@ -85,16 +129,34 @@ func (r *Run) Resume() (from *train.State, warnings []string, err error) {
 			warn("the state was made with the kernels %s, now they are %s: "+
 				"numbers will differ in the last digits", was, is)
 		default:
-			changed = append(changed, fmt.Sprintf("%s was %s, is %s", name, was, is))
+			changed = append(changed, r.change(name, was, is))
 		}
 	}
 	if changed != nil {
 		err := fmt.Errorf("resume from %s: it belongs to another run: %s",
 			statePath(dir), strings.Join(changed, "; "))
 		return nil, warnings, failure.Usage(failure.Hint(err,
-			"undo the change, or start from the beginning without --resume"))
+			"undo the change, or start from the beginning with --force and without --resume"))
 	}
 	return state, warnings, nil
+}
+
+// change says how a part of the identity has changed. Of a hash it says only that it has.
+func (r *Run) change(name, was, is string) string {
+	set, isSet := strings.CutPrefix(name, idValidRows)
+	switch {
+	case isSet && was == "":
+		return fmt.Sprintf("the validation set %s is new", set)
+	case isSet && is == "":
+		return fmt.Sprintf("the validation set %s is missing", set)
+	case isSet:
+		return name + " have changed"
+	case name == idTrainRows:
+		return fmt.Sprintf("the rows of data.train (%s) have changed", r.Rows.Train.File())
+	case name == idBase || name == idTokenizer:
+		return name + " has changed"
+	}
+	return fmt.Sprintf("%s was %s, is %s", name, was, is)
 }
 
 // Finished returns how the run in output.dir ended, and its prompt's training, if the state is that of a
@@ -156,12 +218,20 @@ func OpenEvents(dir string, from *train.State) (*os.File, error) {
 	return os.OpenFile(path, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
 }
 
+// The parts of an identity that are hashes. A sweep's folders depend on these names.
+const (
+	idBase      = "the base"
+	idTokenizer = "its tokenizer"
+	idTrainRows = "data.train's rows"
+	idValidRows = "the rows of validation set " // and the quoted name of the set
+)
+
 // identity returns everything that a run's numbers depend on, by the name that messages use.
 func identity(task *config.Task, b *base.Base, rows *Rows) map[string]string {
 	id := map[string]string{
-		"the base":      b.Fingerprint,
-		"its tokenizer": b.Tokenizer.Hash,
-		"kernels":       b.Pool.Kernels(),
+		idBase:      b.Fingerprint,
+		idTokenizer: b.Tokenizer.Hash,
+		"kernels":   b.Pool.Kernels(),
 	}
 	for key, value := range task.Values() {
 		if unchanged, added := addedKeys[key]; !isPlaceOrSpeed(key) && !(added && value == unchanged) {
@@ -169,9 +239,9 @@ func identity(task *config.Task, b *base.Base, rows *Rows) map[string]string {
 		}
 	}
 	id["data.encoding"] = storedReading(task.Data.Reading()).Encoding // as in earlier versions
-	id["data.train's rows"] = hashRows(rows.Train)
+	id[idTrainRows] = hashRows(rows.Train)
 	for _, set := range rows.Valid {
-		id[fmt.Sprintf("the rows of validation set %q", set.Name)] = hashRows(set)
+		id[idValidRows+strconv.Quote(set.Name)] = hashRows(set)
 	}
 	return id
 }

@@ -7,6 +7,7 @@ import (
 
 	"ptune/internal/base"
 	"ptune/internal/config"
+	"ptune/internal/failure"
 	"ptune/internal/report"
 )
 
@@ -22,7 +23,7 @@ type Validation struct {
 }
 
 // Validate goes as far as a run of the task file can without writing or computing anything. open opens the
-// base model. The error has all mistakes that were found, one a line.
+// base model. The error has all mistakes that were found, one a line, and is marked as the run's would be.
 func Validate(path string, set []string, version string,
 	open func(model string) (*base.Base, error)) (*Validation, error) {
 	v := &Validation{File: path}
@@ -40,13 +41,16 @@ func (v *Validation) check(set []string, version string,
 		if task != nil {
 			err = errors.Join(err, CheckFiles(task))
 		}
-		return err
+		return failure.Usage(err)
 	}
 	v.task, v.Warnings = task, task.Warnings()
 	outputs := CheckOutputs(task)
+	if err := CheckNew(task); err != nil && outputs == nil {
+		v.Warnings = append(v.Warnings, fmt.Sprintf("train will refuse this: %v; %s", err, failure.HintOf(err)))
+	}
 	b, err := open(task.Model)
 	if err != nil {
-		return errors.Join(outputs, fmt.Errorf("%s: %w", task.Place("model"), err), CheckRows(task))
+		return errors.Join(outputs, fmt.Errorf("%s: %w", task.Place("model"), err), failure.Usage(CheckRows(task)))
 	}
 	defer b.Close()
 	r, err := Open(task, b, version)
