@@ -191,15 +191,16 @@ func openInputs(o generateFlags, args []string, g *infer.Generator, s streams) (
 
 // newGenerator returns a generator for the prompts, or for the base alone if there are none.
 func newGenerator(o generateFlags, b *base.Base, prompts []base.Prompt) (*infer.Generator, error) {
+	decoder := b.NewDecoder(model.NoCacheLimit)
 	options := infer.Options{
 		Decode: b.Tokenizer.Decode, Unsettled: b.Tokenizer.Unsettled,
 		Texts:  o.batch * max(1, len(prompts)),
-		Scorer: b, ScoreTokens: tokensAtOnce,
+		Scorer: b, Trees: decoder, ScoreTokens: tokensAtOnce,
 	}
 	if o.guess {
 		options.GuessRows = model.RowsAtOnce
 	}
-	g := infer.NewGenerator(infer.New(b.NewDecoder(model.NoCacheLimit), options), infer.Request{
+	g := infer.NewGenerator(infer.New(decoder, options), infer.Request{
 		Sampling: o.sampling, MaxTokens: o.maxTokens, EOS: b.EOS, Stop: o.stop,
 	})
 	texts, labels := o.rows == "" && o.jsonl == "", o.constrain != ""

@@ -321,7 +321,7 @@ func (e *evaluation) row(found []infer.Found) {
 	for l := range sums {
 		sums[l] /= float64(len(e.members))
 	}
-	e.probabilities = append(e.probabilities, probabilities(sums))
+	e.probabilities = append(e.probabilities, infer.Probabilities(sums))
 }
 
 // elected returns the label with most votes, of equals the one with the lowest score.

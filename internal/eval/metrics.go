@@ -140,17 +140,3 @@ func intervals(truth, predicted []int, classes int) (accuracy, f1 Interval) {
 	})
 	return accuracy, f1
 }
-
-// probabilities turns −log likelihoods into probabilities, which sum to one.
-func probabilities(scores []float64) []float64 {
-	least := slices.Min(scores)
-	p, sum := make([]float64, len(scores)), 0.0
-	for i, s := range scores {
-		p[i] = math.Exp(least - s)
-		sum += p[i]
-	}
-	for i := range p {
-		p[i] /= sum
-	}
-	return p
-}

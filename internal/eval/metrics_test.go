@@ -144,15 +144,6 @@ func TestMacroF1CountsAClassWithoutRowsAsZero(t *testing.T) {
 	}
 }
 
-func TestProbabilitiesSumToOneAndKeepTheirRatios(t *testing.T) {
-	p := probabilities([]float64{1000, 1000 + math.Ln2, 1000 + 2*math.Ln2})
-	for i, want := range []float64{4.0 / 7, 2.0 / 7, 1.0 / 7} {
-		if !(math.Abs(p[i]-want) <= 1e-12) {
-			t.Errorf("probability %d is %g, want %g", i, p[i], want)
-		}
-	}
-}
-
 func TestTheCalibrationErrorOfNaNIsNaN(t *testing.T) {
 	if e := CalibrationError([]bool{true, false}, []float64{0.5, math.NaN()}); !math.IsNaN(e) {
 		t.Errorf("the error is %g, want NaN", e)

@@ -36,6 +36,7 @@ type Decoder interface {
 // with guessed tokens.
 type Options struct {
 	Scorer      Scorer                   // of requests with labels; nil: there are none
+	Trees       TextTrees                // the decoder: it scores labels after cached soft prompts; nil: Scorer does
 	ScoreTokens int                      // tokens of their inputs and labels scored at a time
 	Texts       int                      // the most texts continued at a time; 0: any number
 	GuessRows   int                      // 0: no guesses
@@ -141,13 +142,29 @@ func (h *Handle) text() batch.Text {
 
 // Check returns the error with which Add would refuse a request.
 func (e *Engine) Check(r Request) error {
-	if r.Labels == nil {
-		return e.d.Check((&Handle{Request: r}).text())
-	}
-	if e.Scorer == nil {
+	if r.Labels != nil && e.Scorer == nil {
 		return errors.New("this engine scores no labels")
 	}
-	return nil
+	h := &Handle{Request: r}
+	if r.Labels != nil {
+		h.IDs, h.MaxTokens = longestText(r), 0
+		if len(h.IDs) == 0 {
+			return nil
+		}
+	}
+	return e.d.Check(h.text())
+}
+
+// longestText returns the input of a request with labels and its longest label, without the label's last
+// token, which is only predicted.
+func longestText(r Request) []int32 {
+	var longest []int32
+	for _, l := range r.Labels {
+		if len(l) > len(longest) {
+			longest = l
+		}
+	}
+	return slices.Concat(r.IDs, longest[:max(0, len(longest)-1)])
 }
 
 // Add queues a request for the next steps. It refuses one that could never be answered.
@@ -195,8 +212,10 @@ func (e *Engine) Step(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	e.score()
-	err := e.join()
+	var err error
+	if full := e.score(); !full { // else no text joins that would take what becomes free
+		err = e.join()
+	}
 	if err == nil {
 		err = e.advance()
 	}

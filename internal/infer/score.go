@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"errors"
 	"math"
 	"slices"
 
@@ -107,36 +108,58 @@ func LabelEnds(labels [][]int32, eos int32) [][]int32 {
 }
 
 // score answers waiting requests with labels: the first ones that have ScoreTokens tokens together,
-// but at least one.
-func (e *Engine) score() {
-	var asked []*Handle
-	tokens := 0
-	for _, h := range e.waiting {
-		if h.Labels == nil {
-			continue
-		}
-		tokens += (&Question{Input: h.IDs, Ends: h.Labels}).Tokens()
-		if asked != nil && (tokens > e.ScoreTokens || (h.Prompt == nil) != (asked[0].Prompt == nil)) {
-			break
-		}
-		asked = append(asked, h)
-	}
+// but at least one. It reports whether some wait for memory that texts in work take.
+func (e *Engine) score() (full bool) {
+	asked := e.firstAsked()
 	if asked == nil {
-		return
+		return false
 	}
 	err := e.scoreTogether(asked)
+	for errors.Is(err, batch.ErrFull) && len(asked) > 1 {
+		asked = asked[:len(asked)/2]
+		err = e.scoreTogether(asked)
+	}
 	for _, h := range asked {
 		if err != nil && len(asked) > 1 { // find the request that the model cannot score
 			h.err = e.scoreTogether([]*Handle{h})
 		} else {
 			h.err = err
 		}
+		if errors.Is(h.err, batch.ErrFull) && len(e.running) > 0 {
+			h.err, full = nil, true
+			continue
+		}
 		e.leave(h)
 	}
+	return full
 }
+
+// firstAsked returns the waiting requests with labels that are scored together.
+func (e *Engine) firstAsked() (asked []*Handle) {
+	tokens := 0
+	for _, h := range e.waiting {
+		if h.Labels == nil {
+			continue
+		}
+		tokens += (&Question{Input: h.IDs, Ends: h.Labels}).Tokens()
+		if asked != nil && (tokens > e.ScoreTokens || (h.Prompt == nil) != (asked[0].Prompt == nil) ||
+			e.inTree(h) != e.inTree(asked[0])) {
+			break
+		}
+		asked = append(asked, h)
+	}
+	return asked
+}
+
+// inTree reports whether a request's labels are scored by Options.Trees. The first token of a label
+// after an empty input has no row of a tree before it.
+func (e *Engine) inTree(h *Handle) bool { return e.Trees != nil && len(h.IDs) > 0 }
 
 // scoreTogether sets the results of requests with labels.
 func (e *Engine) scoreTogether(asked []*Handle) error {
+	if e.inTree(asked[0]) {
+		return e.scoreTrees(asked)
+	}
 	var questions []Question
 	var prompts []*Prompt
 	var values []float32
@@ -163,4 +186,122 @@ func (e *Engine) scoreTogether(asked []*Handle) error {
 		}
 	}
 	return nil
+}
+
+// scoreTrees is scoreTogether with one tree for each soft prompt. It holds the inputs and the labels,
+// and what they begin with once.
+func (e *Engine) scoreTrees(asked []*Handle) (err error) {
+	var trees []*textTree
+	of := map[*Prompt]*textTree{}
+	defer func() {
+		for _, t := range trees {
+			e.Trees.RemoveTree(t.handle)
+		}
+	}()
+	for _, h := range asked {
+		t := of[h.Prompt]
+		if t == nil {
+			prompt := batch.NoPrompt
+			if h.Prompt != nil {
+				prompt = h.Prompt.handle
+			}
+			t = &textTree{rowOf: map[edge]int{}}
+			if t.handle, err = e.Trees.NewTree(prompt, 0); err != nil {
+				return err
+			}
+			of[h.Prompt], trees = t, append(trees, t)
+		}
+		t.add(h)
+	}
+	var rows []batch.Row
+	for _, t := range trees {
+		rows = append(rows, t.rows...)
+	}
+	nll, err := e.Trees.Extend(rows)
+	if err != nil {
+		return err
+	}
+	for _, t := range trees {
+		nll = t.answer(nll)
+	}
+	return nil
+}
+
+// textTree is texts as rows of a tree of Options.Trees.
+type textTree struct {
+	handle int
+	rows   []batch.Row
+	rowOf  map[edge]int // the row after another one's
+	asked  []askedLabel
+}
+
+// edge is a token after a row of a tree; -1: at its beginning.
+type edge struct {
+	row int
+	id  int32
+}
+
+// askedLabel is a label of a request as the tokens that rows ask for.
+type askedLabel struct {
+	of     *Handle
+	tokens []place
+}
+
+// place is a number of batch.Row.Asked.
+type place struct{ row, number int }
+
+// add adds a request's input and labels.
+func (t *textTree) add(h *Handle) {
+	end := -1
+	for _, id := range h.IDs {
+		end = t.after(end, id)
+	}
+	for _, label := range h.Labels {
+		a, row := askedLabel{of: h}, end
+		for i, id := range label {
+			if i > 0 {
+				row = t.after(row, label[i-1])
+			}
+			r := &t.rows[row]
+			n := slices.Index(r.Asked, id)
+			if n < 0 {
+				n, r.Asked = len(r.Asked), append(r.Asked, id)
+			}
+			a.tokens = append(a.tokens, place{row, n})
+		}
+		t.asked = append(t.asked, a)
+	}
+}
+
+// after returns the row of a token after another row.
+func (t *textTree) after(row int, id int32) int {
+	at, ok := t.rowOf[edge{row, id}]
+	if !ok {
+		at = len(t.rows)
+		t.rows = append(t.rows, batch.Row{Tree: t.handle, Parent: row, ID: id})
+		t.rowOf[edge{row, id}] = at
+	}
+	return at
+}
+
+// answer sets the results of the requests from −log p of the tokens asked for, row after row. It returns
+// the numbers behind them.
+func (t *textTree) answer(nll []float32) []float32 {
+	first := make([]int, len(t.rows)) // number of each row's first token
+	n := 0
+	for i, r := range t.rows {
+		first[i] = n
+		n += len(r.Asked)
+	}
+	for _, a := range t.asked {
+		if a.of.result == nil {
+			a.of.result = &Result{}
+		}
+		sum := 0.0
+		for _, p := range a.tokens {
+			sum += float64(nll[first[p.row]+p.number])
+		}
+		a.of.result.Scores = append(a.of.result.Scores, sum)
+	}
+	return nll[n:]
 }

@@ -11,8 +11,14 @@ import (
 
 // Trees computes −log p along trees of continuations, as model.Decoder does.
 type Trees interface {
+	TextTrees
 	AddPrompt(values []float32) (int, error)
 	RemovePrompt(prompt int)
+	Close()
+}
+
+// TextTrees are Trees after soft prompts that are registered.
+type TextTrees interface {
 	// NewTree begins a tree after a soft prompt or batch.NoPrompt, or after the last row of another
 	// tree, the stem; 0: none.
 	NewTree(prompt, stem int) (int, error)
@@ -20,7 +26,6 @@ type Trees interface {
 	// until the next call. A row's numbers do not depend on the other rows of the call.
 	Extend(rows []batch.Row) ([]float32, error)
 	RemoveTree(tree int)
-	Close()
 }
 
 // LabelTree is the tokens to score of each label (LabelEnds) as a prefix tree.
@@ -153,6 +158,20 @@ func Likeliest(scores []float64) int {
 		}
 	}
 	return best
+}
+
+// Probabilities turns −log likelihoods into probabilities, which sum to one (softmax).
+func Probabilities(scores []float64) []float64 {
+	least := slices.Min(scores)
+	p, sum := make([]float64, len(scores)), 0.0
+	for i, s := range scores {
+		p[i] = math.Exp(least - s)
+		sum += p[i]
+	}
+	for i := range p {
+		p[i] /= sum
+	}
+	return p
 }
 
 // mostOpen is the most questions searched at a time: their rows fill a pass, and the keys and values of
