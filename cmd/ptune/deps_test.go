@@ -54,9 +54,12 @@ var mayImport = map[string]string{
 	"internal/run": "base batch chat config data demo eval failure files infer model param process " +
 		"prompt report train",
 
+	// Requests over HTTP.
+	"internal/serve": "base batch chat data eval failure infer model prompt",
+
 	// Flags, streams, exit codes, the order of events.
 	"cmd/ptune": "base chat config data demo eval failure files hub infer kernels model process " +
-		"prompt report run train",
+		"prompt report run serve train",
 }
 
 // onlyIn lists the packages that may import an external library.

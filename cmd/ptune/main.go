@@ -175,7 +175,7 @@ missed; 4 training diverged; 130, 143 or 129 interrupted by SIGINT, SIGTERM or S
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.AddCommand(newInit(s), newValidate(s), newSchema(s), newData(s), newTrain(s), newEval(s),
-		newGenerate(s), newClassify(s), newInspect(s), newReport(s), newSweep(s), newCompare(s), newPull(s),
+		newGenerate(s), newServe(s), newClassify(s), newInspect(s), newReport(s), newSweep(s), newCompare(s), newPull(s),
 		newExport(s), newImport(s), newVersion(s), newMan(), newLoadTokenizer())
 	root.AddCommand(newTopics()...)
 	complete(root)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
@@ -176,7 +177,9 @@ func TestTheExamplesInHelpAndDocsRun(t *testing.T) {
 		}
 	}
 	for _, l := range lines {
-		if l = strings.TrimSpace(l); l != "" {
+		if l = strings.TrimSpace(l); strings.HasPrefix(l, "ptune serve ") {
+			serveAndEnd(t, dir, l)
+		} else if l != "" {
 			if strings.Contains(l, "configs/stars.yaml") {
 				l = strings.Replace(l, "ptune train ", "ptune train --force --set train.steps=140 ", 1)
 			}
@@ -188,6 +191,31 @@ func TestTheExamplesInHelpAndDocsRun(t *testing.T) {
 	}
 	if len(lines) < 15 {
 		t.Errorf("found %d command lines, want at least 15", len(lines))
+	}
+}
+
+// serveAndEnd runs a command line that serves, and ends it with SIGTERM once it is ready.
+func serveAndEnd(t *testing.T, dir, line string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", "exec "+line)
+	cmd.Dir = dir
+	stderr, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, ready := strings.Builder{}, false
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		fmt.Fprintln(&log, lines.Text())
+		if strings.Contains(lines.Text(), "msg=ready") {
+			ready = true
+			cmd.Process.Signal(syscall.SIGTERM)
+		}
+	}
+	if err := cmd.Wait(); err != nil || !ready {
+		t.Errorf("%s: %v, ready: %v\n%s", line, err, ready, log.String())
 	}
 }
 

@@ -69,6 +69,17 @@ func PromptPaths(paths []string) ([]string, error) {
 	return all, nil
 }
 
+// PromptFiles returns the names of a folder's .st files without those of unfinished runs, in order.
+func PromptFiles(folder string) (names []string, err error) {
+	entries, err := os.ReadDir(folder)
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".st" && !unfinished[e.Name()] {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
 // adapterBase returns the base that a PEFT adapter names: a directory, as seen from here or from the
 // adapter, or a model of the Hub. It is empty for a prompt's file and for an adapter that names none.
 func adapterBase(p Prompt) string {
@@ -125,7 +136,7 @@ func OpenFor(prompts []Prompt, model string, o Options) (*Base, error) {
 		return nil, err
 	}
 	for _, p := range prompts {
-		if err := b.fits(p); err != nil {
+		if err := b.Fits(p); err != nil {
 			b.Close()
 			return nil, failure.Usage(err)
 		}
@@ -133,8 +144,8 @@ func OpenFor(prompts []Prompt, model string, o Options) (*Base, error) {
 	return b, nil
 }
 
-// fits refuses a prompt that was made for another base or tokenizer.
-func (b *Base) fits(p Prompt) error {
+// Fits refuses a prompt that was made for another base or tokenizer.
+func (b *Base) Fits(p Prompt) error {
 	if err := p.Fits(b.Name, b.Fingerprint, b.Hidden); err != nil {
 		return failure.Hint(fmt.Errorf("%s: %w", p.Path, err),
 			"give the prompt's own base with --model, or train the prompt again for this one")

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"runtime/metrics"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,10 +33,11 @@ type Message struct {
 // Tokens are the texts of special tokens by the names that templates use: bos_token, eos_token, ….
 type Tokens map[string]string
 
-// Template is a chat template. It renders one conversation at a time.
+// Template is a chat template. It renders one conversation at a time; others wait.
 type Template struct {
-	name     string // for errors
-	sum      string // SHA-256 of the source
+	one      sync.Mutex // conversation
+	name     string     // for errors
+	sum      string     // SHA-256 of the source
 	tokens   Tokens
 	template *exec.Template
 	depth    atomic.Int32 // how deep macro calls are nested now
@@ -130,6 +132,8 @@ func (o *text) WriteString(s string) (int, error) {
 // bounded calls f in a goroutine and returns its error. A panic is an error, and so is exceeding
 // maxTime or maxMemory. In those two cases f keeps running, so the program should end soon after.
 func (t *Template) bounded(f func() error) error {
+	t.one.Lock()
+	defer t.one.Unlock()
 	done := make(chan error, 1)
 	t.depth.Store(0)
 	go func() {

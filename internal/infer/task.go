@@ -61,6 +61,9 @@ func (t *Task) CheckText() error {
 	return nil
 }
 
+// FieldNames returns the fields of the input template.
+func (t *Task) FieldNames() []string { return t.template.Fields() }
+
 // Text returns the token ids of an input whose one field is text.
 func (t *Task) Text(text string) ([]int32, error) {
 	if err := t.CheckText(); err != nil {

@@ -506,6 +506,9 @@ func (d *Decoder) Bytes() (used, limit int64) {
 	return int64(d.pages.most-d.pages.free()) * page, int64(d.pages.most) * page
 }
 
+// TokenBytes returns the size of a token's keys and values.
+func (d *Decoder) TokenBytes() int64 { return int64(d.pages.bytes() / pageRows) }
+
 // row returns the cache row of a node's i-th row, counted from the first row of a layer and a head.
 func (d *Decoder) row(n *node, i int) int {
 	return int(n.pages[i/pageRows])*d.pages.stride + i%pageRows

@@ -1,0 +1,235 @@
+package serve
+
+import (
+	"context"
+	"sync"
+
+	"ptune/internal/infer"
+	"ptune/internal/model"
+)
+
+// loop owns the engine: only its goroutine uses it. Others post functions to it, which it calls between
+// two steps.
+type loop struct {
+	engine  *infer.Engine
+	decoder *model.Decoder
+	places  chan struct{} // one for each request that is waiting or in work
+	tickets []*ticket     // in the engine
+
+	mu     sync.Mutex
+	posted []func()
+	wake   chan struct{}
+	ending chan struct{} // closed by stop
+	ended  chan struct{} // closed by the goroutine
+}
+
+func newLoop(d *model.Decoder, o infer.Options, places int) *loop {
+	return &loop{
+		engine: infer.New(d, o), decoder: d, places: make(chan struct{}, places),
+		wake: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{}),
+	}
+}
+
+// start runs the loop in a goroutine until stop is called.
+func (l *loop) start(ctx context.Context) {
+	go func() {
+		defer close(l.ended)
+		l.run(ctx)
+		l.decoder.Close()
+	}()
+}
+
+// stop ends the loop and waits for its end. Requests in work are left without an answer.
+func (l *loop) stop() {
+	close(l.ending)
+	<-l.ended
+}
+
+func (l *loop) run(ctx context.Context) {
+	for {
+		l.callPosted()
+		if l.engine.Idle() {
+			select {
+			case <-l.wake:
+				continue
+			case <-l.ending:
+				return
+			}
+		}
+		select {
+		case <-l.ending:
+			return
+		default:
+		}
+		_ = l.engine.Step(ctx) // its requests have the error
+		l.finish()
+	}
+}
+
+// post has the loop call f between two steps. It never blocks.
+func (l *loop) post(f func()) {
+	l.mu.Lock()
+	l.posted = append(l.posted, f)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// call has the loop call f and returns its error, or errEnding if the loop ends before.
+func (l *loop) call(f func() error) error {
+	done := make(chan error, 1)
+	l.post(func() { done <- f() })
+	select {
+	case err := <-done:
+		return err
+	case <-l.ending:
+		return errEnding
+	}
+}
+
+func (l *loop) callPosted() {
+	l.mu.Lock()
+	posted := l.posted
+	l.posted = nil
+	l.mu.Unlock()
+	for _, f := range posted {
+		f()
+	}
+}
+
+// ticket is a request that a handler has given to the loop.
+type ticket struct {
+	model   *engineModel
+	request infer.Request
+	handle  *infer.Handle
+	over    chan struct{} // closed when result or err is set
+	result  *infer.Result
+	err     error
+}
+
+// engineModel is a soft prompt as the engine has it. Only the loop uses it.
+type engineModel struct {
+	values  []float32 // nil: the base alone
+	rows    int
+	prompt  *infer.Prompt // nil: not registered, or the base alone
+	users   int           // requests in work
+	retired bool          // its file was replaced or removed
+}
+
+// register adds a model's soft prompt to the engine.
+func (l *loop) register(m *engineModel) (err error) {
+	if m.values != nil && m.prompt == nil {
+		m.prompt, err = l.engine.AddPrompt(m.values, m.rows)
+		if err != nil {
+			m.prompt = nil
+		}
+	}
+	return err
+}
+
+// retire forgets a model's soft prompt after its last request.
+func (l *loop) retire(m *engineModel) {
+	m.retired = true
+	l.release(m)
+}
+
+func (l *loop) release(m *engineModel) {
+	if m.retired && m.users == 0 && m.prompt != nil {
+		l.engine.RemovePrompt(m.prompt)
+		m.prompt = nil
+	}
+}
+
+// begin gives requests to the loop, if there are places for all. They leave the engine when ctx ends.
+// A request that the engine refuses has a *refused error.
+func (l *loop) begin(ctx context.Context, m *engineModel, requests []infer.Request) ([]*ticket, error) {
+	for i := range requests {
+		select {
+		case l.places <- struct{}{}:
+		default:
+			for range i {
+				<-l.places
+			}
+			return nil, errBusy
+		}
+	}
+	tickets := make([]*ticket, len(requests))
+	for i, r := range requests {
+		tickets[i] = &ticket{model: m, request: r, over: make(chan struct{})}
+	}
+	l.post(func() {
+		for _, t := range tickets {
+			l.add(t)
+		}
+	})
+	context.AfterFunc(ctx, func() {
+		l.post(func() {
+			for _, t := range tickets {
+				if t.handle != nil {
+					l.engine.Cancel(t.handle)
+				}
+			}
+			l.finish()
+		})
+	})
+	return tickets, nil
+}
+
+// refused is the error of a request that could never be answered.
+type refused struct{ error }
+
+func (r refused) Unwrap() error { return r.error }
+
+// add adds a request to the engine.
+func (l *loop) add(t *ticket) {
+	err := l.register(t.model)
+	if err == nil {
+		t.request.Prompt = t.model.prompt
+		if t.handle, err = l.engine.Add(t.request); err != nil {
+			err = refused{err}
+		}
+	}
+	t.model.users++
+	if err != nil {
+		t.err = err
+		l.end(t)
+		return
+	}
+	l.tickets = append(l.tickets, t)
+}
+
+// finish ends the requests that the engine has answered.
+func (l *loop) finish() {
+	kept := l.tickets[:0]
+	for _, t := range l.tickets {
+		if t.result, t.err = t.handle.Result(); t.result == nil && t.err == nil {
+			kept = append(kept, t)
+			continue
+		}
+		l.end(t)
+	}
+	clear(l.tickets[len(kept):])
+	l.tickets = kept
+}
+
+// end tells the handler of a request that it is over.
+func (l *loop) end(t *ticket) {
+	t.model.users--
+	l.release(t.model)
+	<-l.places
+	close(t.over)
+}
+
+// wait returns the result of a request, or why there is none.
+func (l *loop) wait(ctx context.Context, t *ticket) (*infer.Result, error) {
+	select {
+	case <-t.over:
+		return t.result, t.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-l.ending:
+		return nil, errEnding
+	}
+}

@@ -1,0 +1,54 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"ptune/internal/infer"
+)
+
+// score returns −log p of each ending of each question after a model's soft prompt. The questions' number
+// of a prompt is ignored.
+func (s *Server) score(ctx context.Context, m *served, questions []infer.Question) ([][]float64, error) {
+	requests := make([]infer.Request, len(questions))
+	for i, q := range questions {
+		longest := 0
+		for _, end := range q.Ends {
+			longest = max(longest, len(end))
+		}
+		if err := s.checkLength(m, len(q.Input)+longest); err != nil {
+			return nil, err
+		}
+		requests[i] = infer.Request{IDs: q.Input, Labels: q.Ends}
+	}
+	tickets, err := s.loop.begin(ctx, m.engine, requests)
+	if err != nil {
+		return nil, err
+	}
+	scores := make([][]float64, len(tickets))
+	for i, t := range tickets {
+		result, err := s.loop.wait(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		for _, nll := range result.Scores {
+			if math.IsNaN(nll) {
+				return nil, errors.New("the likelihoods are NaN: the prompt or the base is damaged")
+			}
+		}
+		scores[i] = result.Scores
+	}
+	return scores, nil
+}
+
+// checkLength refuses a text of more tokens than the server takes.
+func (s *Server) checkLength(m *served, tokens int) error {
+	if m.rows+tokens <= s.length {
+		return nil
+	}
+	e := invalid("", "the text has %d tokens and its soft prompt %d, but the model takes %d together",
+		tokens, m.rows, s.length)
+	e.Code = "context_length_exceeded"
+	return e
+}

@@ -1,0 +1,183 @@
+// Package serve answers HTTP requests with one base model. Every prompt file is a model of its own,
+// under its name; the base alone is one, too. It knows routes, the queue, limits and logs, and the
+// forms of OpenAI's API. It does not know flags, or how logits are computed.
+//
+// One goroutine (loop.go) owns the engine that computes. Handlers give it requests and receive pieces of
+// text and results, so that requests of all prompts share its batches.
+package serve
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"ptune/internal/base"
+	"ptune/internal/infer"
+	"ptune/internal/model"
+)
+
+// Options are what a server serves, and its limits.
+type Options struct {
+	Open    func() (*base.Base, error) // opens the base model
+	Folder  string                     // its .st files are models; empty: none
+	Files   map[string]string          // further models: the path of each name
+	Listen  string                     // host:port
+	TLS     *tls.Config                // nil: plain HTTP
+	Keys    []string                   // any of them opens every route; none: no key is asked for
+	Origins []string                   // web pages of these origins may call the server; "*": of all
+
+	Texts      int           // the most texts continued at a time
+	Queue      int           // the most requests that wait
+	MaxTokens  int           // the most tokens generated for a request
+	MaxLength  int           // the most tokens of a text, its soft prompt included; 0: what the model can read
+	CacheBytes int64         // of keys and values
+	MaxBody    int64         // bytes of a request's body
+	Timeout    time.Duration // of a request, its wait included; 0: none
+	Drain      time.Duration // that requests in work get when the server ends
+
+	Log       *slog.Logger
+	Listening func(addr net.Addr) // is told the address; nil: nobody is
+}
+
+// Limits that nobody has asked to change.
+const (
+	maxHeader     = 64 << 10         // bytes
+	headerTime    = 10 * time.Second // for a client to send its header
+	bodyTime      = 60 * time.Second // for a client to send its body
+	writeTime     = 60 * time.Second // for a client to read one piece of an answer
+	idleTime      = 2 * time.Minute  // of a connection between two requests
+	pollTime      = time.Second      // between two looks at the files of prompts
+	defaultLength = 8192             // Options.MaxLength of a model that can read longer texts
+)
+
+// tokensAStep is how many tokens of new inputs one step of the loop computes while texts are being
+// continued, whose next tokens wait for it. Products of this many rows are as fast a row as any.
+const tokensAStep = 256
+
+// Server is what the handlers share.
+type Server struct {
+	Options
+	keys   [][32]byte // SHA-256 of Options.Keys
+	base   *base.Base // set once, before ready
+	length int        // Options.MaxLength, or what the model can read
+	loop   *loop
+	models *registry
+	ready  atomic.Bool // the base is loaded
+	routes []route
+}
+
+// Run serves until ctx ends, and then until the requests in work are answered or Options.Drain has
+// passed. It returns an error if it could not begin, or if requests were cut off.
+func Run(ctx context.Context, o Options) error {
+	s := newServer(o)
+	listener, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", o.Listen, err)
+	}
+	s.warnOpen(listener.Addr())
+	if o.TLS != nil {
+		listener = tls.NewListener(listener, o.TLS)
+	}
+	work, cut := context.WithCancelCause(context.WithoutCancel(ctx)) // ends when requests are cut off
+	defer cut(nil)
+	server := &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime,
+		MaxHeaderBytes: maxHeader, BaseContext: func(net.Listener) context.Context { return work },
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	defer server.Close()
+	if o.Listening != nil {
+		o.Listening(listener.Addr())
+	}
+	o.Log.Info("listening", "address", listener.Addr().String())
+
+	if err := s.load(work); err != nil {
+		return err
+	}
+	defer s.close()
+	watch, unwatch := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() { defer close(watched); s.models.watch(watch) }()
+	defer func() {
+		unwatch()
+		<-watched
+	}()
+	s.ready.Store(true)
+	o.Log.Info("ready", "base", s.base.Name, "models", len(s.models.list()))
+
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	o.Log.Info("ending: running requests are answered", "drain", o.Drain)
+	drain, cancel := context.WithTimeout(work, o.Drain)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		cut(errEnding)
+		server.Close()
+		return fmt.Errorf("requests were cut off after %v: %w", o.Drain, context.Cause(ctx))
+	}
+	o.Log.Info("ended")
+	return nil
+}
+
+// errEnding is why requests are cut off.
+var errEnding = errors.New("the server is ending")
+
+func newServer(o Options) *Server {
+	s := &Server{Options: o, keys: hashKeys(o.Keys)}
+	s.addRoutes()
+	return s
+}
+
+// load opens the base and the prompts.
+func (s *Server) load(work context.Context) error {
+	b, err := s.Open()
+	if err != nil {
+		return err
+	}
+	s.base = b
+	b.Stop = func() error { return context.Cause(work) }
+	if s.length = s.MaxLength; s.length == 0 {
+		s.length = defaultLength
+	}
+	if b.MaxPositions > 0 {
+		s.length = min(s.length, b.MaxPositions)
+	}
+	decoder := b.NewDecoder(s.CacheBytes)
+	s.loop = newLoop(decoder, infer.Options{
+		Scorer: b, ScoreTokens: tokensAStep, Texts: s.Texts, GuessRows: model.RowsAtOnce,
+		Decode: b.Tokenizer.Decode, Unsettled: b.Tokenizer.Unsettled,
+	}, s.Texts+s.Queue)
+	_, limit := decoder.Bytes()
+	s.Log.Info("memory of keys and values", "limit_gb", float64(limit)/1e9,
+		"tokens", limit/max(1, decoder.TokenBytes()))
+	s.loop.start(work)
+	if s.models, err = newRegistry(s); err != nil {
+		s.close()
+	}
+	return err
+}
+
+// close ends the loop and frees the base.
+func (s *Server) close() {
+	s.loop.stop()
+	s.base.Close()
+}
+
+// warnOpen warns of an address that others can reach without a key.
+func (s *Server) warnOpen(addr net.Addr) {
+	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && len(s.Keys) == 0 {
+		s.Log.Warn("everyone who can reach this address can use the server: --api-key-file asks for a key",
+			"address", addr.String())
+	}
+}
