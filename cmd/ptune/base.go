@@ -62,42 +62,43 @@ func (o computeOptions) explain(err error) error {
 }
 
 // openBase opens the base at path.
-func openBase(path string, o computeOptions) (*base.Base, error) {
-	options, err := o.options()
-	if err != nil {
-		return nil, err
-	}
-	b, err := base.Open(path, options)
-	return b, opened(b, o.explain(err))
+func openBase(ctx context.Context, path string, o computeOptions) (*base.Base, error) {
+	return o.open(ctx, func(options base.Options) (*base.Base, error) { return base.Open(path, options) })
 }
 
 // openPrompts opens prompts and the base that all of them were made for.
-func openPrompts(paths []string, model string, o computeOptions) ([]base.Prompt, *base.Base, error) {
-	options, err := o.options()
+func openPrompts(ctx context.Context, paths []string, model string, o computeOptions) (
+	[]base.Prompt, *base.Base, error) {
+	prompts, err := base.LoadPrompts(paths)
 	if err != nil {
 		return nil, nil, err
 	}
-	prompts, b, err := base.OpenPrompts(paths, model, options)
-	return prompts, b, opened(b, o.explain(err))
+	b, err := openBaseOf(ctx, prompts, model, o)
+	return prompts, b, err
 }
 
 // openBaseOf opens the base that prompts were made for: model, or the one that the first of them names.
-func openBaseOf(prompts []base.Prompt, model string, o computeOptions) (*base.Base, error) {
+func openBaseOf(ctx context.Context, prompts []base.Prompt, model string, o computeOptions) (
+	*base.Base, error) {
+	return o.open(ctx, func(options base.Options) (*base.Base, error) {
+		return base.OpenFor(prompts, model, options)
+	})
+}
+
+// open opens a base with the options of the flags, and sets up the process for computing.
+func (o computeOptions) open(ctx context.Context, open func(base.Options) (*base.Base, error)) (
+	*base.Base, error) {
 	options, err := o.options()
 	if err != nil {
 		return nil, err
 	}
-	b, err := base.OpenFor(prompts, model, options)
-	return b, opened(b, o.explain(err))
-}
-
-// opened sets up the process for computing, once a base is open.
-func opened(b *base.Base, err error) error {
-	if err == nil {
-		process.SpareProcessor(b.Pool.Threads())
-		process.SmallHeap()
+	b, err := until(ctx, func() (*base.Base, error) { return open(options) })
+	if err != nil {
+		return nil, o.explain(err)
 	}
-	return err
+	process.SpareProcessor(b.Pool.Threads())
+	process.SmallHeap()
+	return b, nil
 }
 
 // newLoadTokenizer is the command of the child process that base starts for an unknown tokenizer.

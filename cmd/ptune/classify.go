@@ -85,7 +85,7 @@ func classify(ctx context.Context, o classifyFlags, args []string, s streams) er
 		return failure.Usage(failure.Hint(errors.New("there are no rows to classify"),
 			"give a file of rows, or rows on standard input"))
 	}
-	prompts, b, err := openPrompts(base.Members(o.prompt), o.model, o.computeOptions)
+	prompts, b, err := openPrompts(ctx, base.Members(o.prompt), o.model, o.computeOptions)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func classify(ctx context.Context, o classifyFlags, args []string, s streams) er
 	if err != nil {
 		return failure.Usage(err)
 	}
-	rows, err := c.Source(path).Records(s.in, c.Fields)
+	rows, err := c.Source(ctx, path).Records(s.in, c.Fields)
 	if err != nil {
 		return failure.Usage(err)
 	}

@@ -125,6 +125,33 @@ func taskFile(cmd *cobra.Command, path *string) {
 	}
 }
 
+// until returns what f returns, or the cause of the end of ctx as soon as that comes. Then f still runs
+// while the program ends, so it must use nothing that its caller closes.
+func until[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+// loadTask reads a task file, which may be standard input, and applies settings.
+func loadTask(ctx context.Context, path string, set []string) (*config.Task, error) {
+	task, err := until(ctx, func() (*config.Task, error) { return config.Load(path, set) })
+	return task, failure.Usage(err)
+}
+
 // runE makes a command's RunE of its work, whose errors are not about the command line.
 func runE(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {

@@ -170,7 +170,7 @@ func compareOne(ctx context.Context, path string, o compareOptions, s streams) e
 	if err != nil {
 		return err
 	}
-	b, err := openBase(task.Model, o.computeOptions)
+	b, err := openBase(ctx, task.Model, o.computeOptions)
 	if err != nil {
 		return err
 	}

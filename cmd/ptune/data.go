@@ -38,7 +38,7 @@ func newData(s streams) *cobra.Command {
 Tokens in [brackets] are the target; the loss is computed on them.`,
 		Example: "  ptune data show configs/stars.yaml --rows 2\n" +
 			"  ptune data show configs/stars.yaml --json",
-		RunE: runE(func(context.Context, []string) error { return showData(o, s) }),
+		RunE: runE(func(ctx context.Context, _ []string) error { return showData(ctx, o, s) }),
 	}
 	show.Flags().IntVar(&o.rows, "rows", 3, "number of rows to print")
 	stats := &cobra.Command{
@@ -46,7 +46,7 @@ Tokens in [brackets] are the target; the loss is computed on them.`,
 		Short: "Count rows, tokens, classes, duplicates, and rows that are cut or dropped",
 		Example: "  ptune data stats configs/stars.yaml\n" +
 			"  ptune data stats configs/stars.yaml --json",
-		RunE: runE(func(context.Context, []string) error { return dataStats(o, s) }),
+		RunE: runE(func(ctx context.Context, _ []string) error { return dataStats(ctx, o, s) }),
 	}
 	for _, c := range []*cobra.Command{show, stats} {
 		f := c.Flags()
@@ -60,17 +60,17 @@ Tokens in [brackets] are the target; the loss is computed on them.`,
 }
 
 // open reads the task and its rows.
-func (o dataOptions) open(s streams) (*config.Task, *base.Base, *run.Rows, error) {
-	task, err := config.Load(o.config, o.set)
-	if err != nil {
-		return nil, nil, nil, failure.Usage(err)
-	}
-	s.warnAll(task.Warnings())
-	b, err := openBase(task.Model, o.computeOptions)
+func (o dataOptions) open(ctx context.Context, s streams) (*config.Task, *base.Base, *run.Rows, error) {
+	task, err := loadTask(ctx, o.config, o.set)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	rows, err := run.LoadRows(task, b)
+	s.warnAll(task.Warnings())
+	b, err := openBase(ctx, task.Model, o.computeOptions)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	rows, err := run.LoadRows(ctx, task, b)
 	if err != nil {
 		b.Close()
 		return nil, nil, nil, failure.Usage(err)
@@ -78,11 +78,11 @@ func (o dataOptions) open(s streams) (*config.Task, *base.Base, *run.Rows, error
 	return task, b, rows, nil
 }
 
-func showData(o dataOptions, s streams) error {
+func showData(ctx context.Context, o dataOptions, s streams) error {
 	if o.rows < 0 {
 		return failure.Usage(fmt.Errorf("--rows %d: want a number of rows, at least 0", o.rows))
 	}
-	task, b, rows, err := o.open(s)
+	task, b, rows, err := o.open(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -100,8 +100,8 @@ func showData(o dataOptions, s streams) error {
 	return nil
 }
 
-func dataStats(o dataOptions, s streams) error {
-	_, b, rows, err := o.open(s)
+func dataStats(ctx context.Context, o dataOptions, s streams) error {
+	_, b, rows, err := o.open(ctx, s)
 	if err != nil {
 		return err
 	}

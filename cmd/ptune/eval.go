@@ -125,12 +125,12 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 			return failure.Usage(failure.Hint(err, "the path comes from %s; unset it for no summary", summaryVariable))
 		}
 	}
-	prompts, b, err := openPrompts(paths, o.model, o.computeOptions)
+	prompts, b, err := openPrompts(ctx, paths, o.model, o.computeOptions)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	evals, err := evaluations(o, b, prompts, sizes)
+	evals, err := evaluations(ctx, o, b, prompts, sizes)
 	if err != nil {
 		return failure.Usage(err)
 	}
@@ -185,13 +185,13 @@ func evalPrompts(ctx context.Context, o evalFlags, s streams) error {
 }
 
 // evaluations returns what the flags ask to measure.
-func evaluations(o evalFlags, b *base.Base, prompts []base.Prompt,
+func evaluations(ctx context.Context, o evalFlags, b *base.Base, prompts []base.Prompt,
 	sizes []int) ([]*run.Evaluation, error) {
 	if len(sizes) == 0 {
 		if o.data == "" || o.target == "" {
 			return nil, errors.New("the base alone needs --data, --input and --target to know its rows")
 		}
-		e, err := run.EvaluateBase(b, o.data, o.input, o.target, prompt.ParseLabels(o.labels))
+		e, err := run.EvaluateBase(ctx, b, o.data, o.input, o.target, prompt.ParseLabels(o.labels))
 		return []*run.Evaluation{e}, err
 	}
 	if o.given() {
@@ -207,7 +207,7 @@ func evaluations(o evalFlags, b *base.Base, prompts []base.Prompt,
 	}
 	var all []*run.Evaluation
 	for _, n := range sizes {
-		evals, err := run.EvaluatePrompts(b, prompts[:n], o.data)
+		evals, err := run.EvaluatePrompts(ctx, b, prompts[:n], o.data)
 		if err != nil {
 			return nil, err
 		}

@@ -34,8 +34,8 @@ put that into the prompt file, so that eval can measure it on rows. Write them a
 			"  ptune import runs/adapter -o runs/imported.st --force " +
 			`--input '{text} Answer:' --target ' {label}' --labels good,bad`,
 		Args: cobra.ExactArgs(1),
-		RunE: runE(func(_ context.Context, args []string) error {
-			return importAdapter(args[0], o, s)
+		RunE: runE(func(ctx context.Context, args []string) error {
+			return importAdapter(ctx, args[0], o, s)
 		}),
 	}
 	f := cmd.Flags()
@@ -92,7 +92,7 @@ func (o *taskFlags) set(b *base.Base, p base.Prompt) error {
 	return err
 }
 
-func importAdapter(adapter string, o importFlags, s streams) error {
+func importAdapter(ctx context.Context, adapter string, o importFlags, s streams) error {
 	if o.out == "" {
 		return failure.Usage(errors.New("-o is missing: the prompt file to write"))
 	}
@@ -120,7 +120,7 @@ func importAdapter(adapter string, o importFlags, s streams) error {
 		s.warn("%s was made for %q, which is not here: %s will not name its base",
 			adapter, p.Meta.Base.Name, o.out)
 	default:
-		b, err := openBaseOf([]base.Prompt{p}, model, computeOptions{compute: "f32"})
+		b, err := openBaseOf(ctx, []base.Prompt{p}, model, computeOptions{compute: "f32"})
 		if err != nil {
 			return err
 		}
@@ -163,8 +163,8 @@ suppresses them; configure an engine that does not read this file accordingly.`,
 		Example: "  ptune export runs/stars.st -o runs/adapter\n" +
 			"  ptune export runs/stars.st --model internal/demo/base --vocab-rows runs/served",
 		Args: cobra.ExactArgs(1),
-		RunE: runE(func(_ context.Context, args []string) error {
-			return exportPrompt(o, args[0], s)
+		RunE: runE(func(ctx context.Context, args []string) error {
+			return exportPrompt(ctx, o, args[0], s)
 		}),
 	}
 	f := cmd.Flags()
@@ -179,7 +179,7 @@ suppresses them; configure an engine that does not read this file accordingly.`,
 	return cmd
 }
 
-func exportPrompt(o exportFlags, path string, s streams) error {
+func exportPrompt(ctx context.Context, o exportFlags, path string, s streams) error {
 	o.peft = cmp.Or(o.peft, o.output)
 	if (o.peft == "") == (o.vocabRows == "") {
 		return failure.Usage(errors.New("give either -o (or --peft) or --vocab-rows, the directory to write"))
@@ -196,7 +196,7 @@ func exportPrompt(o exportFlags, path string, s streams) error {
 	if err := files.CheckWithFolder(file); err != nil {
 		return failure.Usage(err)
 	}
-	prompts, b, err := openPrompts([]string{path}, o.model, computeOptions{compute: "f32"})
+	prompts, b, err := openPrompts(ctx, []string{path}, o.model, computeOptions{compute: "f32"})
 	if err != nil {
 		return err
 	}

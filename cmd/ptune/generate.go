@@ -127,7 +127,7 @@ func generateTexts(ctx context.Context, o generateFlags, args []string, s stream
 	if o.prompts, err = base.PromptPaths(o.prompts); err != nil {
 		return err
 	}
-	prompts, b, err := openPrompts(o.prompts, o.model, o.computeOptions)
+	prompts, b, err := openPrompts(ctx, o.prompts, o.model, o.computeOptions)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func generateTexts(ctx context.Context, o generateFlags, args []string, s stream
 	if err != nil {
 		return failure.Usage(err)
 	}
-	inputs, err := openInputs(o, args, g, s)
+	inputs, err := openInputs(ctx, o, args, g, s)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,8 @@ const tokensAtOnce = 4096
 const textsHint = "give texts as arguments, or lines on standard input"
 
 // openInputs returns the inputs. Those that are arguments or in a file are checked first.
-func openInputs(o generateFlags, args []string, g *infer.Generator, s streams) (<-chan infer.Input, error) {
+func openInputs(ctx context.Context, o generateFlags, args []string, g *infer.Generator,
+	s streams) (<-chan infer.Input, error) {
 	known := func(all []infer.Input, notes []string, err error) (<-chan infer.Input, error) {
 		s.warnAll(notes)
 		if err == nil {
@@ -175,11 +176,11 @@ func openInputs(o generateFlags, args []string, g *infer.Generator, s streams) (
 		}
 		in, name = bytes.NewReader(text), o.jsonl
 	case o.rows != "" && o.rows != data.Stdin:
-		return known(infer.Rows(data.Source{Path: o.rows}, nil))
+		return known(infer.Rows(data.Source{Path: o.rows, Context: ctx}, nil))
 	case o.rows != "":
 		b := bufio.NewReader(in)
 		if begin, _ := b.Peek(1); len(begin) > 0 && begin[0] != '{' { // no JSON lines: not readable line by line
-			return known(infer.Rows(data.Source{Path: data.Stdin}, b))
+			return known(infer.Rows(data.Source{Path: data.Stdin, Context: ctx}, b))
 		}
 		in = b
 	}

@@ -55,8 +55,8 @@ into the task file's folder.`,
 			}
 			return cobra.ExactArgs(2)(cmd, args)
 		},
-		RunE: runE(func(_ context.Context, args []string) error {
-			return initTask(o, args, s)
+		RunE: runE(func(ctx context.Context, args []string) error {
+			return initTask(ctx, o, args, s)
 		}),
 	}
 	f := cmd.Flags()
@@ -81,7 +81,7 @@ into the task file's folder.`,
 	return cmd
 }
 
-func initTask(o initOptions, args []string, s streams) error {
+func initTask(ctx context.Context, o initOptions, args []string, s streams) error {
 	if err := files.CheckWithFolder(o.output, append(slices.Clone(args), o.valid)...); err != nil {
 		return failure.Usage(err)
 	}
@@ -100,11 +100,11 @@ func initTask(o initOptions, args []string, s streams) error {
 	} else {
 		model, rows = args[0], args[1]
 	}
-	g, err := o.guess(rows)
+	g, err := o.guess(ctx, rows)
 	if err != nil {
 		return err
 	}
-	b, err := openBase(model, o.computeOptions)
+	b, err := openBase(ctx, model, o.computeOptions)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,10 @@ func initTask(o initOptions, args []string, s streams) error {
 	starter := config.Starter{
 		File: o.output, Model: model, Rows: rows, Valid: o.valid, Chat: err == nil, Set: o.set, Guess: g,
 	}
-	found, err := run.WriteStarter(starter, b)
+	found, err := run.WriteStarter(ctx, starter, b)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err != nil {
 		return failure.Usage(failure.Hint(err, "%s is incomplete; edit it by hand", o.output))
 	}
@@ -147,7 +150,7 @@ func initTask(o initOptions, args []string, s streams) error {
 }
 
 // guess returns what the rows seem to be, with what the flags say.
-func (o initOptions) guess(rows string) (*data.Guess, error) {
+func (o initOptions) guess(ctx context.Context, rows string) (*data.Guess, error) {
 	if rows == data.Stdin {
 		return nil, failure.Usage(errors.New("init needs a file of rows: the task file has to name it"))
 	}
@@ -155,7 +158,7 @@ func (o initOptions) guess(rows string) (*data.Guess, error) {
 	if err != nil {
 		return nil, failure.Usage(err)
 	}
-	from := data.Source{Path: rows, Reading: task.Data.Reading()}
+	from := run.Source(ctx, task, rows)
 	from.Separator = cmp.Or(o.separator, from.Separator)
 	if from.Separator == "tab" || from.Separator == `\t` {
 		from.Separator = "\t"
@@ -173,6 +176,9 @@ func (o initOptions) guess(rows string) (*data.Guess, error) {
 		known = data.Roles{Texts: []string{"text"}, Target: "sentiment"}
 	}
 	g, err := data.Look(from, known)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, failure.Usage(failure.Hint(err, "--text and --label choose fields; "+
 			"--separator, --quotes and --encoding say how a table is written"))

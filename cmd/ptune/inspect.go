@@ -29,8 +29,8 @@ the file alone says.`,
 		Example: "  ptune inspect runs/stars.st\n" +
 			"  ptune inspect runs/stars.st --json --top 3",
 		Args: cobra.ExactArgs(1),
-		RunE: runE(func(_ context.Context, args []string) error {
-			return inspectPrompt(o, args[0], s)
+		RunE: runE(func(ctx context.Context, args []string) error {
+			return inspectPrompt(ctx, o, args[0], s)
 		}),
 	}
 	f := cmd.Flags()
@@ -42,13 +42,13 @@ the file alone says.`,
 	return cmd
 }
 
-func inspectPrompt(o inspectFlags, path string, s streams) error {
+func inspectPrompt(ctx context.Context, o inspectFlags, path string, s streams) error {
 	p, err := base.LoadPrompt(path)
 	if err != nil {
 		return err
 	}
 	x := run.Inspect(p)
-	b, err := openBaseOf([]base.Prompt{p}, o.model, o.computeOptions)
+	b, err := openBaseOf(ctx, []base.Prompt{p}, o.model, o.computeOptions)
 	switch {
 	case err == nil:
 		defer b.Close()

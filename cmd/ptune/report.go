@@ -59,7 +59,7 @@ func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams)
 	}
 	page := report.Page{Title: "ptune: " + strings.Join(dirs, ", "), Version: version}
 	open := func(p base.Prompt) (*base.Base, error) {
-		return openBaseOf([]base.Prompt{p}, "", o.computeOptions)
+		return openBaseOf(ctx, []base.Prompt{p}, "", o.computeOptions)
 	}
 	for _, dir := range dirs {
 		r, err := run.Report(ctx, dir, o.worst, open, evaluationProgress(o.quiet, s))

@@ -39,7 +39,7 @@ func TestRealModelsEqualTransformers(t *testing.T) {
 		return
 	}
 	for _, name := range []string{"stories260K", "cappgpt"} {
-		b, err := openBase(filepath.Join(dir, "models", name),
+		b, err := openBase(t.Context(), filepath.Join(dir, "models", name),
 			computeOptions{threads: 2, compute: "f32", trusted: true})
 		if err != nil {
 			t.Fatal(err)

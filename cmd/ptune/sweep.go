@@ -50,7 +50,7 @@ The output folder gets table.md, results.json, sweep.svg, best.st and, in runs/,
 // sweepTask is the whole sweep.
 func sweepTask(ctx context.Context, path string, o sweepOptions, s streams) error {
 	begin := time.Now()
-	sweep, err := run.LoadSweep(path, o.output, o.set)
+	sweep, err := until(ctx, func() (*run.Sweep, error) { return run.LoadSweep(path, o.output, o.set) })
 	if err != nil {
 		return err
 	}
@@ -63,12 +63,12 @@ func sweepTask(ctx context.Context, path string, o sweepOptions, s streams) erro
 		return err
 	}
 	defer unlock()
-	b, err := openBase(sweep.Model(), o.computeOptions)
+	b, err := openBase(ctx, sweep.Model(), o.computeOptions)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	if err := sweep.Open(b, version); err != nil {
+	if err := sweep.Open(ctx, b, version); err != nil {
 		return err
 	}
 	tell := s.tell

@@ -78,9 +78,9 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if o.output != "" {
 		o.set = append(o.set, "output.prompt="+o.output)
 	}
-	task, err := config.Load(o.config, o.set)
+	task, err := loadTask(ctx, o.config, o.set)
 	if err != nil {
-		return failure.Usage(err)
+		return err
 	}
 	s.warnAll(task.Warnings())
 	if err := run.MakeFolders(task); err != nil {
@@ -98,12 +98,12 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 			}
 		}
 	}
-	b, err := openBase(task.Model, o.computeOptions)
+	b, err := openBase(ctx, task.Model, o.computeOptions)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	r, err := run.Open(task, b, version) // finds every mistake of rows and templates
+	r, err := run.Open(ctx, task, b, version) // finds every mistake of rows and templates
 	if err != nil {
 		return err
 	}

@@ -31,8 +31,8 @@ a prompt or the state of an unfinished run. Nothing is written and nothing is tr
 		Example: "  ptune validate configs/stars.yaml\n" +
 			"  ptune validate configs/stars.yaml --print-config --set train.steps=20",
 		Args: cobra.ExactArgs(1),
-		RunE: runE(func(_ context.Context, args []string) error {
-			return validateTask(args[0], o, s)
+		RunE: runE(func(ctx context.Context, args []string) error {
+			return validateTask(ctx, args[0], o, s)
 		}),
 	}
 	f := cmd.Flags()
@@ -44,10 +44,15 @@ a prompt or the state of an unfinished run. Nothing is written and nothing is tr
 	return cmd
 }
 
-func validateTask(path string, o validateOptions, s streams) error {
-	v, err := run.Validate(path, o.set, version, func(model string) (*base.Base, error) {
-		return openBase(model, o.computeOptions)
+func validateTask(ctx context.Context, path string, o validateOptions, s streams) error {
+	v, err := until(ctx, func() (*run.Validation, error) {
+		return run.Validate(ctx, path, o.set, version, func(model string) (*base.Base, error) {
+			return openBase(ctx, model, o.computeOptions)
+		})
 	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	s.warnAll(v.Warnings)
 	if o.json {
 		if err := json.NewEncoder(s.out).Encode(v); err != nil {

@@ -98,15 +98,24 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// OpenPrompts reads prompts and opens the base that all of them were made for, as OpenFor does.
-func OpenPrompts(paths []string, model string, o Options) ([]Prompt, *Base, error) {
+// LoadPrompts reads prompts, as LoadPrompt does.
+func LoadPrompts(paths []string) ([]Prompt, error) {
 	var prompts []Prompt
 	for _, path := range paths {
 		p, err := LoadPrompt(path)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		prompts = append(prompts, p)
+	}
+	return prompts, nil
+}
+
+// OpenPrompts reads prompts and opens the base that all of them were made for, as OpenFor does.
+func OpenPrompts(paths []string, model string, o Options) ([]Prompt, *Base, error) {
+	prompts, err := LoadPrompts(paths)
+	if err != nil {
+		return nil, nil, err
 	}
 	b, err := OpenFor(prompts, model, o)
 	return prompts, b, err

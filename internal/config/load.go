@@ -29,6 +29,9 @@ func Load(path string, settings []string) (*Task, error) {
 	return parse(path, text, settings)
 }
 
+// Parse reads the text of the task file at path as Load does.
+func Parse(path string, text []byte) (*Task, error) { return parse(path, text, nil) }
+
 // readFile reads a file of at most maxFile bytes.
 func readFile(path string) ([]byte, error) {
 	f := os.Stdin

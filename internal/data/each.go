@@ -11,7 +11,7 @@ func (s Source) Each(in io.Reader, f func(line int, fields Fields, err error)) (
 	if in == nil {
 		text, err = s.content()
 	} else {
-		text, err = readAll(in, s.Name(), 0)
+		text, err = s.waitFor(func() (string, error) { return s.readAll(in, 0) })
 	}
 	if err != nil {
 		return nil, err

@@ -1,9 +1,6 @@
 package data
 
-import (
-	"io"
-	"strings"
-)
+import "strings"
 
 // OnlyRow is a row as its reader returns it.
 type OnlyRow struct {
@@ -26,5 +23,5 @@ func OnlyRead(s Source, content string) ([]OnlyRow, []string, error) {
 
 // OnlyUnpack unpacks a content.
 func OnlyUnpack(in string) (string, error) {
-	return readAll(io.Reader(strings.NewReader(in)), "x", 0)
+	return Source{Path: "x"}.readAll(strings.NewReader(in), 0)
 }

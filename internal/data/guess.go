@@ -72,7 +72,9 @@ func Look(s Source, known Roles) (*Guess, error) {
 	if err := g.read(s); err != nil {
 		return nil, err
 	}
-	g.count()
+	if err := g.count(s.stopped); err != nil {
+		return nil, err
+	}
 	if err := g.choose(known); err != nil || g.Messages != "" {
 		return g.Guess, err
 	}
@@ -138,10 +140,13 @@ var noValue = regexp.MustCompile(`(?i)^\s*(nan|null|<na>|#n/a)?\s*$`)
 // words matches a text of two words or of ten letters of a script that may not separate words.
 var words = regexp.MustCompile(`\pL{2}\PL+\pL{2}|[^\PL\p{Latin}]{10}`)
 
-// count fills Fields and columns.
-func (g *guesser) count() {
+// count fills Fields and columns, unless it is stopped.
+func (g *guesser) count(stopped func() error) error {
 	g.columns = map[string]*column{}
 	for _, x := range g.rows {
+		if err := stopped(); err != nil {
+			return err
+		}
 		for name, f := range x.fields {
 			if f.Not != "" {
 				continue
@@ -171,6 +176,7 @@ func (g *guesser) count() {
 	slices.SortFunc(g.Fields, func(a, b string) int {
 		return cmp.Or(cmp.Compare(g.columns[a].order, g.columns[b].order), cmp.Compare(a, b))
 	})
+	return nil
 }
 
 // isClass reports whether a field has few enough values to be a class.

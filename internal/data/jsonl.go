@@ -37,8 +37,7 @@ func readJSON(r *reader) error {
 					"or one object a line", r.name)
 			}
 		}
-		r.add(x)
-		return nil
+		return r.add(x)
 	})
 }
 
@@ -69,7 +68,9 @@ func readArray(r *reader) error {
 		if x.err = r.checkText(x.object); x.err == nil {
 			x.fields, x.err = ParseObject(raw)
 		}
-		r.add(x)
+		if err := r.add(x); err != nil {
+			return err
+		}
 	}
 	if _, err := dec.Token(); err != nil {
 		return broken(err)

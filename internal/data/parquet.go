@@ -57,7 +57,9 @@ func readParquet(r *reader) (err error) {
 			if r.objects && x.err == nil {
 				x.object, x.err = objectOf(schema.Fields(), values)
 			}
-			r.add(x)
+			if err := r.add(x); err != nil {
+				return err
+			}
 		}
 		if errors.Is(err, io.EOF) {
 			return nil

@@ -2,11 +2,9 @@ package data
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 )
@@ -55,7 +53,7 @@ func (s Source) Records(in io.Reader, fields []string) (*Records, error) {
 	rs := &Records{name: s.Name()}
 	if s.Path == Stdin {
 		b := bufio.NewReader(in)
-		first, err := b.ReadString('\n')
+		first, err := s.waitFor(func() (string, error) { return b.ReadString('\n') })
 		if err != nil && err != io.EOF {
 			return nil, fmt.Errorf("read %s: %w", rs.name, err)
 		}
@@ -69,18 +67,18 @@ func (s Source) Records(in io.Reader, fields []string) (*Records, error) {
 		case !s.isWhole(first, fields):
 			return rs, rs.plain(in, fields)
 		}
-		text, err := readAll(in, rs.name, 0)
+		text, err := s.waitFor(func() (string, error) { return s.readAll(in, 0) })
 		if err != nil {
 			return nil, err
 		}
 		return rs, rs.read(s, text)
 	}
 	if s.extension() == ".txt" {
-		text, err := os.ReadFile(s.Path)
+		text, err := s.content()
 		if err != nil {
-			return nil, fmt.Errorf("read rows: %w", err)
+			return nil, err
 		}
-		if err := rs.plain(bytes.NewReader(text), fields); err != nil {
+		if err := rs.plain(strings.NewReader(text), fields); err != nil {
 			return nil, err
 		}
 		err = rs.Each(func(r Record) error {

@@ -2,6 +2,7 @@ package data
 
 import (
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,15 @@ const Stdin = "-"
 type Source struct {
 	Path string // Stdin: standard input
 	Reading
+	Context context.Context // its end ends the reading, with its cause as the error; nil: nothing does
+}
+
+// stopped returns the cause of the end of the source's context, nil before it.
+func (s Source) stopped() error {
+	if s.Context == nil {
+		return nil
+	}
+	return context.Cause(s.Context)
 }
 
 // Reading is how a file of rows is written. What is empty or auto is found out from the file.
@@ -100,6 +110,7 @@ type reader struct {
 	tabs    bool   // cells are separated by tabs unless Separator says otherwise
 	text    string // the file's content
 	each    func(record)
+	stopped func() error // see Source.stopped
 	rows    int
 	names   []string // of a table's columns
 	objects bool     // records of Parquet files have their object
@@ -115,9 +126,14 @@ type record struct {
 	object string   // the row as JSON, of other files
 }
 
-func (r *reader) add(x record) {
+// add passes a row on. It returns why no more rows are to be read.
+func (r *reader) add(x record) error {
+	if err := r.stopped(); err != nil {
+		return err
+	}
 	r.rows++
 	r.each(x)
+	return nil
 }
 
 func (r *reader) note(format string, args ...any) {
@@ -149,6 +165,7 @@ func (s Source) recordsIn(text string, each func(record)) (*reader, error) {
 
 // readInto reads the rows of r's text.
 func (s Source) readInto(r *reader) error {
+	r.stopped = s.stopped
 	f, err := s.format(r)
 	if err != nil {
 		return err
@@ -222,29 +239,68 @@ var stdin = sync.OnceValues(func() (string, error) {
 	if Endless(os.Stdin) {
 		return "", errors.New("there are no rows on standard input; pipe them into ptune")
 	}
-	return readAll(os.Stdin, "standard input", 0)
+	return Source{Path: Stdin}.readAll(os.Stdin, 0)
 })
 
 // content returns the file's content, unpacked. Standard input is read once and remembered.
 func (s Source) content() (string, error) {
 	if s.Path == Stdin {
-		return stdin()
+		return s.waitFor(stdin)
 	}
-	f, err := os.Open(s.Path)
-	if err != nil {
-		return "", fmt.Errorf("read rows: %w", err)
-	}
-	defer f.Close()
-	size := int64(0)
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-		size = info.Size()
-	}
-	return readAll(f, s.Path, size)
+	return s.waitFor(func() (string, error) { // a pipe may be waited for, too
+		f, err := os.Open(s.Path)
+		if err != nil {
+			return "", fmt.Errorf("read rows: %w", err)
+		}
+		defer f.Close()
+		size := int64(0)
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			size = info.Size()
+		}
+		return s.readAll(f, size)
+	})
 }
 
-// readAll reads a file of about size bytes, and unpacks it if its first bytes are those of gzip or
-// zstd.
-func readAll(in io.Reader, name string, size int64) (string, error) {
+// waitFor returns what read returns, or an error as soon as the source's context ends. Then read is left
+// alone with what it waits for.
+func (s Source) waitFor(read func() (string, error)) (string, error) {
+	if s.Context == nil {
+		return read()
+	}
+	type result struct {
+		text string
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		text, err := read()
+		done <- result{text, err}
+	}()
+	select {
+	case r := <-done:
+		return r.text, r.err
+	case <-s.Context.Done():
+		return "", context.Cause(s.Context)
+	}
+}
+
+// interruptible is a reader that ends with its source's context.
+type interruptible struct {
+	io.Reader
+	source Source
+}
+
+func (r interruptible) Read(p []byte) (int, error) {
+	if err := r.source.stopped(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}
+
+// readAll reads the content of in, of about size bytes, and unpacks it if its first bytes are those of
+// gzip or zstd.
+func (s Source) readAll(in io.Reader, size int64) (string, error) {
+	name, in := s.Name(), io.Reader(interruptible{in, s})
 	head := make([]byte, 4)
 	n, err := io.ReadFull(in, head)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {

@@ -125,7 +125,7 @@ func (t *table) fits(d dialect) bool {
 			width = len(cells)
 		}
 		fits = err == nil && len(cells) == width && width > 1
-		return fits
+		return fits && t.stopped() == nil
 	})
 	return fits
 }
@@ -133,11 +133,11 @@ func (t *table) fits(d dialect) bool {
 // read reads the rows in a dialect.
 func (t *table) read(d dialect) error {
 	t.names = t.Columns
-	var header error
+	var failed error
 	d.rows(t.text, t.first, func(line int, cells []string, err error) bool {
 		if t.names == nil {
 			if err != nil {
-				header = fmt.Errorf("%s:%d: the first line must name the columns: %w", t.name, line, err)
+				failed = fmt.Errorf("%s:%d: the first line must name the columns: %w", t.name, line, err)
 				return false
 			}
 			for _, c := range cells {
@@ -149,10 +149,10 @@ func (t *table) read(d dialect) error {
 		if err == nil {
 			x.fields, x.err = t.row(t.names, cells)
 		}
-		t.add(x)
-		return true
+		failed = t.add(x)
+		return failed == nil
 	})
-	return header
+	return failed
 }
 
 // row returns the fields of a row. A column without a name has no field, and a name of several

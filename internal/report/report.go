@@ -29,8 +29,10 @@ type Start struct {
 	Optimizer     string  `json:"optimizer"`
 	Seed          uint64  `json:"seed"`
 
-	// Prompt is the path of the prompt file; if not absolute, relative to the folder of the events.
+	// Prompt and Train are the paths of the prompt file and of the training rows. If not absolute, they are
+	// relative to the folder of the events.
 	Prompt  string            `json:"prompt,omitempty"`
+	Train   string            `json:"train,omitempty"`
 	Machine string            `json:"machine,omitempty"`
 	Task    map[string]string `json:"task,omitempty"` // all keys of the task file
 

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -16,7 +17,7 @@ import (
 )
 
 // CheckRows returns the mistakes of a task's rows that can be found without the model.
-func CheckRows(task *config.Task) error {
+func CheckRows(ctx context.Context, task *config.Task) error {
 	f, err := task.Data.Format()
 	if err != nil {
 		return err
@@ -28,9 +29,12 @@ func CheckRows(task *config.Task) error {
 	}
 	var errs []error
 	for path, key := range dataFiles(task) {
-		_, err := data.Load("", Source(task, path), f, bytewise{},
+		_, err := data.Load("", Source(ctx, task, path), f, bytewise{},
 			data.Options{MaxTokens: math.MaxInt32})
 		errs = append(errs, task.FileError(key, path, err))
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return errors.Join(errs...)
 }

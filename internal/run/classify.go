@@ -69,9 +69,10 @@ func NewClassifier(b *base.Base, members []base.Prompt, maxTokens int) (*Classif
 	return c, nil
 }
 
-// Source returns a file of rows that is written as those of the prompt's training.
-func (c *Classifier) Source(path string) data.Source {
-	return data.Source{Path: path, Reading: c.reading}
+// Source returns a file of rows that is written as those of the prompt's training. The end of ctx ends
+// reading it.
+func (c *Classifier) Source(ctx context.Context, path string) data.Source {
+	return data.Source{Path: path, Reading: c.reading, Context: ctx}
 }
 
 // encode returns the tokens of a row's input.
@@ -100,6 +101,9 @@ func (c *Classifier) Run(ctx context.Context, rows *data.Records, tell report.Fu
 	var wrong data.Mistakes
 	all := make([]classified, len(rows.All))
 	for i, r := range rows.All {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		ids, err := c.encode(rows, r)
 		if err != nil {
 			wrong.Add(r.Place, err)

@@ -57,7 +57,7 @@ func TestClassifiedRowsAreThoseOfAnEvaluation(t *testing.T) {
 	}
 	for _, prompts := range []int{1, 3} {
 		b, members := sentiment(t, prompts, nil)
-		evals, err := EvaluatePrompts(b, members, file)
+		evals, err := EvaluatePrompts(t.Context(), b, members, file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func compareSample(t *testing.T, line string, e *Evaluation, want eval.Evaluatio
 
 // classifiedLines returns what a classifier writes for rows.
 func classifiedLines(c *Classifier, path string, in io.Reader) ([]string, error) {
-	rows, err := c.Source(path).Records(in, c.Fields)
+	rows, err := c.Source(context.Background(), path).Records(in, c.Fields)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func TestARowOfAStreamIsAnsweredAsItComes(t *testing.T) {
 	}
 	in, out := io.Pipe()
 	go io.WriteString(out, "fine\n")
-	rows, err := c.Source(data.Stdin).Records(in, c.Fields)
+	rows, err := c.Source(t.Context(), data.Stdin).Records(in, c.Fields)
 	if err != nil {
 		t.Fatal(err)
 	}

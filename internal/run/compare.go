@@ -143,7 +143,7 @@ func Compare(ctx context.Context, task *config.Task, b *base.Base, name string, 
 	if err := os.MkdirAll(task.Output.Dir, 0o755); err != nil {
 		return MethodResult{}, failure.Usage(fmt.Errorf("make the output folder: %w", err))
 	}
-	r, err := Open(task, b, version)
+	r, err := Open(ctx, task, b, version)
 	if err != nil {
 		return MethodResult{}, err
 	}
@@ -155,7 +155,7 @@ func Compare(ctx context.Context, task *config.Task, b *base.Base, name string, 
 			return MethodResult{}, err
 		}
 	}
-	m, err := r.method(name, o)
+	m, err := r.method(ctx, name, o)
 	if err != nil {
 		return MethodResult{}, err
 	}
@@ -187,14 +187,14 @@ type method struct {
 }
 
 // method prepares the run to train by a method: it reads the rows to measure on and plans the memory.
-func (r *Run) method(name string, o MethodOptions) (*method, error) {
+func (r *Run) method(ctx context.Context, name string, o MethodOptions) (*method, error) {
 	m := &method{result: MethodResult{Method: name}, run: r, options: o, measured: r.Rows.Valid}
 	if o.Data != "" {
 		limits, err := r.Rows.limits(r.Task, r.Base)
 		if err != nil {
 			return nil, failure.Usage(err)
 		}
-		set, err := data.Load("test", Source(r.Task, o.Data), r.Rows.Format, r.Base.Tokenizer, limits)
+		set, err := data.Load("test", Source(ctx, r.Task, o.Data), r.Rows.Format, r.Base.Tokenizer, limits)
 		if err != nil {
 			return nil, failure.Usage(err)
 		}

@@ -50,13 +50,14 @@ const noLimit = 1 << 30
 
 // EvaluateBase returns the evaluation of the base alone on a file of rows, with templates and labels of
 // the task file's form.
-func EvaluateBase(b *base.Base, file, input, target string, labels []prompt.Label) (*Evaluation, error) {
+func EvaluateBase(ctx context.Context, b *base.Base, file, input, target string,
+	labels []prompt.Label) (*Evaluation, error) {
 	eos, err := b.EndToken()
 	if err != nil {
 		return nil, err
 	}
 	e := &Evaluation{base: b}
-	err = e.load(file, &prompt.Meta{
+	err = e.load(ctx, file, &prompt.Meta{
 		Input: input, Target: target, Labels: labels, EOS: eos, Continued: b.Tokenizer.Prepends,
 	})
 	return e, err
@@ -64,7 +65,8 @@ func EvaluateBase(b *base.Base, file, input, target string, labels []prompt.Labe
 
 // EvaluatePrompts returns the evaluations of a prompt, or of an ensemble of several: on a file of rows
 // or, if that is empty, on each validation file that the first prompt names.
-func EvaluatePrompts(b *base.Base, members []base.Prompt, file string) ([]*Evaluation, error) {
+func EvaluatePrompts(ctx context.Context, b *base.Base, members []base.Prompt,
+	file string) ([]*Evaluation, error) {
 	p := members[0]
 	one, err := ensemble(b, members)
 	if err != nil {
@@ -88,7 +90,7 @@ func EvaluatePrompts(b *base.Base, members []base.Prompt, file string) ([]*Evalu
 	var all []*Evaluation
 	for _, file := range files {
 		e := one
-		if err := e.load(file, &p.Meta); err != nil {
+		if err := e.load(ctx, file, &p.Meta); err != nil {
 			return nil, err
 		}
 		all = append(all, &e)
@@ -127,7 +129,7 @@ func sameTask(a, b *prompt.Meta) bool {
 }
 
 // load reads the rows of a file in the form that m describes.
-func (e *Evaluation) load(file string, m *prompt.Meta) error {
+func (e *Evaluation) load(ctx context.Context, file string, m *prompt.Meta) error {
 	task, err := infer.NewTask(m, e.base, e.base.Tokenizer)
 	if err != nil {
 		return err
@@ -142,7 +144,7 @@ func (e *Evaluation) load(file string, m *prompt.Meta) error {
 	if err != nil {
 		return err
 	}
-	from := data.Source{Path: file, Reading: readingOf(m)}
+	from := data.Source{Path: file, Reading: readingOf(m), Context: ctx}
 	e.Set, err = data.Load("data", from, f, e.base.Tokenizer, limits)
 	return err
 }

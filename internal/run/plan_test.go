@@ -40,7 +40,7 @@ output: {prompt: p.st}
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := Open(task, b, "test")
+		r, err := Open(t.Context(), task, b, "test")
 		if err != nil {
 			t.Fatal(err)
 		}

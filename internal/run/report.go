@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"ptune/internal/base"
+	"ptune/internal/data"
 	"ptune/internal/eval"
 	"ptune/internal/failure"
 	"ptune/internal/report"
@@ -59,7 +61,7 @@ func Report(ctx context.Context, dir string, worst int, open OpenFunc,
 	return r, nil
 }
 
-// addPrompt measures the run's prompt on its first validation set and finds its nearest tokens.
+// addPrompt measures the run's prompt on its validation rows and finds its nearest tokens.
 func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open OpenFunc,
 	tell report.Func) error {
 	p, err := base.LoadPrompt(base.PathAt(EventsPath(dir), r.Log.Start.Prompt))
@@ -80,14 +82,10 @@ func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open O
 		}
 		r.Tokens = append(r.Tokens, t)
 	}
-	if len(p.Meta.Valid) == 0 {
-		return nil
-	}
-	evals, err := EvaluatePrompts(b, []base.Prompt{p}, "")
-	if err != nil {
+	e, err := validationOf(ctx, r, dir, b, p)
+	if err != nil || e == nil {
 		return err
 	}
-	e := evals[0]
 	defer StopWith(ctx, b)()
 	options := evalOptions(b, e.choices, e.eos, e.promptRows, 4096)
 	options.Tell = progress(tell, filepath.Base(e.Set.Path))
@@ -95,7 +93,7 @@ func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open O
 	if err != nil {
 		return err
 	}
-	r.Set, r.Labels = e.Set.Path, e.labels()
+	r.Labels = e.labels()
 	truth, order := make([]int, len(e.Set.Rows)), make([]int, len(e.Set.Rows))
 	for i, row := range e.Set.Rows {
 		truth[i], order[i] = row.Label, i
@@ -124,6 +122,40 @@ func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open O
 		r.Worst[i].Answer, r.Worst[i].Right = shortText(b.Tokenizer.Decode(a.IDs)), a.Exact
 	}
 	return err
+}
+
+// validationOf returns the evaluation of a run's prompt on its first validation file, or on the training rows
+// that it held out; nil if it had no validation. It names the rows in r.
+func validationOf(ctx context.Context, r *report.Run, dir string, b *base.Base,
+	p base.Prompt) (*Evaluation, error) {
+	share, err := strconv.ParseFloat(cmp.Or(r.Log.Start.Task["data.valid_fraction"], "0"), 64)
+	if err != nil {
+		return nil, fmt.Errorf("read data.valid_fraction of the run: %w", err)
+	}
+	path := base.PathAt(EventsPath(dir), r.Log.Start.Train)
+	if path == "" { // of an earlier version: as the task file has it
+		path = r.Log.Start.Task["data.train"]
+	}
+	switch {
+	case len(p.Meta.Valid) > 0:
+		path = ""
+	case share == 0:
+		return nil, nil
+	case r.Log.Start.Task["data.train"] == data.Stdin:
+		return nil, errors.New("the rows that were held out came from standard input")
+	}
+	evals, err := EvaluatePrompts(ctx, b, []base.Prompt{p}, path)
+	if err != nil {
+		return nil, err
+	}
+	e := evals[0]
+	if r.Set = e.Set.Path; len(p.Meta.Valid) == 0 {
+		if e.Set, err = e.Set.Split(splitName, share); err != nil {
+			return nil, err
+		}
+		r.Set = fmt.Sprintf("%s (the %d held-out rows)", e.Set.Path, len(e.Set.Rows))
+	}
+	return e, nil
 }
 
 // shortText returns the beginning of a text, short enough for a table.

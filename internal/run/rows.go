@@ -35,8 +35,9 @@ type Rows struct {
 	Sampled []report.Note // for each validation set of which only some rows are evaluated
 }
 
-// LoadRows reads all files of a task and returns the mistakes of all of them.
-func LoadRows(task *config.Task, b *base.Base) (*Rows, error) {
+// LoadRows reads all files of a task and returns the mistakes of all of them, or the cause of the end of
+// ctx.
+func LoadRows(ctx context.Context, task *config.Task, b *base.Base) (*Rows, error) {
 	eos, err := b.EndToken()
 	if err != nil {
 		return nil, err
@@ -61,14 +62,14 @@ func LoadRows(task *config.Task, b *base.Base) (*Rows, error) {
 		return nil, err
 	}
 	load := func(key, name, path string) (*data.Set, error) {
-		set, err := data.Load(name, Source(task, path), r.Format, b.Tokenizer, limits)
+		set, err := data.Load(name, Source(ctx, task, path), r.Format, b.Tokenizer, limits)
 		return set, task.FileError(key, path, err)
 	}
 	var errs []error
 	if r.Train, err = load("data.train", "train", task.Data.Train); err != nil {
 		errs = append(errs, err)
 	} else if task.Data.ValidFraction > 0 {
-		valid, err := r.Train.Split("valid", task.Data.ValidFraction)
+		valid, err := r.Train.Split(splitName, task.Data.ValidFraction)
 		errs = append(errs, err)
 		r.Valid = append(r.Valid, valid)
 	}
@@ -77,12 +78,18 @@ func LoadRows(task *config.Task, b *base.Base) (*Rows, error) {
 		errs = append(errs, err)
 		r.Valid = append(r.Valid, set)
 	}
+	if ctx.Err() != nil {
+		return r, context.Cause(ctx)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return r, err
 	}
 	r.sample(task.Train.EvalRows, task.Train.Seed)
 	return r, nil
 }
+
+// splitName is the name of the validation set that data.valid_fraction makes.
+const splitName = "valid"
 
 // sample leaves at most that many rows, if it is not 0, in each validation set: of each label its share,
 // chosen by the seed, in the order of the file.
@@ -111,9 +118,9 @@ func (r *Rows) sample(most int, seed uint64) {
 	}
 }
 
-// Source returns a data file of a task with how the task says it is written.
-func Source(task *config.Task, path string) data.Source {
-	return data.Source{Path: path, Reading: task.Data.Reading()}
+// Source returns a data file of a task with how the task says it is written. The end of ctx ends reading it.
+func Source(ctx context.Context, task *config.Task, path string) data.Source {
+	return data.Source{Path: path, Reading: task.Data.Reading(), Context: ctx}
 }
 
 // unusual returns a sentence for each file whose rows are probably not as meant: validation rows that

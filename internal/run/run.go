@@ -37,9 +37,9 @@ type Run struct {
 }
 
 // Open reads the rows of a task, initialises its prompt and makes its training configuration. Its
-// errors are mistakes of the task or the data. version is kept in the prompt's file.
-func Open(task *config.Task, b *base.Base, version string) (*Run, error) {
-	rows, err := LoadRows(task, b)
+// errors are mistakes of the task or the data, unless ctx ends. version is kept in the prompt's file.
+func Open(ctx context.Context, task *config.Task, b *base.Base, version string) (*Run, error) {
+	rows, err := LoadRows(ctx, task, b)
 	if err != nil {
 		return nil, failure.Usage(err)
 	}
@@ -281,6 +281,7 @@ func (r *Run) Start() report.Start {
 		VirtualTokens: r.Prompt.Rows, Parameters: len(r.Prompt.Values),
 		LearningRate: r.Config.LearningRate, Optimizer: r.Config.Optimizer.Name, Seed: r.Task.Train.Seed,
 		Prompt: base.PathFrom(EventsPath(dir), r.Task.Output.Prompt),
+		Train:  base.PathFrom(EventsPath(dir), r.Task.Data.Train),
 		Machine: fmt.Sprintf("%s, %d threads, %s kernels",
 			cmp.Or(process.CPUName(), runtime.GOARCH), r.Base.Pool.Threads(), r.Base.Pool.Kernels()),
 		Task: r.Task.Values(), EvalEvery: r.evalEvery(),

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"strings"
 
@@ -19,44 +20,46 @@ type StarterRows struct {
 
 // WriteStarter writes a task file and returns its rows, which it reads to find out that the file
 // works. If rows are too long, the file cuts their inputs. It chooses how often and on how many rows to
-// evaluate.
-func WriteStarter(starter config.Starter, b *base.Base) (*StarterRows, error) {
+// evaluate. A file that does not work is written with an error, unless ctx ends.
+func WriteStarter(ctx context.Context, starter config.Starter, b *base.Base) (*StarterRows, error) {
 	starter.ValidFraction, starter.EvalEvery = 0.1, 50
+	var text string
 	cut := false
-	write := func() (*Rows, error) {
-		text := starter.Text()
-		if cut {
+	try := func() (*Rows, error) {
+		if text = starter.Text(); cut {
 			text = config.CutInput(text)
 		}
-		return writeTask(starter.File, text, b)
+		task, err := config.Parse(starter.File, []byte(text))
+		if err != nil {
+			return nil, err
+		}
+		return LoadRows(ctx, task, b)
 	}
-	rows, err := write()
+	found := &StarterRows{}
+	var err error
+	found.Rows, err = try()
 	for _, share := range []float64{0.2, 0.3, 0.5} { // few rows
 		if errors.Is(err, data.ErrSplit) {
 			starter.ValidFraction = share
-			rows, err = write()
+			found.Rows, err = try()
 		}
 	}
 	if err != nil && strings.Contains(err.Error(), "data.on_too_long") {
 		cut = true
-		rows, err = write()
+		found.Rows, err = try()
 	}
-	if err != nil {
-		return nil, err
-	}
-	found := &StarterRows{Rows: rows}
-	if len(rows.Valid) == 0 {
-		return found, nil
-	}
-	plan := planEvaluations(rows, config.StarterBatch, flopsPerToken(b))
-	if plan.every != starter.EvalEvery || plan.rows > 0 {
-		starter.EvalEvery, starter.EvalRows = plan.every, plan.rows
-		if found.Rows, err = write(); err != nil {
-			return nil, err
+	if err == nil && len(found.Valid) > 0 {
+		plan := planEvaluations(found.Rows, config.StarterBatch, flopsPerToken(b))
+		found.EvalEvery, found.EvalShare = plan.every, plan.share
+		if plan.every != starter.EvalEvery || plan.rows > 0 {
+			starter.EvalEvery, starter.EvalRows = plan.every, plan.rows
+			found.Rows, err = try()
 		}
 	}
-	found.EvalEvery, found.EvalShare = plan.every, plan.share
-	return found, nil
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return found, errors.Join(err, files.WriteBytes(starter.File, []byte(text)))
 }
 
 const (
@@ -106,15 +109,4 @@ func planEvaluations(r *Rows, batch int, flopsPerToken float64) evaluations {
 		e.rows = 0
 	}
 	return e
-}
-
-func writeTask(path, text string, b *base.Base) (*Rows, error) {
-	if err := files.WriteBytes(path, []byte(text)); err != nil {
-		return nil, err
-	}
-	task, err := config.Load(path, nil)
-	if err != nil {
-		return nil, err
-	}
-	return LoadRows(task, b)
 }

@@ -110,7 +110,7 @@ func (s *Sweep) Model() string { return s.Runs[0].task.Model }
 
 // Open opens all runs on the base. Each gets a folder in the sweep's, named by a hash of everything its
 // numbers depend on, so that a repeated sweep finds its results.
-func (s *Sweep) Open(b *base.Base, version string) error {
+func (s *Sweep) Open(ctx context.Context, b *base.Base, version string) error {
 	s.base = b
 	if err := b.CheckWeights(); err != nil {
 		return err
@@ -120,7 +120,7 @@ func (s *Sweep) Open(b *base.Base, version string) error {
 		rows := byTokens[r.task.Prompt.Tokens]
 		if rows == nil {
 			var err error
-			if rows, err = LoadRows(r.task, b); err != nil {
+			if rows, err = LoadRows(ctx, r.task, b); err != nil {
 				return failure.Usage(err)
 			}
 			byTokens[r.task.Prompt.Tokens] = rows

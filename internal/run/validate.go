@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,17 +25,17 @@ type Validation struct {
 
 // Validate goes as far as a run of the task file can without writing or computing anything. open opens the
 // base model. The error has all mistakes that were found, one a line, and is marked as the run's would be.
-func Validate(path string, set []string, version string,
+func Validate(ctx context.Context, path string, set []string, version string,
 	open func(model string) (*base.Base, error)) (*Validation, error) {
 	v := &Validation{File: path}
-	err := v.check(set, version, open)
+	err := v.check(ctx, set, version, open)
 	if v.Good = err == nil; err != nil {
 		v.Errors = strings.Split(err.Error(), "\n")
 	}
 	return v, err
 }
 
-func (v *Validation) check(set []string, version string,
+func (v *Validation) check(ctx context.Context, set []string, version string,
 	open func(model string) (*base.Base, error)) error {
 	task, err := config.Load(v.File, set)
 	if err != nil {
@@ -50,10 +51,10 @@ func (v *Validation) check(set []string, version string,
 	}
 	b, err := open(task.Model)
 	if err != nil {
-		return errors.Join(outputs, fmt.Errorf("%s: %w", task.Place("model"), err), failure.Usage(CheckRows(task)))
+		return errors.Join(outputs, fmt.Errorf("%s: %w", task.Place("model"), err), failure.Usage(CheckRows(ctx, task)))
 	}
 	defer b.Close()
-	r, err := Open(task, b, version)
+	r, err := Open(ctx, task, b, version)
 	if err = errors.Join(outputs, err); err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ output: {prompt: p.st}
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = Open(open, b, "test")
+		_, err = Open(t.Context(), open, b, "test")
 		const want = `the tokenizer gives "[PAD]" the id 99, but the model's vocabulary has 99 tokens (0 to 98)`
 		if err == nil || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: error is %v, want one with %q and %q", set, err, key, want)
@@ -109,7 +109,7 @@ output: {prompt: p.st}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(open, b, "test"); err != nil {
+	if _, err := Open(t.Context(), open, b, "test"); err != nil {
 		t.Errorf("a task without such a token: %v", err)
 	}
 }
