@@ -124,14 +124,14 @@ func serveModels(ctx context.Context, o serveFlags, s streams) (err error) {
 	if o.Log = slog.New(slog.NewTextHandler(s.err, nil)); o.logFormat == "json" {
 		o.Log = slog.New(slog.NewJSONHandler(s.err, nil))
 	}
-	o.Open = func() (*base.Base, error) { return openServed(o) }
+	o.Open = func() (*base.Base, error) { return openServed(ctx, o) }
 	return serve.Run(ctx, o.Options)
 }
 
 // openServed opens the base: --model, or the one that the first prompt's file names.
-func openServed(o serveFlags) (*base.Base, error) {
+func openServed(ctx context.Context, o serveFlags) (*base.Base, error) {
 	if o.model != "" {
-		return openBase(o.model, o.computeOptions)
+		return openBase(ctx, o.model, o.computeOptions)
 	}
 	var first string
 	for _, path := range o.Files {
@@ -156,7 +156,7 @@ func openServed(o serveFlags) (*base.Base, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openBaseOf([]base.Prompt{p}, "", o.computeOptions)
+	return openBaseOf(ctx, []base.Prompt{p}, "", o.computeOptions)
 }
 
 // namedPrompts returns the path of each name of --prompt.
