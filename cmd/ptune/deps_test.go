@@ -55,7 +55,7 @@ var mayImport = map[string]string{
 		"prompt report train",
 
 	// Requests over HTTP.
-	"internal/serve": "base batch chat data eval failure infer model prompt",
+	"internal/serve": "base chat data eval failure infer model prompt",
 
 	// Flags, streams, exit codes, the order of events.
 	"cmd/ptune": "base chat config data demo eval failure files hub infer kernels model process " +

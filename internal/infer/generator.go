@@ -292,7 +292,7 @@ func (g *Generator) label(f *follow, h *Handle) Result {
 	}
 	r := Result{IDs: f.choices[best].IDs, FinishReason: FinishLabel, Scores: h.result.Scores}
 	if g.engine.Decode != nil {
-		r.Text = continuation(g.engine.Decode, h.IDs, r.IDs)
+		r.Text = Continuation(g.engine.Decode, h.IDs, r.IDs)
 	}
 	return r
 }

@@ -96,6 +96,9 @@ type Request struct {
 	EOS       []int32            // tokens that end the text
 	Stop      []string           // texts that end it; they are left out
 	Show      func(piece string) // gets each piece of text once it can no longer change; nil: none
+	// Logprobs records log p of each generated token, and of that many of the likeliest ones minus one: 1
+	// is the token alone. 0: none is recorded.
+	Logprobs int
 }
 
 // Why a text ended.
@@ -113,6 +116,7 @@ type Result struct {
 	IDs          []int32 // the tokens generated, without the end token
 	FinishReason string
 	Scores       []float64 // −log p of each label
+	Logprobs     []Logprob // of IDs, if the request asks for them
 }
 
 // Handle is a request in work.
@@ -121,6 +125,7 @@ type Handle struct {
 	seq     int // the decoder's handle
 	sample  *sampler
 	ids     []int32 // generated
+	logs    []Logprob
 	guessed []int32 // added after the last of ids
 	failed  int     // times in a row that the first guess was wrong
 	shown   int     // bytes of the text that were shown
@@ -130,6 +135,12 @@ type Handle struct {
 
 // Result returns the answer, or why there is none; both are nil while the request is in work.
 func (h *Handle) Result() (*Result, error) { return h.result, h.err }
+
+// Generated returns the number of tokens generated so far, without the end token.
+func (h *Handle) Generated() int { return len(h.ids) }
+
+// Logprobs returns what Request.Logprobs has recorded so far.
+func (h *Handle) Logprobs() []Logprob { return h.logs }
 
 // text is the request as the decoder takes it.
 func (h *Handle) text() batch.Text {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"ptune/internal/chat"
 	"ptune/internal/data"
@@ -80,6 +81,46 @@ func (t *Task) Fields(fields data.Fields) ([]int32, error) {
 	}
 	_, ids, err := data.EncodeInput(t.chat, text, t.tok)
 	return ids, err
+}
+
+// Messages returns the token ids of a conversation up to where the assistant's next turn begins. Each
+// turn of the user fills the prompt's input template. A prompt that was trained with a template, but
+// without a chat template, takes one turn of the user and gives it the ids of Text. base is the base's
+// chat template; nil: it has none.
+func (t *Task) Messages(conversation []chat.Message, base *chat.Template) ([]int32, error) {
+	if t.meta.Input != "" && t.chat == nil {
+		if len(conversation) != 1 || conversation[0].Role != "user" {
+			return nil, errors.New("the prompt was trained without a chat template, so it takes one message of the user")
+		}
+		return t.Text(conversation[0].Content)
+	}
+	render := t.chat
+	if render == nil && base == nil {
+		return nil, errors.New("the base model has no chat template")
+	} else if render == nil {
+		render = base
+	}
+	turns := slices.Clone(conversation)
+	if t.meta.Input != "" {
+		if err := t.CheckText(); err != nil {
+			return nil, err
+		}
+		field := t.template.Fields()[0]
+		for i, m := range turns {
+			if m.Role == "user" {
+				text, err := t.template.Fill(data.Fields{field: {Text: m.Content}})
+				if err != nil {
+					return nil, err
+				}
+				turns[i].Content = text
+			}
+		}
+	}
+	text, err := render.Render(turns, true)
+	if err != nil {
+		return nil, err
+	}
+	return t.tok.Encode(text) // the template writes BOS itself
 }
 
 // Format returns how rows of files become inputs and targets, and the task's labels as the model

@@ -111,6 +111,9 @@ func (h *Handle) choose(logits []float32) (id int32, more bool) {
 		return id, false
 	}
 	h.ids = append(h.ids, id)
+	if h.Request.Logprobs > 0 {
+		h.logs = append(h.logs, logprobOf(logits, id, h.Request.Logprobs-1))
+	}
 	if len(h.ids) == h.MaxTokens {
 		h.finish(FinishLength)
 		return id, false
@@ -119,14 +122,14 @@ func (h *Handle) choose(logits []float32) (id int32, more bool) {
 }
 
 func (h *Handle) finish(reason string) {
-	h.result = &Result{IDs: h.ids, FinishReason: reason}
+	h.result = &Result{IDs: h.ids, FinishReason: reason, Logprobs: h.logs}
 }
 
 // settle returns the piece of the text that became certain. Unless this is the end, that excludes the
 // bytes of an unfinished character, the text of unsettled tokens and what may be the beginning of a
 // stop text.
 func (h *Handle) settle(o *Options, end bool) string {
-	s := continuation(o.Decode, h.IDs, h.ids)
+	s := Continuation(o.Decode, h.IDs, h.ids)
 	for _, stop := range h.Stop {
 		if i := strings.Index(s, stop); i >= 0 {
 			s, end = s[:i], true
@@ -138,7 +141,7 @@ func (h *Handle) settle(o *Options, end bool) string {
 		settled := s
 		if o.Unsettled != nil {
 			if n := o.Unsettled(h.ids); n > 0 {
-				settled = continuation(o.Decode, h.IDs, h.ids[:len(h.ids)-n])
+				settled = Continuation(o.Decode, h.IDs, h.ids[:len(h.ids)-n])
 			}
 		}
 		certain = len(strings.TrimRight(settled, string(utf8.RuneError)))
@@ -166,8 +169,8 @@ func (h *Handle) settle(o *Options, end bool) string {
 // tokenizers drop the first space of a text.
 const decodeWith = 4
 
-// continuation is the text of ids that follow others.
-func continuation(decode func([]int32) string, before, ids []int32) string {
+// Continuation returns the text of ids that follow others.
+func Continuation(decode func([]int32) string, before, ids []int32) string {
 	before = before[max(0, len(before)-decodeWith):]
 	all := decode(slices.Concat(before, ids))
 	if text, ok := strings.CutPrefix(all, decode(before)); ok {

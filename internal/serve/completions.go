@@ -1,10 +1,10 @@
 package serve
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"ptune/internal/data"
@@ -17,24 +17,15 @@ const defaultCompletion = 16
 // completionRequest is the body of /v1/completions.
 type completionRequest struct {
 	sampling
-	Prompt json.RawMessage   `json:"prompt"` // a text, token ids, or an array of either
-	Fields map[string]string `json:"fields"` // of the prompt's input template, instead of Prompt
-	Echo   bool              `json:"echo"`
+	Prompt   json.RawMessage   `json:"prompt"` // a text, token ids, or an array of either
+	Fields   map[string]string `json:"fields"` // of the prompt's input template, instead of Prompt
+	Echo     bool              `json:"echo"`
+	Logprobs *int              `json:"logprobs"` // the number of likeliest tokens told beside each token
 }
 
-var completionNeutral = merged(neutralFields, map[string]string{"best_of": "1", "suffix": `""`, "logprobs": "false"})
+var completionNeutral = merged(map[string]string{"best_of": "1", "suffix": `""`})
 
-func merged(maps ...map[string]string) map[string]string {
-	all := map[string]string{}
-	for _, m := range maps {
-		for k, v := range m {
-			all[k] = v
-		}
-	}
-	return all
-}
-
-// completion is the answer of /v1/completions.
+// completion is the answer of /v1/completions, or a part of it.
 type completion struct {
 	ID      string             `json:"id"`
 	Object  string             `json:"object"`
@@ -45,11 +36,22 @@ type completion struct {
 }
 
 type completionChoice struct {
-	Index        int     `json:"index"`
-	Text         string  `json:"text"`
-	Logprobs     *string `json:"logprobs"`
-	FinishReason *string `json:"finish_reason"`
+	Index        int                 `json:"index"`
+	Text         string              `json:"text"`
+	Logprobs     *completionLogprobs `json:"logprobs"`
+	FinishReason *string             `json:"finish_reason"`
 }
+
+// completionLogprobs has an element for each token.
+type completionLogprobs struct {
+	Tokens        []string             `json:"tokens"`
+	TokenLogprobs []float64            `json:"token_logprobs"`
+	TopLogprobs   []map[string]float64 `json:"top_logprobs"` // null if none is asked for
+	TextOffset    []int                `json:"text_offset"`  // in characters of the choice's text
+}
+
+// maxLogprobs is the most alternatives that are told for a token.
+const maxLogprobs = 20
 
 // textInput is an input of a completion: its text as the client gave it, and its tokens.
 type textInput struct {
@@ -66,71 +68,112 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if body.Stream {
-		return invalid("stream", "stream is not supported")
-	}
-	common, err := s.request(&body.sampling, defaultCompletion)
+	common, err := s.request(&body.sampling, body.MaxTokens, defaultCompletion)
 	if err != nil {
 		return err
+	}
+	if body.Logprobs != nil {
+		if *body.Logprobs < 0 || *body.Logprobs > maxLogprobs {
+			return invalid("logprobs", "logprobs is %d, want 0 to %d", *body.Logprobs, maxLogprobs)
+		}
+		if body.Echo {
+			return invalid("logprobs", "logprobs together with echo is not supported")
+		}
+		common.Logprobs = 1 + *body.Logprobs
 	}
 	inputs, err := s.inputs(m, &body)
 	if err != nil {
 		return err
 	}
-	n := orElse(body.N, 1)
-	if n*len(inputs) > maxChoices {
-		return invalid("n", "%d prompts with n %d are %d choices, want at most %d",
-			len(inputs), n, n*len(inputs), maxChoices)
-	}
-	var requests []infer.Request
-	var used usage
+	var ids [][]int32
 	for _, x := range inputs {
-		if err := s.checkLength(m, len(x.ids)+1); err != nil {
-			return err
-		}
-		used.Prompt += len(x.ids)
-		for range n {
-			one := common
-			one.IDs, one.Stream = x.ids, len(requests)
-			requests = append(requests, one)
-		}
+		ids = append(ids, x.ids)
 	}
-	note(w, m.id, used.Prompt, 0)
-	results, err := s.generate(r.Context(), m, requests)
+	asked, err := s.choices(m, &body.sampling, common, ids)
 	if err != nil {
 		return err
 	}
-	answer := completion{ID: "cmpl-" + rand.Text(), Object: "text_completion", Created: time.Now().Unix(),
-		Model: m.id, Usage: &used}
-	for i, result := range results {
-		used.Completion += generated(result)
-		reason := finishReason(result)
-		choice := completionChoice{Index: i, Text: result.Text, FinishReason: &reason}
-		if body.Echo {
-			choice.Text = inputs[i/n].text + choice.Text
+	answer := completion{ID: "cmpl-" + rand.Text(), Object: "text_completion", Created: time.Now().Unix(), Model: m.id}
+	tellers := make([]teller, len(asked.requests))
+	choice := func(i int, p piece, reason *string) completionChoice {
+		t := &tellers[i]
+		c := completionChoice{Index: i, Text: p.text, FinishReason: reason}
+		if body.Logprobs != nil {
+			c.Logprobs = s.completionLogprobs(t, asked.requests[i].IDs, p.logs)
 		}
-		answer.Choices = append(answer.Choices, choice)
+		return c
 	}
-	used.Total = used.Prompt + used.Completion
-	note(w, m.id, used.Prompt, used.Completion)
+	if body.Stream {
+		return s.stream(r.Context(), w, asked, body.sampling.usage(), func(i int, p piece, reason *string) any {
+			part := answer
+			if tellers[i].begin() && body.Echo {
+				p.text = inputs[i/orElse(body.N, 1)].text + p.text
+			}
+			part.Choices = []completionChoice{choice(i, p, reason)}
+			return part
+		}, func(used *usage) any {
+			part := answer
+			part.Choices, part.Usage = []completionChoice{}, used
+			return part
+		})
+	}
+	results, used, err := s.generate(r.Context(), w, asked)
+	if err != nil {
+		return err
+	}
+	for i, result := range results {
+		reason := finishReason(result)
+		if body.Echo {
+			result.Text = inputs[i/orElse(body.N, 1)].text + result.Text
+		}
+		answer.Choices = append(answer.Choices, choice(i, piece{result.Text, result.Logprobs}, &reason))
+	}
+	answer.Usage = used
 	return writeJSON(w, http.StatusOK, answer)
 }
 
-// generate returns the results of requests that follow a model's soft prompt.
-func (s *Server) generate(ctx context.Context, m *served, requests []infer.Request) ([]*infer.Result, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	tickets, err := s.loop.begin(ctx, m.engine, requests)
-	if err != nil {
-		return nil, err
-	}
-	results := make([]*infer.Result, len(tickets))
-	for i, t := range tickets {
-		if results[i], err = s.loop.wait(ctx, t); err != nil {
-			return nil, err
+// completionLogprobs returns the log probabilities of tokens in the form of completions.
+func (s *Server) completionLogprobs(t *teller, input []int32, logs []infer.Logprob) *completionLogprobs {
+	l := &completionLogprobs{Tokens: []string{}, TokenLogprobs: []float64{}, TextOffset: []int{}}
+	for _, x := range logs {
+		text, tops := t.token(s.base.Tokenizer.Decode, input, x)
+		l.TextOffset = append(l.TextOffset, t.offset)
+		t.offset += len([]rune(text))
+		l.Tokens, l.TokenLogprobs = append(l.Tokens, text), append(l.TokenLogprobs, x.LogP)
+		if len(tops) > 0 {
+			top := map[string]float64{}
+			for i := len(tops) - 1; i >= 0; i-- { // of tokens with the same text the likeliest
+				top[tops[i]] = x.Top[i].LogP
+			}
+			l.TopLogprobs = append(l.TopLogprobs, top)
 		}
 	}
-	return results, nil
+	return l
+}
+
+// teller spells the tokens of one choice.
+type teller struct {
+	began  bool
+	ids    []int32 // of the choice so far
+	offset int     // characters of their texts
+}
+
+// begin reports whether this is its first call.
+func (t *teller) begin() bool {
+	first := !t.began
+	t.began = true
+	return first
+}
+
+// token returns the text of the next token, and those of its alternatives in the same place.
+func (t *teller) token(decode func([]int32) string, input []int32, x infer.Logprob) (text string, tops []string) {
+	before := slices.Concat(input, t.ids)
+	for _, alternative := range x.Top {
+		tops = append(tops, infer.Continuation(decode, before, []int32{alternative.ID}))
+	}
+	text = infer.Continuation(decode, before, []int32{x.ID})
+	t.ids = append(t.ids, x.ID)
+	return text, tops
 }
 
 // inputs returns the inputs of a completion. A text fills the prompt's input template, as that of ptune
@@ -140,17 +183,13 @@ func (s *Server) inputs(m *served, body *completionRequest) ([]textInput, error)
 		if body.Prompt != nil {
 			return nil, invalid("fields", "give prompt or fields, not both")
 		}
-		fields := data.Fields{}
-		for name, text := range body.Fields {
-			fields[name] = data.Field{Text: text}
-		}
-		ids, err := m.task.Fields(fields)
+		ids, err := m.task.Fields(data.Texts(body.Fields))
 		if err != nil {
 			return nil, invalid("fields", "fields: %v", err)
 		}
 		return []textInput{{s.base.Tokenizer.Decode(ids), ids}}, nil
 	}
-	if body.Prompt == nil {
+	if len(body.Prompt) == 0 {
 		return nil, invalid("prompt", "prompt is missing")
 	}
 	var inputs []textInput
@@ -158,7 +197,7 @@ func (s *Server) inputs(m *served, body *completionRequest) ([]textInput, error)
 	var ids []int32
 	var several [][]int32
 	switch {
-	case json.Unmarshal(body.Prompt, &texts) == nil && (len(texts) > 0 || string(body.Prompt) != "[]"):
+	case json.Unmarshal(body.Prompt, &texts) == nil && len(texts) > 0:
 		for _, text := range texts {
 			ids, err := m.task.Text(text)
 			if err != nil {

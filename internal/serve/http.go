@@ -32,6 +32,7 @@ func (s *Server) addRoutes() {
 		{"GET", "/v1/models", s.listModels, false},
 		{"GET", "/v1/models/{id...}", s.showModel, false},
 		{"POST", "/v1/completions", s.completions, false},
+		{"POST", "/v1/chat/completions", s.chat, false},
 	}
 }
 
@@ -69,10 +70,10 @@ func (s *Server) handler() http.Handler {
 // exchange is what the log says about a request beside its route. Handlers fill it in.
 type exchange struct {
 	http.ResponseWriter
-	status           int
-	model            string
-	prompt, answered int // tokens
-	err              error
+	status int
+	model  string
+	used   *usage
+	err    error
 }
 
 func (x *exchange) WriteHeader(status int) {
@@ -92,10 +93,10 @@ func (x *exchange) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController find the connection.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// note tells the log what a request asks of a model.
-func note(w http.ResponseWriter, model string, prompt, answered int) {
+// note tells the log which model a request asks, and where its tokens are counted.
+func note(w http.ResponseWriter, model string, used *usage) {
 	if x, ok := w.(*exchange); ok {
-		x.model, x.prompt, x.answered = model, prompt, answered
+		x.model, x.used = model, used
 	}
 }
 
@@ -146,7 +147,7 @@ func (s *Server) logRequest(x *exchange, r *http.Request, id string, took time.D
 	args := []any{"id", id, "client", r.RemoteAddr, "method", r.Method, "path", r.URL.Path,
 		"status", x.status, "seconds", took.Seconds()}
 	if x.model != "" {
-		args = append(args, "model", x.model, "prompt_tokens", x.prompt, "completion_tokens", x.answered)
+		args = append(args, "model", x.model, "prompt_tokens", x.used.Prompt, "completion_tokens", x.used.Completion)
 	}
 	if x.err != nil {
 		if x.status >= 500 {
@@ -348,6 +349,9 @@ func inside(at, name string) string {
 	}
 	return at + "." + name
 }
+
+// place returns the place of an array's element for errors.
+func place(at string, i int) string { return fmt.Sprintf("%s[%d]", at, i) }
 
 // unsupported is the error of fields that are not taken.
 func unsupported(names []string, at string, neutral map[string]string) *apiError {

@@ -99,14 +99,61 @@ func (l *loop) callPosted() {
 	}
 }
 
+// work is the requests of one client in the loop.
+type work struct {
+	tickets []*ticket
+	news    chan struct{} // has an element if a ticket may have a new piece or be over
+}
+
 // ticket is a request that a handler has given to the loop.
 type ticket struct {
+	work    *work
 	model   *engineModel
 	request infer.Request
 	handle  *infer.Handle
 	over    chan struct{} // closed when result or err is set
 	result  *infer.Result
 	err     error
+
+	mu     sync.Mutex
+	pieces []piece // that the handler has not taken
+	told   int     // log probabilities in pieces so far
+}
+
+// piece is text that a request has generated, and its tokens' log probabilities if they are asked for.
+type piece struct {
+	text string
+	logs []infer.Logprob
+}
+
+// show adds a piece. It never waits for the handler: a request has at most max_tokens of them.
+func (t *ticket) show(text string) {
+	logs := t.handle.Logprobs()
+	t.mu.Lock()
+	t.pieces = append(t.pieces, piece{text, logs[t.told:]})
+	t.told = len(logs)
+	t.mu.Unlock()
+	t.work.tell()
+}
+
+// take returns the pieces since the last call as one.
+func (t *ticket) take() (p piece) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, x := range t.pieces {
+		p.text += x.text
+		p.logs = append(p.logs, x.logs...)
+	}
+	t.pieces = nil
+	return p
+}
+
+// tell wakes the handler.
+func (w *work) tell() {
+	select {
+	case w.news <- struct{}{}:
+	default:
+	}
 }
 
 // engineModel is a soft prompt as the engine has it. Only the loop uses it.
@@ -143,8 +190,9 @@ func (l *loop) release(m *engineModel) {
 }
 
 // begin gives requests to the loop, if there are places for all. They leave the engine when ctx ends.
-// A request that the engine refuses has a *refused error.
-func (l *loop) begin(ctx context.Context, m *engineModel, requests []infer.Request) ([]*ticket, error) {
+// A request that the engine refuses has a refused error. With pieces, the tickets get the text while it is
+// made.
+func (l *loop) begin(ctx context.Context, m *engineModel, requests []infer.Request, pieces bool) (*work, error) {
 	for i := range requests {
 		select {
 		case l.places <- struct{}{}:
@@ -155,18 +203,22 @@ func (l *loop) begin(ctx context.Context, m *engineModel, requests []infer.Reque
 			return nil, errBusy
 		}
 	}
-	tickets := make([]*ticket, len(requests))
-	for i, r := range requests {
-		tickets[i] = &ticket{model: m, request: r, over: make(chan struct{})}
+	w := &work{news: make(chan struct{}, 1)}
+	for _, r := range requests {
+		t := &ticket{work: w, model: m, request: r, over: make(chan struct{})}
+		if pieces {
+			t.request.Show = t.show
+		}
+		w.tickets = append(w.tickets, t)
 	}
 	l.post(func() {
-		for _, t := range tickets {
+		for _, t := range w.tickets {
 			l.add(t)
 		}
 	})
 	context.AfterFunc(ctx, func() {
 		l.post(func() {
-			for _, t := range tickets {
+			for _, t := range w.tickets {
 				if t.handle != nil {
 					l.engine.Cancel(t.handle)
 				}
@@ -174,7 +226,7 @@ func (l *loop) begin(ctx context.Context, m *engineModel, requests []infer.Reque
 			l.finish()
 		})
 	})
-	return tickets, nil
+	return w, nil
 }
 
 // refused is the error of a request that could never be answered.
@@ -220,6 +272,7 @@ func (l *loop) end(t *ticket) {
 	l.release(t.model)
 	<-l.places
 	close(t.over)
+	t.work.tell()
 }
 
 // wait returns the result of a request, or why there is none.

@@ -1,8 +1,11 @@
 package serve
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 
 	"ptune/internal/infer"
@@ -36,6 +39,13 @@ var neutralFields = map[string]string{
 	"user": "*", "safety_identifier": "*", "prompt_cache_key": "*",
 }
 
+// merged returns neutralFields and others.
+func merged(others map[string]string) map[string]string {
+	all := maps.Clone(neutralFields)
+	maps.Copy(all, others)
+	return all
+}
+
 // Limits of a request.
 const (
 	maxChoices = 128 // n times the number of prompts
@@ -50,9 +60,9 @@ func orElse[T any](p *T, otherwise T) T {
 	return *p
 }
 
-// request returns what the requests of all choices have in common. otherwise is max_tokens if it is not
-// given.
-func (s *Server) request(p *sampling, otherwise int) (infer.Request, error) {
+// request returns what the requests of all choices have in common. most is the tokens that the client
+// asks for, otherwise those of a client that does not.
+func (s *Server) request(p *sampling, most *int, otherwise int) (infer.Request, error) {
 	r := infer.Request{
 		Sampling: infer.Sampling{
 			Temperature: orElse(p.Temperature, 1), TopP: orElse(p.TopP, 1), TopK: max(0, orElse(p.TopK, 0)),
@@ -77,8 +87,8 @@ func (s *Server) request(p *sampling, otherwise int) (infer.Request, error) {
 		{"repetition_penalty", r.RepetitionPenalty > 0, r.RepetitionPenalty, "above 0"},
 		{"n", orElse(p.N, 1) >= 1 && orElse(p.N, 1) <= maxChoices, orElse(p.N, 1), fmt.Sprintf("1 to %d", maxChoices)},
 		{"stop", len(p.Stop) <= maxStops, len(p.Stop), fmt.Sprintf("at most %d texts", maxStops)},
-		{"max_tokens", orElse(p.MaxTokens, 1) >= 0, orElse(p.MaxTokens, 1), "at least 0"},
-		{"max_tokens", orElse(p.MaxTokens, 1) <= s.MaxTokens, orElse(p.MaxTokens, 1),
+		{"max_tokens", orElse(most, 1) >= 0, orElse(most, 1), "at least 0"},
+		{"max_tokens", orElse(most, 1) <= s.MaxTokens, orElse(most, 1),
 			fmt.Sprintf("at most %d, this server's limit", s.MaxTokens)},
 		{"stream_options", p.StreamOptions == nil || p.Stream, "set", "it with stream only"},
 	} {
@@ -89,10 +99,63 @@ func (s *Server) request(p *sampling, otherwise int) (infer.Request, error) {
 	if i := slices.IndexFunc(p.Stop, func(stop string) bool { return stop == "" || len(stop) > maxStop }); i >= 0 {
 		return r, invalid("stop", "stop has a text of %d bytes, want 1 to %d", len(p.Stop[i]), maxStop)
 	}
-	if p.MaxTokens != nil {
-		r.MaxTokens = *p.MaxTokens
+	if most != nil {
+		r.MaxTokens = *most
 	}
 	return r, nil
+}
+
+// asked is the requests of a completion or chat.
+type asked struct {
+	model    *served
+	requests []infer.Request // n for each input
+	prompt   int             // tokens of the inputs
+}
+
+// choices returns n requests for each input, which are common but for the input.
+func (s *Server) choices(m *served, p *sampling, common infer.Request, inputs [][]int32) (*asked, error) {
+	a := &asked{model: m}
+	n := orElse(p.N, 1)
+	if n*len(inputs) > maxChoices {
+		return nil, invalid("n", "%d prompts with n %d are %d choices, want at most %d",
+			len(inputs), n, n*len(inputs), maxChoices)
+	}
+	for _, ids := range inputs {
+		one := common
+		if err := s.checkLength(m, len(ids)+min(1, one.MaxTokens)); err != nil {
+			return nil, err
+		}
+		one.IDs = ids
+		one.MaxTokens = min(one.MaxTokens, s.length-m.rows-len(ids)) // the text then ends with "length"
+		a.prompt += len(ids)
+		for range n {
+			one.Stream = len(a.requests)
+			a.requests = append(a.requests, one)
+		}
+	}
+	return a, nil
+}
+
+// generate returns the results of requests.
+func (s *Server) generate(ctx context.Context, w http.ResponseWriter, a *asked) ([]*infer.Result, *usage, error) {
+	used := &usage{Prompt: a.prompt}
+	note(w, a.model.id, used)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	asked, err := s.loop.begin(ctx, a.model.engine, a.requests, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	var results []*infer.Result
+	for _, t := range asked.tickets {
+		result, err := s.loop.wait(ctx, t)
+		if err != nil {
+			return nil, nil, err
+		}
+		results = append(results, result)
+		used.add(result)
+	}
+	return results, used, nil
 }
 
 // usage counts tokens as OpenAI does. A soft prompt's rows are no tokens of the client, so they do not
@@ -108,12 +171,13 @@ type usageDetails struct {
 	Cached int `json:"cached_tokens"` // of the client's tokens none is kept
 }
 
-// generated returns how many tokens the model has generated for a result, the end token included.
-func generated(r *infer.Result) int {
+// add counts the tokens that the model has generated for a result, the end token included.
+func (u *usage) add(r *infer.Result) {
+	u.Completion += len(r.IDs)
 	if r.FinishReason == infer.FinishEOS {
-		return len(r.IDs) + 1
+		u.Completion++
 	}
-	return len(r.IDs)
+	u.Total = u.Prompt + u.Completion
 }
 
 // finishReason returns why a text ended, in OpenAI's words.

@@ -22,12 +22,12 @@ func (s *Server) score(ctx context.Context, m *served, questions []infer.Questio
 		}
 		requests[i] = infer.Request{IDs: q.Input, Labels: q.Ends}
 	}
-	tickets, err := s.loop.begin(ctx, m.engine, requests)
+	w, err := s.loop.begin(ctx, m.engine, requests, false)
 	if err != nil {
 		return nil, err
 	}
-	scores := make([][]float64, len(tickets))
-	for i, t := range tickets {
+	scores := make([][]float64, len(w.tickets))
+	for i, t := range w.tickets {
 		result, err := s.loop.wait(ctx, t)
 		if err != nil {
 			return nil, err
