@@ -135,11 +135,7 @@ func (p *packer) add(order []int, parent, from int) {
 			}
 		}
 		if n > 1 {
-			rest := order[:n]
-			for len(rest) > 0 && len(p.texts[rest[0]]) == shared {
-				rest = rest[1:] // this text ends with the segment
-			}
-			p.add(rest, seg, shared)
+			p.add(order[:n], seg, shared)
 		}
 		order = order[n:]
 	}
@@ -157,10 +153,11 @@ func (p *packer) segment(ids []int32, parent int) int {
 	return len(f.Segments) - 1
 }
 
-// common returns the length of the longest common prefix.
+// common returns the length of the longest common prefix. a must not come after b in sorted order, so a
+// shorter b is not its prefix.
 func common(a, b []int32) int {
 	n := 0
-	for n < len(a) && n < len(b) && a[n] == b[n] {
+	for n < len(a) && a[n] == b[n] {
 		n++
 	}
 	return n

@@ -80,6 +80,98 @@ func TestSharedPrefixesAreLaidOutOnce(t *testing.T) {
 	}
 }
 
+func TestTheLayoutOfAForest(t *testing.T) {
+	const no = batch.NoToken
+	for name, c := range map[string]struct {
+		prompts  []int
+		examples []batch.Example
+		ids      []int32
+		segments []batch.Segment
+		targets  []batch.Target
+	}{
+		"four shared tokens are a segment, three are not": {
+			[]int{2},
+			[]batch.Example{
+				{IDs: []int32{1, 2, 3, 9, 1}, From: 4},
+				{IDs: []int32{1, 2, 3, 4, 5, 6}, From: 5}, {IDs: []int32{1, 2, 3, 4, 7, 8}, From: 4},
+			},
+			[]int32{no, no, 1, 2, 3, 4, 5, 7, 1, 2, 3, 9},
+			[]batch.Segment{{-1, 0, 2, 0}, {0, 2, 4, 2}, {1, 6, 1, 6}, {1, 7, 1, 6}, {0, 8, 4, 2}},
+			[]batch.Target{{11, 1, 0}, {6, 6, 1}, {5, 7, 2}, {7, 8, 2}},
+		},
+		"a text that ends with what it shares has no leaf": {
+			nil,
+			[]batch.Example{{IDs: []int32{1, 2, 3, 4, 5, 6}, From: 5}, {IDs: []int32{1, 2, 3, 4, 9}, From: 4}},
+			[]int32{1, 2, 3, 4, 5},
+			[]batch.Segment{{-1, 0, 4, 0}, {0, 4, 1, 4}},
+			[]batch.Target{{4, 6, 0}, {3, 9, 1}},
+		},
+		"a prompt predicts the only token of a text": {
+			[]int{3, 1}, []batch.Example{{Prompt: 1, IDs: []int32{5}}, {Prompt: 0, IDs: []int32{6}}},
+			[]int32{no, no, no, no}, []batch.Segment{{-1, 0, 3, 0}, {-1, 3, 1, 0}},
+			[]batch.Target{{3, 5, 0}, {2, 6, 1}},
+		},
+		"without a prompt nothing predicts the first token": {
+			nil, []batch.Example{{IDs: []int32{1, 2}}, {IDs: []int32{3}}},
+			[]int32{1}, []batch.Segment{{-1, 0, 1, 0}}, []batch.Target{{0, 2, 0}},
+		},
+	} {
+		f := batch.Pack(c.prompts, c.examples)
+		if !slices.Equal(f.IDs, c.ids) || !slices.Equal(f.Segments, c.segments) || !slices.Equal(f.Targets, c.targets) {
+			t.Errorf("%s:\n%v %+v %+v, want\n%v %+v %+v", name, f.IDs, f.Segments, f.Targets,
+				c.ids, c.segments, c.targets)
+		}
+	}
+}
+
+// There are ⌈rows/limit⌉ parts of equal size, and a leaf is in the part that its middle row falls into.
+// The first target of each text is predicted by the soft prompt, which is in the trunk.
+func TestLeavesAreDividedByTheirMiddleRows(t *testing.T) {
+	for _, c := range []struct {
+		leaves []int // their rows
+		limit  int
+		parts  [][]int // rows of each part's leaves
+	}{
+		{[]int{2, 2, 2, 2}, 8, nil}, {[]int{2, 2, 2, 2}, 7, [][]int{{2, 2}, {2, 2}}},
+		{[]int{2, 2, 2, 2}, 4, [][]int{{2, 2}, {2, 2}}}, {[]int{2, 2, 2, 2}, 3, [][]int{{2}, {2, 2}, {2}}},
+		{[]int{2, 2, 2, 2}, 1, [][]int{{2}, {2}, {2}, {2}}}, {[]int{2, 2, 2, 2}, 0, nil},
+		{[]int{9, 1}, 5, [][]int{{9}, {1}}}, {[]int{1, 9}, 5, [][]int{{1}, {9}}},
+		{[]int{3, 4, 3}, 5, [][]int{{3}, {4, 3}}}, // the middle of 4 is where the second half begins
+		{[]int{10}, 5, nil}, {[]int{1, 1, 8}, 9, [][]int{{1, 1}, {8}}},
+	} {
+		var examples []batch.Example
+		for i, rows := range c.leaves {
+			examples = append(examples, batch.Example{IDs: slices.Repeat([]int32{int32(i)}, rows+1)})
+		}
+		f := batch.Pack([]int{3, 1}, examples) // no text follows the second prompt
+		trunk, parts, partOf := f.Split(c.limit)
+		var got [][]int
+		var want []int // part of each target
+		for i, p := range parts {
+			var leaves []int
+			for _, s := range p.Segments[len(trunk.Segments):] {
+				leaves = append(leaves, s.Len)
+				want = append(append(want, -1), slices.Repeat([]int{i}, s.Len)...)
+			}
+			got = append(got, leaves)
+		}
+		if !slices.EqualFunc(got, c.parts, slices.Equal) || !slices.Equal(partOf, want) {
+			t.Errorf("leaves %v, limit %d: parts %v, targets in %v; want %v, %v", c.leaves, c.limit, got, partOf,
+				c.parts, want)
+		}
+		if rows := trunk.Rows(); parts != nil && rows != 4 {
+			t.Errorf("leaves %v, limit %d: the trunk has %d rows, want the 4 of the prompts", c.leaves, c.limit, rows)
+		}
+	}
+	// Without soft prompts the trunk is the shared prefix.
+	f := batch.Pack(nil, []batch.Example{
+		{IDs: []int32{1, 2, 3, 4, 5, 6}, From: 5}, {IDs: []int32{1, 2, 3, 4, 7, 8}, From: 5},
+	})
+	if trunk, parts, _ := f.Split(1); trunk.Rows() != 4 || len(parts) != 2 || f.Kept(1) != 5 {
+		t.Errorf("the trunk has %d rows, there are %d parts, %d rows kept; want 4, 2, 5", trunk.Rows(), len(parts), f.Kept(1))
+	}
+}
+
 // A target sees the same tokens as before, no row is in two parts, and the parts have about
 // equal sizes.
 func TestASplitForestHasTheSameTargetsAndRows(t *testing.T) {

@@ -2,6 +2,7 @@ package eval_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -49,8 +50,9 @@ func TestLossIsTheMeanOverTargetTokensAndTheLikeliestLabelWins(t *testing.T) {
 		if math.Abs(r.Loss-want) > 1e-6 || math.Abs(r.Perplexity-math.Exp(want)) > 1e-9 || r.Rows != 3 {
 			t.Errorf("result is %+v, want a loss of %g", r, want)
 		}
-		if !slices.Equal(r.Predicted, []int{0, 0, 0}) || *r.Accuracy != 2.0/3 {
-			t.Errorf("predicted %v, accuracy %g", r.Predicted, *r.Accuracy)
+		if !slices.Equal(r.Predicted, []int{0, 0, 0}) || *r.Accuracy != 2.0/3 || r.Members != nil {
+			t.Errorf("predicted %v, accuracy %g, members %v; want none of a single prompt",
+				r.Predicted, *r.Accuracy, r.Members)
 		}
 	}
 	r, err := eval.Run(context.Background(), &scorer{}, []float32{1}, rows[:1],
@@ -97,6 +99,80 @@ func TestACancelledContextEndsAnEvaluation(t *testing.T) {
 	}
 }
 
+// A row has 2 tokens of input, 2 of its target and 2 of each label: one and the end token.
+func TestAPassHasAtMostMaxTokens(t *testing.T) {
+	row := eval.Row{Input: []int32{1, 2}, Target: []int32{5, 9}}
+	for _, c := range []struct{ prompts, most, rows int }{
+		{1, 1, 1}, {1, 15, 1}, {1, 16, 2}, {1, 23, 2}, {1, 24, 3}, {3, 47, 1}, {3, 48, 2}, {3, 72, 3},
+	} {
+		var told []int
+		s := &scorer{}
+		_, err := eval.Run(context.Background(), s, make([]float32, c.prompts), slices.Repeat([]eval.Row{row}, 3),
+			eval.Options{
+				Labels: [][]int32{{5}, {7}}, EOS: 9, MaxTokens: c.most, PromptRows: slices.Repeat([]int{1}, c.prompts),
+				Tell: func(done, of int) { told = append(told, done) },
+			})
+		want := map[int][]int{1: {0, 1, 2, 3}, 2: {0, 2, 3}, 3: {0, 3}}[c.rows]
+		if err != nil || !slices.Equal(told, want) || s.calls != len(want)-1 {
+			t.Errorf("%+v: told %v in %d passes (%v), want %v", c, told, s.calls, err, want)
+		}
+	}
+}
+
+// ending is a scorer that fails, or ends the context's work, or both.
+type ending struct {
+	err    error
+	cancel func()
+}
+
+func (e ending) NLL(_ []float32, f *batch.Forest) ([]float32, error) {
+	e.cancel()
+	return make([]float32, len(f.Targets)), e.err
+}
+
+func TestTheErrorOfAPassIsItsOwnUnlessTheContextEndedIt(t *testing.T) {
+	failed, ended := errors.New("out of memory"), errors.New("the user ended it")
+	for _, c := range []struct {
+		err, cause, want error
+	}{
+		{failed, nil, failed}, {failed, ended, ended},
+		{nil, ended, nil}, // all rows are measured
+	} {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		s := ending{c.err, func() {
+			if c.cause != nil {
+				cancel(c.cause)
+			}
+		}}
+		o := eval.Options{MaxTokens: 9, Labels: [][]int32{{1}, {2}}}
+		r, err := eval.Run(ctx, s, nil, []eval.Row{{Input: []int32{1}, Target: []int32{2}}}, o)
+		if err != c.want || (r == nil) != (err != nil) {
+			t.Errorf("pass fails with %v, context ends with %v: result %v, error %v, want %v",
+				c.err, c.cause, r, err, c.want)
+		}
+		if _, err := eval.Predict(ctx, s, nil, [][]int32{{1}}, o); c.cause == nil && err != c.want {
+			t.Errorf("pass fails with %v: a prediction has the error %v", c.err, err)
+		}
+	}
+}
+
+// Two rows are predicted with the same probability p = e^-0.5 / (e^-0.5 + e^-0.7). One is right.
+func TestCalibrationIsMeasuredFromTheProbabilityOfThePredictedLabel(t *testing.T) {
+	rows := []eval.Row{
+		{Input: []int32{3}, Target: []int32{5}, Label: 0}, {Input: []int32{3}, Target: []int32{5}, Label: 0},
+		{Input: []int32{3}, Target: []int32{7}, Label: 1},
+	}
+	r, err := eval.Run(context.Background(), &scorer{}, nil, rows,
+		eval.Options{Labels: [][]int32{{5}, {7}}, Names: []string{"a", "b"}, EOS: 9, MaxTokens: 99})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := 1 / (1 + math.Exp(-0.2))
+	if got, want := *r.CalibrationError, math.Abs(2.0/3-p); math.Abs(got-want) > 1e-6 {
+		t.Errorf("calibration error is %g, want %g", got, want)
+	}
+}
+
 // voters is an ensemble. Member k has −log p = voters[k][id] for each token id.
 type voters [][]float32
 
@@ -117,9 +193,16 @@ func TestAnEnsemblePredictsTheLabelWithMostVotes(t *testing.T) {
 		v    voters
 		want int
 	}{
-		"two votes for 1":                    {voters{{3, 1, 2}, {9, 1, 2}, {0, 9, 9}}, 1},
-		"one vote each, 2 has the best mean": {voters{{1, 2, 1.5}, {2, 1, 1.5}, {3, 3, 1}}, 2},
+		"two votes for 1":                      {voters{{3, 1, 2}, {9, 1, 2}, {0, 9, 9}}, 1},
+		"two votes for 1, 0 has a better mean": {voters{{3, 1, 2}, {3, 1, 2}, {0, 99, 99}}, 1},
+		"one vote each, 2 has the best mean":   {voters{{1, 2, 1.5}, {2, 1, 1.5}, {3, 3, 1}}, 2},
+		"one vote each, 0 has the best mean":   {voters{{0, 2, 2}, {2, 1, 2}, {2, 3, 1}}, 0},
+		"equal votes and means: the first":     {voters{{0, 2, 2}, {2, 0, 2}, {2, 2, 0}}, 0},
 	} {
+		accuracy := 0.5 // of the labels 1 and 2
+		if c.want == 0 {
+			accuracy = 0
+		}
 		for _, most := range []int{1, 1000} {
 			r, err := eval.Run(context.Background(), c.v, make([]float32, 6), rows,
 				eval.Options{Labels: [][]int32{{0}, {1}, {2}}, EOS: 8, MaxTokens: most,
@@ -127,7 +210,7 @@ func TestAnEnsemblePredictsTheLabelWithMostVotes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(r.Predicted, []int{c.want, c.want}) || *r.Accuracy != 0.5 ||
+			if !slices.Equal(r.Predicted, []int{c.want, c.want}) || *r.Accuracy != accuracy ||
 				len(r.Members) != 3 {
 				t.Errorf("%s: result is %+v, want label %d", name, r, c.want)
 			}
@@ -141,6 +224,11 @@ func TestAnEnsemblePredictsTheLabelWithMostVotes(t *testing.T) {
 			}
 			if math.Abs(r.Loss-loss) > 1e-6 {
 				t.Errorf("%s: loss is %g, want the mean %g", name, r.Loss, loss)
+			}
+			for i, got := range r.Losses { // the target of row i is token i + 1
+				if want := float64(c.v[0][i+1]+c.v[1][i+1]+c.v[2][i+1]) / 3; math.Abs(got-want) > 1e-6 {
+					t.Errorf("%s: loss of row %d is %g, want the members' mean %g", name, i, got, want)
+				}
 			}
 		}
 	}

@@ -73,13 +73,68 @@ func TestExactMatchesAreThoseOfGeneratedText(t *testing.T) {
 }
 
 // forced has the margins of each target's tokens: that of token k is k − 100 hundredths.
-type forced struct{}
+type forced struct {
+	passes []int // rows of each
+}
 
 func (f *forced) Margins(_ []float32, forest *batch.Forest) (m []float32, err error) {
 	for _, t := range forest.Targets {
 		m = append(m, float32(t.ID-100)/100)
 	}
+	f.passes = append(f.passes, forest.Targets[len(forest.Targets)-1].Of+1)
 	return m, nil
+}
+
+// always writes token 3. Text is continued in as many passes as begun has numbers of texts.
+type always struct {
+	refusing
+	begun []int
+}
+
+func (a *always) Check(batch.Text) error { return nil }
+func (a *always) Add(texts []batch.Text) (seqs []int, logits [][]float32, err error) {
+	a.begun = append(a.begun, len(texts))
+	return make([]int, len(texts)), slices.Repeat([][]float32{{0, 0, 0, 1, 0}}, len(texts)), nil
+}
+
+// Each row has 3 tokens. The end token is generated at once for all of them, which is the whole target
+// of all but one.
+func TestExactMatchTakesAtMostMaxTokensAtATime(t *testing.T) {
+	for _, c := range []struct {
+		rows, most int
+		want       []int // rows of each pass
+	}{
+		{3, 1, []int{1, 1, 1}}, {3, 5, []int{1, 1, 1}}, {3, 6, []int{2, 1}}, {3, 9, []int{3}},
+		{130, 1000, []int{64, 64, 2}},
+	} {
+		rows := slices.Repeat([]Row{{Input: []int32{1, 2}, Target: []int32{3}}}, c.rows)
+		rows[1] = Row{Input: []int32{1}, Target: []int32{4, 3}}
+		d := &always{}
+		x := Exact{Engine: infer.New(d, infer.Options{}), EOS: 3, MaxTokens: c.most}
+		answers, err := x.Answers(context.Background(), rows)
+		if err != nil || !slices.Equal(d.begun, c.want) {
+			t.Errorf("%d rows, %d tokens at a time: continued %v together (%v), want %v",
+				c.rows, c.most, d.begun, err, c.want)
+		}
+		want := float64(c.rows-1) / float64(c.rows)
+		if got := ExactMatch(answers); got != want {
+			t.Errorf("%d of %d targets are generated: share %g, want %g", c.rows-1, c.rows, got, want)
+		}
+	}
+	for _, c := range []struct {
+		most int
+		want []int
+	}{{1, []int{1, 1, 1}}, {5, []int{1, 1, 1}}, {6, []int{2, 1}}, {9, []int{3}}} {
+		f := &forced{}
+		x := Exact{Forcer: f, EOS: 150, MaxTokens: c.most}
+		rows := slices.Repeat([]Row{{Input: []int32{1, 2}, Target: []int32{150}}}, 3)
+		rows[1] = Row{Input: []int32{1}, Target: []int32{50, 150}}
+		got, err := x.Match(context.Background(), rows)
+		if err != nil || got != 2.0/3 || !slices.Equal(f.passes, c.want) {
+			t.Errorf("%d tokens at a time: share %g (%v) in passes of %v rows, want 2/3 in %v",
+				c.most, got, err, f.passes, c.want)
+		}
+	}
 }
 
 // Only rows that are close are generated, here by a decoder that fails.

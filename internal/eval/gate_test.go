@@ -18,6 +18,7 @@ func TestAGateThatCanOnlyPassOrOnlyMissIsRefused(t *testing.T) {
 	}{
 		{GateOptions{FailUnder: []string{"accuracy=90"}},
 			"--fail-under accuracy=90: accuracy is 0 to 1; 90 % is 0.9"},
+		{GateOptions{FailUnder: []string{"accuracy=100"}}, "100 % is 1"},
 		{GateOptions{FailUnder: []string{"accuracy=1", "mcc=-1", "macro_f1=0", "loss=0"}}, ""},
 		{GateOptions{FailUnder: []string{"accuracy=1.001"}}, "accuracy is 0 to 1"},
 		{GateOptions{FailUnder: []string{"accuracy=-0.1"}}, "accuracy is 0 to 1"},

@@ -84,23 +84,20 @@ const bins = 15
 // accuracy over equally wide bins of confidence, weighted by their rows (Guo et al. 2017, equation 3).
 // It is NaN if a confidence is.
 func CalibrationError(correct []bool, confidence []float64) float64 {
-	var n, sum, hits [bins]float64
+	var sum, hits [bins]float64
 	for i, c := range confidence {
 		if math.IsNaN(c) {
 			return c
 		}
 		b := min(bins-1, int(c*bins))
-		n[b]++
 		sum[b] += c
 		if correct[i] {
 			hits[b]++
 		}
 	}
 	e := 0.0
-	for b := range n {
-		if n[b] > 0 {
-			e += math.Abs(hits[b]-sum[b]) / float64(len(confidence))
-		}
+	for b := range bins {
+		e += math.Abs(hits[b]-sum[b]) / float64(len(confidence))
 	}
 	return e
 }

@@ -20,9 +20,17 @@ func (v votersOfLabels) NLL(_ []float32, f *batch.Forest) ([]float32, error) {
 	return nll, nil
 }
 
-// The labels and probabilities are those of Run, whose rows have targets.
+// The labels and probabilities are those of Run, whose rows have targets. Of equally likely labels the
+// first is meant.
 func TestPredictionsAreThoseOfAnEvaluation(t *testing.T) {
-	v := voters{{3, 1, 2}, {9, 1, 2}, {0, 9, 9}}
+	for _, v := range []voters{
+		{{3, 1, 2}, {9, 1, 2}, {0, 9, 9}}, {{2, 1, 2}, {2, 1, 2}, {2, 1, 2}}, {{2, 2, 2}, {2, 2, 2}, {2, 2, 2}},
+	} {
+		testPredictions(t, v)
+	}
+}
+
+func testPredictions(t *testing.T, v voters) {
 	rows := []eval.Row{
 		{Input: []int32{9}, Target: []int32{1}, Label: 1}, {Input: []int32{9, 9}, Target: []int32{2}, Label: 2},
 	}
