@@ -69,9 +69,10 @@ templates, as for a prompt of PEFT, which has none.`,
 	o.taskFlags.flags(f, ", for the base alone or a prompt without templates")
 	f.StringArrayVar(&o.gates.FailUnder, "fail-under", nil,
 		"exit with 3 if a metric is lower, as in accuracy=0.9; one of "+
-			strings.Join(eval.Metrics(), ", ")+" (repeatable)")
+			strings.Join(eval.Metrics(false), ", ")+" (repeatable)")
 	f.StringArrayVar(&o.gates.FailOver, "fail-over", nil,
-		"exit with 3 if a metric is higher, as in loss=0.5 (repeatable)")
+		"exit with 3 if a metric is higher, as in loss=0.5; one of "+
+			strings.Join(eval.Metrics(true), ", ")+" (repeatable)")
 	f.StringVar(&o.gates.Compare, "compare", "", "JSON file of an earlier evaluation, for --max-drop")
 	f.StringArrayVar(&o.gates.MaxDrop, "max-drop", nil,
 		"exit with 3 if a metric is worse than in --compare by more than this, "+

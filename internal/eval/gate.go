@@ -66,11 +66,14 @@ const (
 	MetricCalibration = "calibration_error"
 )
 
-// Metrics returns the names of the metrics that a gate can ask for.
-func Metrics() []string {
+// Metrics returns the names of the metrics that a gate can ask for, of which lower or higher values are
+// better.
+func Metrics(lower bool) []string {
 	var names []string
 	for _, m := range metrics {
-		names = append(names, m.name)
+		if m.lower == lower {
+			names = append(names, m.name)
+		}
 	}
 	return names
 }
@@ -118,13 +121,14 @@ func (o GateOptions) Gates() ([]Gate, error) {
 	}
 	var gates []Gate
 	var errs []error
+	all := slices.Concat(Metrics(false), Metrics(true))
 	parse := func(texts []string, like Gate) {
 		for _, text := range texts {
 			metric, value, _ := strings.Cut(text, "=")
 			limit, err := strconv.ParseFloat(value, 64)
-			if err != nil || !slices.Contains(Metrics(), metric) {
+			if err != nil || !slices.Contains(all, metric) {
 				errs = append(errs, fmt.Errorf("%s %q: want METRIC=NUMBER, as in accuracy=0.9, of %s",
-					like.Option, text, strings.Join(Metrics(), ", ")))
+					like.Option, text, strings.Join(all, ", ")))
 				continue
 			}
 			g := like
@@ -140,9 +144,17 @@ func (o GateOptions) Gates() ([]Gate, error) {
 }
 
 // checkLimit returns an error if the limit is outside the metric's range, so that the gate would always
-// pass or never.
+// pass or never, or if the gate would miss where the metric is good.
 func (g *Gate) checkLimit() error {
 	for _, m := range metrics {
+		if m.name == g.Metric && g.Before == nil && m.lower != g.Over {
+			better, right := "higher", "--fail-under"
+			if m.lower {
+				better, right = "lower", "--fail-over"
+			}
+			return fmt.Errorf("%s: a %s %s is better; want %s %s=%g",
+				g.Name(), better, g.Metric, right, g.Metric, g.Limit)
+		}
 		least, most, what := m.least, m.most, "is"
 		if g.Before != nil {
 			least, most, what = m.least-m.most, m.most-m.least, "differs by"

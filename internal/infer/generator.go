@@ -270,7 +270,7 @@ func (g *Generator) answer(w *inWork) (Answer, error) {
 		r := *h.result
 		if f := g.follows[i]; f.labels != nil {
 			if slices.ContainsFunc(h.result.Scores, math.IsNaN) {
-				return a, errors.New("the labels' likelihoods are NaN: the prompt or the base is damaged")
+				return a, fmt.Errorf("%s: %w", w.Place, ErrNaN)
 			}
 			r = g.label(f, h)
 		}

@@ -227,6 +227,12 @@ func (s *searcher) begin(prompts []float32, rows []int, questions []Asked) error
 	s.shared = len(shared)
 	var pass []batch.Row
 	for _, p := range s.prompts {
+		if len(pass) > 0 && len(pass)+len(shared) > s.options.MaxTokens {
+			if _, err := s.d.Extend(pass); err != nil {
+				return err
+			}
+			pass = pass[:0]
+		}
 		stem, err := s.d.NewTree(p, 0)
 		if err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 type forest struct {
 	prompts, trees map[int]*grown
 	last, rows     int
+	most           int // rows of a call of Extend
 }
 
 // grown is a soft prompt or a tree.
@@ -77,6 +78,7 @@ func (f *forest) Extend(rows []batch.Row) (nll []float32, err error) {
 		}
 	}
 	f.rows += len(rows)
+	f.most = max(f.most, len(rows))
 	return nll, nil
 }
 
@@ -175,5 +177,27 @@ func TestACancelledSearchLeavesNothing(t *testing.T) {
 	if err != context.Canceled || len(f.prompts)+len(f.trees) > 0 {
 		t.Errorf("error is %v, %d prompts and %d trees are left; want context.Canceled and none",
 			err, len(f.prompts), len(f.trees))
+	}
+}
+
+func TestThePassesOfManyPromptsAreNoLargerThanAskedFor(t *testing.T) {
+	input := []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	labels := NewLabelTree([][]int32{{1, 2}, {2, 1}})
+	var prompts []float32
+	var rows []int
+	var asked []Asked
+	for p := range 8 {
+		prompts, rows = append(prompts, float32(p)), append(rows, 1)
+		for i := range 2 {
+			asked = append(asked, Asked{Prompt: p, Input: append(slices.Clone(input), int32(i)), Target: []int32{1}})
+		}
+	}
+	f := newForest()
+	const most = 30
+	if _, err := Search(t.Context(), f, prompts, rows, labels, asked, SearchOptions{MaxTokens: most}); err != nil {
+		t.Fatal(err)
+	}
+	if f.most > most {
+		t.Errorf("a pass has %d rows, want at most %d", f.most, most)
 	}
 }

@@ -1,9 +1,12 @@
 package infer
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"ptune/internal/failure"
 )
 
 // advance continues all texts by a token, and by the guesses that prove right.
@@ -39,8 +42,11 @@ func (e *Engine) advance() error {
 func (e *Engine) accept(h *Handle, rows [][]float32) {
 	wrong := h.accept(rows, e.d.Room(h.seq)+len(h.guessed), &e.Options)
 	switch {
-	case h.err != nil: // Show has cancelled it
+	case h.err != nil: // Show has cancelled it, or its logits are NaN
 		h.result = nil
+		if slices.Contains(e.running, h) {
+			e.leave(h)
+		}
 	case h.result != nil:
 		e.leave(h)
 	default:
@@ -57,7 +63,7 @@ func (h *Handle) accept(rows [][]float32, room int, o *Options) (wrong int) {
 			h.finish(FinishLength)
 			more = false
 		}
-		if o.Decode != nil && (!more || h.Show != nil || len(h.Stop) > 0) {
+		if h.err == nil && o.Decode != nil && (!more || h.Show != nil || len(h.Stop) > 0) {
 			if piece := h.settle(o, !more); h.Show != nil && piece != "" {
 				h.Show(piece)
 			}
@@ -99,6 +105,10 @@ func guess(ids []int32, match, most int) []int32 {
 	return nil
 }
 
+// ErrNaN is wrapped by the error of a text for which the model finds no next token, and of labels for which
+// it finds no likelihood. It is a usage error.
+var ErrNaN = failure.Usage(errors.New("the model's output is NaN: the prompt or the base is damaged"))
+
 // choose takes the next token. more is false if it ends the text.
 func (h *Handle) choose(logits []float32) (id int32, more bool) {
 	if h.MaxTokens <= 0 {
@@ -106,6 +116,10 @@ func (h *Handle) choose(logits []float32) (id int32, more bool) {
 		return 0, false
 	}
 	id = h.sample.next(logits, h.IDs, h.ids)
+	if v := logits[id]; v != v {
+		h.err = ErrNaN
+		return 0, false
+	}
 	if slices.Contains(h.EOS, id) {
 		h.finish(FinishEOS)
 		return id, false

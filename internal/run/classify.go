@@ -228,7 +228,7 @@ func (c *Classifier) answer(ctx context.Context, some []classified,
 			continue
 		}
 		if math.IsNaN(found[0].Probability) {
-			return fmt.Errorf("%s: the model's likelihoods of the labels are not numbers", x.row.Place)
+			return fmt.Errorf("%s: %w", x.row.Place, infer.ErrNaN)
 		}
 		values[i], found = c.values(found[0]), found[1:]
 	}

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -158,7 +160,10 @@ func (e *Evaluation) Measure(ctx context.Context, o MeasureOptions) (eval.Evalua
 	options.Tell = progress(o.Tell, name)
 	res := eval.Evaluation{Prompt: e.path, Data: e.Set.Path}
 	var err error
-	if res.Result, err = eval.Run(ctx, b, e.values, rows, options); err != nil {
+	if res.Result, err = eval.Run(ctx, b, e.values, rows, options); err == nil {
+		err = e.checkLosses(res.Result)
+	}
+	if err != nil {
 		return res, err
 	}
 	if o.ExactMatch {
@@ -175,7 +180,21 @@ func (e *Evaluation) Measure(ctx context.Context, o MeasureOptions) (eval.Evalua
 		res.AsWords, err = eval.AsWords(ctx, b, b.Tokenizer.EncodeInput, e.text, rows, options,
 			b.MaxPositions)
 	}
-	return res, err
+	return res, errors.Join(err, e.checkLosses(res.Baseline), e.checkLosses(res.AsWords))
+}
+
+// checkLosses returns a usage error that names the first row whose loss in r is not finite. r may be nil.
+func (e *Evaluation) checkLosses(r *eval.Result) error {
+	if r == nil {
+		return nil
+	}
+	for i, loss := range r.Losses {
+		if math.IsNaN(loss) || math.IsInf(loss, 0) {
+			return failure.Usage(fmt.Errorf("%s:%d: the loss of the row is %g: the prompt or the base is damaged",
+				e.Set.File(), e.Set.Rows[i].Line, loss))
+		}
+	}
+	return nil
 }
 
 // labels returns the names of the labels.

@@ -90,6 +90,9 @@ func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open O
 	options := evalOptions(b, e.choices, e.eos, e.promptRows, 4096)
 	options.Tell = progress(tell, filepath.Base(e.Set.Path))
 	res, err := eval.Run(ctx, b, e.values, evalRows(e.Set), options)
+	if err == nil {
+		err = e.checkLosses(res)
+	}
 	if err != nil {
 		return err
 	}

@@ -35,9 +35,18 @@ type Rows struct {
 	Sampled []report.Note // for each validation set of which only some rows are evaluated
 }
 
-// LoadRows reads all files of a task and returns the mistakes of all of them, or the cause of the end of
-// ctx.
+// LoadRows reads all files of a task, and leaves as many validation rows as train.eval_rows says. It returns
+// the mistakes of all files, or the cause of the end of ctx.
 func LoadRows(ctx context.Context, task *config.Task, b *base.Base) (*Rows, error) {
+	r, err := loadAllRows(ctx, task, b)
+	if err != nil {
+		return nil, err
+	}
+	return r.sampled(task.Train.EvalRows, task.Train.Seed), nil
+}
+
+// loadAllRows is LoadRows without train.eval_rows.
+func loadAllRows(ctx context.Context, task *config.Task, b *base.Base) (*Rows, error) {
 	eos, err := b.EndToken()
 	if err != nil {
 		return nil, err
@@ -79,22 +88,23 @@ func LoadRows(ctx context.Context, task *config.Task, b *base.Base) (*Rows, erro
 		r.Valid = append(r.Valid, set)
 	}
 	if ctx.Err() != nil {
-		return r, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return r, err
+		return nil, err
 	}
-	r.sample(task.Train.EvalRows, task.Train.Seed)
 	return r, nil
 }
 
 // splitName is the name of the validation set that data.valid_fraction makes.
 const splitName = "valid"
 
-// sample leaves at most that many rows, if it is not 0, in each validation set: of each label its share,
-// chosen by the seed, in the order of the file.
-func (r *Rows) sample(most int, seed uint64) {
-	for _, set := range r.Valid {
+// sampled returns the rows with at most that many, if it is not 0, in each validation set: of each label
+// its share, chosen by the seed, in the order of the file. It does not change r.
+func (r *Rows) sampled(most int, seed uint64) *Rows {
+	few := *r
+	few.Valid, few.Sampled = slices.Clone(r.Valid), nil
+	for i, set := range r.Valid {
 		n := len(set.Rows)
 		if most == 0 || n <= most {
 			continue
@@ -108,14 +118,16 @@ func (r *Rows) sample(most int, seed uint64) {
 			chosen = append(chosen, order[(2*k+1)*n/(2*most)])
 		}
 		slices.Sort(chosen)
-		rows := make([]data.Row, most)
-		for i, k := range chosen {
-			rows[i] = set.Rows[k]
+		some := *set
+		some.Rows = make([]data.Row, most)
+		for k, at := range chosen {
+			some.Rows[k] = set.Rows[at]
 		}
-		set.Rows = rows
-		r.Sampled = append(r.Sampled, report.Note(fmt.Sprintf("%s: %d of %d rows are evaluated in training "+
+		few.Valid[i] = &some
+		few.Sampled = append(few.Sampled, report.Note(fmt.Sprintf("%s: %d of %d rows are evaluated in training "+
 			"(train.eval_rows), chosen with each label's share", set.File(), most, n)))
 	}
+	return &few
 }
 
 // Source returns a data file of a task with how the task says it is written. The end of ctx ends reading it.
@@ -287,7 +299,7 @@ func (r *Rows) measure(ctx context.Context, b *base.Base, sets []*data.Set, valu
 		e := report.Eval{
 			Set: set.Name, Loss: report.Number(res.Loss), Accuracy: res.Accuracy, MacroF1: res.MacroF1,
 		}
-		if m.exactMatch {
+		if m.exactMatch && !math.IsNaN(res.Loss) { // else no text can be generated
 			one := Evaluation{base: b, values: values, promptRows: promptRows, eos: r.EOS}
 			share, err := one.match(ctx, evalRows(set), m.maxTokens)
 			if err != nil {

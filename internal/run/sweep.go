@@ -120,11 +120,12 @@ func (s *Sweep) Open(ctx context.Context, b *base.Base, version string) error {
 		rows := byTokens[r.task.Prompt.Tokens]
 		if rows == nil {
 			var err error
-			if rows, err = LoadRows(ctx, r.task, b); err != nil {
+			if rows, err = loadAllRows(ctx, r.task, b); err != nil {
 				return failure.Usage(err)
 			}
 			byTokens[r.task.Prompt.Tokens] = rows
 		}
+		rows = rows.sampled(r.task.Train.EvalRows, r.task.Train.Seed)
 		id := identity(r.task, b, rows)
 		h := sha256.New()
 		for _, name := range slices.Sorted(maps.Keys(id)) {

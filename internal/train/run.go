@@ -257,7 +257,9 @@ func (r *run) evaluate(ctx context.Context) error {
 			return err
 		}
 	}
-	if best && (math.IsInf(r.toBeat, 1) || r.toBeat-score > r.MinGain) {
+	// Without a least gain, an equal score with a lower loss is better, too.
+	gain := r.toBeat - score
+	if best && (math.IsInf(r.toBeat, 1) || gain > r.MinGain || gain == 0 && r.MinGain == 0) {
 		r.toBeat, r.worse = score, 0
 	} else {
 		r.worse++
