@@ -123,14 +123,55 @@ func (t *Task) Messages(conversation []chat.Message, base *chat.Template) ([]int
 	return t.tok.Encode(text) // the template writes BOS itself
 }
 
+// Input returns the token ids of an input made of a row's fields. One of more than most tokens is an
+// error, or with cut its longest field is cut.
+func (t *Task) Input(fields data.Fields, most int, cut bool) ([]int32, error) {
+	ids, err := t.Fields(fields)
+	if err != nil || len(ids) <= most {
+		return ids, err
+	}
+	f, _, err := t.Format()
+	if err != nil {
+		return nil, err
+	}
+	return f.EncodeInput(fields, t.tok, most, cut)
+}
+
+// noLimit is the longest input of a prompt whose rows had no limit.
+const noLimit = 1 << 30
+
+// Limit returns the most tokens of an input before a label of at most longest tokens, and whether longer
+// inputs are cut, as in training. The model has that many positions, 0 for any number, and the soft
+// prompt that many rows.
+func (t *Task) Limit(positions, rows, longest int) (most int, cut bool) {
+	most = noLimit
+	if positions > 0 {
+		most = positions - rows - longest
+	}
+	if t.meta.OnTooLong == data.TooLongCutInput && t.meta.MaxTokens > 0 {
+		most, cut = min(most, t.meta.MaxTokens-longest), true
+	}
+	return most, cut
+}
+
 // Format returns how rows of files become inputs and targets, and the task's labels as the model
 // would write them; none if targets are free text.
 func (t *Task) Format() (*data.Format, []data.Choice, error) {
-	m := t.meta
-	labels := make([]data.Label, len(m.Labels))
-	for i, l := range m.Labels {
+	labels := make([]data.Label, len(t.meta.Labels))
+	for i, l := range t.meta.Labels {
 		labels[i] = data.Label(l)
 	}
+	return t.format(labels)
+}
+
+// Choices returns labels as the model would write them as targets.
+func (t *Task) Choices(labels []data.Label) ([]data.Choice, error) {
+	_, choices, err := t.format(labels)
+	return choices, err
+}
+
+func (t *Task) format(labels []data.Label) (*data.Format, []data.Choice, error) {
+	m := t.meta
 	f, err := data.NewFormat(m.Input, m.Target, labels)
 	if m.Messages != "" {
 		f, err = data.NewConversations(m.Messages), nil

@@ -50,7 +50,7 @@ func NewClassifier(b *base.Base, members []base.Prompt, maxTokens int) (*Classif
 	if err != nil {
 		return nil, err
 	}
-	c := &Classifier{one: one, reading: readingOf(m), most: noLimit}
+	c := &Classifier{one: one, reading: readingOf(m)}
 	if c.format, c.one.choices, err = task.Format(); err != nil {
 		return nil, err
 	}
@@ -60,12 +60,7 @@ func NewClassifier(b *base.Base, members []base.Prompt, maxTokens int) (*Classif
 	for _, x := range c.one.choices {
 		longest = max(longest, len(x.IDs)+1)
 	}
-	if b.MaxPositions > 0 {
-		c.most = b.MaxPositions - slices.Max(one.promptRows) - longest
-	}
-	if m.OnTooLong == data.TooLongCutInput && m.MaxTokens > 0 {
-		c.most, c.cut = min(c.most, m.MaxTokens-longest), true
-	}
+	c.most, c.cut = task.Limit(b.MaxPositions, slices.Max(one.promptRows), longest)
 	return c, nil
 }
 

@@ -33,6 +33,9 @@ func (s *Server) addRoutes() {
 		{"GET", "/v1/models/{id...}", s.showModel, false},
 		{"POST", "/v1/completions", s.completions, false},
 		{"POST", "/v1/chat/completions", s.chat, false},
+		{"POST", "/v1/decisions", s.decisions, false},
+		{"POST", "/v1/systemone", s.systemOne, false},
+		{"POST", "/classify", s.classify, false},
 	}
 }
 
