@@ -166,6 +166,7 @@ func (r refusing) RemovePrompt(int)                                 {}
 func (r refusing) Check(batch.Text) error                           { return r.err }
 func (r refusing) Add([]batch.Text) ([]int, [][]float32, error)     { return nil, nil, r.err }
 func (r refusing) Next([]int, [][]int32) (l [][]float32, err error) { return nil, r.err }
+func (r refusing) Read([]int, [][]int32) (l [][]float32, err error) { return nil, r.err }
 func (r refusing) Drop(int, int)                                    {}
 func (r refusing) Room(int) int                                     { return 0 }
 func (r refusing) Remove(int)                                       {}

@@ -24,6 +24,8 @@ type Decoder interface {
 	Add(texts []batch.Text) (seqs []int, logits [][]float32, err error)
 	// Next adds tokens to each text and returns the logits of what follows each token.
 	Next(seqs []int, ids [][]int32) ([][]float32, error)
+	// Read adds tokens to each text and returns the logits of what follows the last of them.
+	Read(seqs []int, ids [][]int32) ([][]float32, error)
 	// Drop takes back the last n tokens of a text.
 	Drop(seq, n int)
 	// Room is how many tokens a text can grow by.
@@ -39,6 +41,7 @@ type Options struct {
 	Trees       TextTrees                // the decoder: it scores labels after cached soft prompts; nil: Scorer does
 	ScoreTokens int                      // tokens of their inputs and labels scored at a time
 	Texts       int                      // the most texts continued at a time; 0: any number
+	ReadTokens  int                      // the most tokens of inputs that one step reads; 0: any number
 	GuessRows   int                      // 0: no guesses
 	Decode      func(ids []int32) string // the text of token ids; nil: results have no text
 	Unsettled   func(ids []int32) int    // how many of the last ids have a text that may still change; nil: none
@@ -49,7 +52,7 @@ type Engine struct {
 	Options
 	d       Decoder
 	waiting []*Handle
-	running []*Handle // continued, in the order in which they joined
+	running []*Handle // being read or continued, in the order in which they joined
 }
 
 // New returns an engine without requests.
@@ -123,6 +126,7 @@ type Result struct {
 type Handle struct {
 	Request
 	seq     int // the decoder's handle
+	unread  int // tokens at the end of IDs that the decoder has not got
 	sample  *sampler
 	ids     []int32 // generated
 	logs    []Logprob
@@ -142,9 +146,10 @@ func (h *Handle) Generated() int { return len(h.ids) }
 // Logprobs returns what Request.Logprobs has recorded so far.
 func (h *Handle) Logprobs() []Logprob { return h.logs }
 
-// text is the request as the decoder takes it.
+// text is the request as the decoder takes it, without its unread tokens.
 func (h *Handle) text() batch.Text {
-	t := batch.Text{Prompt: batch.NoPrompt, IDs: h.IDs, Room: h.MaxTokens}
+	ids := h.IDs[:len(h.IDs)-h.unread]
+	t := batch.Text{Prompt: batch.NoPrompt, IDs: ids, Room: h.unread + h.MaxTokens}
 	if h.Prompt != nil {
 		t.Prompt = h.Prompt.handle
 	}
@@ -223,9 +228,10 @@ func (e *Engine) Step(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var err error
-	if full := e.score(); !full { // else no text joins that would take what becomes free
-		err = e.join()
+	full := e.score()
+	read, err := e.read()
+	if err == nil && !full { // else no text joins that would take what becomes free
+		err = e.join(read)
 	}
 	if err == nil {
 		err = e.advance()
@@ -275,8 +281,37 @@ func (e *Engine) Generate(ctx context.Context, requests []Request) ([]Result, er
 // tokens.
 const joinShare = 4
 
-// join begins waiting texts, unless there will soon be room for more of them.
-func (e *Engine) join() error {
+// read has the decoder read unread inputs of texts that have been begun, at most ReadTokens of them, and
+// returns how many tokens it read. A text whose whole input is read is continued.
+func (e *Engine) read() (tokens int, err error) {
+	var live []*Handle
+	var seqs []int
+	var ids [][]int32
+	for _, h := range e.running {
+		if n := min(h.unread, e.ReadTokens-tokens); n > 0 {
+			from := len(h.IDs) - h.unread
+			live, seqs, ids = append(live, h), append(seqs, h.seq), append(ids, h.IDs[from:from+n])
+			tokens += n
+		}
+	}
+	if tokens == 0 {
+		return 0, nil
+	}
+	logits, err := e.d.Read(seqs, ids)
+	if err != nil {
+		return 0, err
+	}
+	for i, h := range live {
+		if h.unread -= len(ids[i]); h.unread == 0 && h.err == nil {
+			e.accept(h, logits[i:i+1])
+		}
+	}
+	return tokens, nil
+}
+
+// join begins waiting texts, unless there will soon be room for more of them. This step has read that many
+// tokens of inputs.
+func (e *Engine) join(read int) error {
 	texts, free := 0, e.Texts-len(e.running)
 	for _, h := range e.waiting {
 		if h.Labels == nil {
@@ -286,11 +321,17 @@ func (e *Engine) join() error {
 	if e.Texts > 0 && len(e.running) > 0 && texts > free && free < e.Texts/joinShare {
 		return nil
 	}
-	return e.begin()
+	return e.begin(read)
 }
 
-// begin begins the texts at the head of the queue that can be begun together.
-func (e *Engine) begin() error {
+// follows reports whether a text has the input of the one before it, which is read once for both.
+func (h *Handle) follows(before *Handle) bool {
+	return before.unread == 0 && h.Prompt == before.Prompt && slices.Equal(h.IDs, before.IDs)
+}
+
+// begin begins the texts at the head of the queue that can be begun together. This step has read that many
+// tokens of inputs: of an input that exceeds ReadTokens, only the beginning is read.
+func (e *Engine) begin(read int) error {
 	var texts []batch.Text
 	var queue []*Handle // of texts
 	for _, h := range e.waiting {
@@ -300,6 +341,13 @@ func (e *Engine) begin() error {
 		full := e.Texts > 0 && len(e.running)+len(queue) >= e.Texts
 		if full || queue != nil && (h.Prompt == nil) != (queue[0].Prompt == nil) {
 			break
+		}
+		if e.ReadTokens > 0 && (queue == nil || !h.follows(queue[len(queue)-1])) {
+			if read >= e.ReadTokens {
+				break
+			}
+			h.unread = max(0, len(h.IDs)-(e.ReadTokens-read))
+			read += len(h.IDs) - h.unread
 		}
 		texts, queue = append(texts, h.text()), append(queue, h)
 	}
@@ -328,7 +376,7 @@ func (e *Engine) begin() error {
 		h.seq = seqs[i]
 	}
 	for i, h := range joined {
-		if h.err == nil { // Show of another request may have cancelled this one
+		if h.err == nil && h.unread == 0 { // Show of another request may have cancelled this one
 			e.accept(h, logits[i:i+1])
 		}
 	}

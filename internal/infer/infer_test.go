@@ -22,6 +22,7 @@ type speller struct {
 	most    int // texts at a time
 	last    int
 	passes  int
+	reads   []int // tokens of each call of Read
 	logits  func(says string, fed []int32) []float32
 	prompts map[int]bool
 }
@@ -99,6 +100,21 @@ func (s *speller) Next(seqs []int, ids [][]int32) (out [][]float32, err error) {
 			out = append(out, s.logits(t.says, t.fed))
 		}
 	}
+	return out, nil
+}
+
+// Read notes how many tokens of inputs a call adds. Those are no part of what the text says.
+func (s *speller) Read(seqs []int, ids [][]int32) (out [][]float32, err error) {
+	tokens := 0
+	for k, seq := range seqs {
+		t := s.texts[seq]
+		if tokens += len(ids[k]); len(ids[k]) == 0 || len(ids[k]) > s.Room(seq) {
+			return nil, fmt.Errorf("%d more tokens in room for %d", len(ids[k]), s.Room(seq))
+		}
+		t.IDs, t.Text.Room = slices.Concat(t.IDs, ids[k]), t.Text.Room-len(ids[k])
+		out = append(out, s.logits(t.says, nil))
+	}
+	s.reads = append(s.reads, tokens)
 	return out, nil
 }
 

@@ -11,7 +11,12 @@ import (
 
 // advance continues all texts by a token, and by the guesses that prove right.
 func (e *Engine) advance() error {
-	live := slices.Clone(e.running)
+	var live []*Handle
+	for _, h := range e.running {
+		if h.unread == 0 {
+			live = append(live, h)
+		}
+	}
 	if len(live) == 0 {
 		return nil
 	}

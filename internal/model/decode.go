@@ -410,7 +410,17 @@ const RowsAtOnce = 4
 // token, text after text. They are valid until the next call. After an error of the model, remove the
 // texts: they may have grown by rows that were not computed.
 func (d *Decoder) Next(seqs []int, ids [][]int32) ([][]float32, error) {
-	tokens := 0
+	return d.more(seqs, ids, false)
+}
+
+// Read adds tokens to each of the texts, as Next does, but returns only the logits [texts, V] of what
+// follows the last token of each.
+func (d *Decoder) Read(seqs []int, ids [][]int32) ([][]float32, error) {
+	return d.more(seqs, ids, true)
+}
+
+// more is Next or, with onlyLast, Read.
+func (d *Decoder) more(seqs []int, ids [][]int32, onlyLast bool) ([][]float32, error) {
 	for i, s := range seqs {
 		if d.seqs[s] == nil {
 			return nil, fmt.Errorf("run %s: there is no text %d", d.m.Name, s)
@@ -425,30 +435,35 @@ func (d *Decoder) Next(seqs []int, ids [][]int32) ([][]float32, error) {
 					d.m.Name, id, d.m.Vocab)
 			}
 		}
-		tokens += len(ids[i])
 	}
-	logits := make([][]float32, tokens)
+	var logits [][]float32
 	for _, prompted := range []bool{true, false} {
 		var l ops.Layout
-		var to []int // where the logits of each row go
+		var to []int // where the logits of each target go
 		done := 0
 		for i, s := range seqs {
+			n := len(ids[i])
+			if onlyLast {
+				n = 1
+			}
 			q := d.seqs[s]
 			if d.biasDiffers && q.prompted == prompted || !d.biasDiffers && prompted {
-				d.extend(q, &l, ids[i])
-				for k := range ids[i] {
+				d.extend(q, &l, ids[i], onlyLast)
+				for k := range n {
 					to = append(to, done+k)
 				}
 			}
-			done += len(ids[i])
+			done += n
 		}
 		if to == nil {
 			continue
 		}
-		l.TargetGroups = l.Groups
 		got, err := d.run(&l, nil, prompted)
 		if err != nil {
 			return nil, err
+		}
+		if logits == nil {
+			logits = make([][]float32, done)
 		}
 		for i, k := range to {
 			logits[k] = got[i]
@@ -457,16 +472,28 @@ func (d *Decoder) Next(seqs []int, ids [][]int32) ([][]float32, error) {
 	return logits, nil
 }
 
-// extend adds rows for tokens to a text and to the layout.
-func (d *Decoder) extend(q *sequence, l *ops.Layout, ids []int32) {
-	for _, id := range ids {
+// extend adds rows for tokens to a text and to the layout. The logits of each, or onlyLast those of the
+// last, are computed.
+func (d *Decoder) extend(q *sequence, l *ops.Layout, ids []int32, onlyLast bool) {
+	for i, id := range ids {
 		had := len(q.own.pages)
 		row, at := d.grow(q.own), len(l.IDs)
 		taken := len(q.own.pages) - had
 		q.reserved, d.pages.reserved = q.reserved-taken, d.pages.reserved-taken
-		l.Groups = append(l.Groups, kernels.Group{Row: at, N: 1, Own: row, Spans: slices.Clone(q.seen)})
+		group := kernels.Group{Row: at, N: 1, Own: row, Spans: slices.Clone(q.seen)}
+		// Rows that follow each other on a page are a group, as in Add.
+		if last := len(l.Groups) - 1; onlyLast && i > 0 && taken == 0 {
+			l.Groups[last].N++
+		} else {
+			l.Groups = append(l.Groups, group)
+		}
+		if !onlyLast || i == len(ids)-1 {
+			group.Row = len(l.TargetRows)
+			l.TargetGroups = append(l.TargetGroups, group)
+			l.TargetRows = append(l.TargetRows, int32(at))
+		}
 		l.IDs, l.Pos = append(l.IDs, id), append(l.Pos, int32(q.pos))
-		l.TargetRows, l.CacheRows = append(l.TargetRows, int32(at)), append(l.CacheRows, int32(row))
+		l.CacheRows = append(l.CacheRows, int32(row))
 		q.seen = addSpan(q.seen, row, row+1)
 		q.n++
 		q.pos++

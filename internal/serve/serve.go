@@ -155,7 +155,8 @@ func (s *Server) load(work context.Context) error {
 	}
 	decoder := b.NewDecoder(s.CacheBytes)
 	s.loop = newLoop(decoder, infer.Options{
-		Scorer: b, Trees: decoder, ScoreTokens: tokensAStep, Texts: s.Texts, GuessRows: model.RowsAtOnce,
+		Scorer: b, Trees: decoder, ScoreTokens: tokensAStep, ReadTokens: tokensAStep,
+		Texts: s.Texts, GuessRows: model.RowsAtOnce,
 		Decode: b.Tokenizer.Decode, Unsettled: b.Tokenizer.Unsettled,
 	}, s.Texts+s.Queue)
 	_, limit := decoder.Bytes()

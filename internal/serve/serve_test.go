@@ -293,13 +293,19 @@ func TestScoresAreThoseOfThePromptAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := infer.Score(b, p.Values, []int{p.Rows}, []infer.Question{q})
+	decoder := b.NewDecoder(1 << 28)
+	alone := infer.New(decoder, infer.Options{Scorer: b, Trees: decoder})
+	soft, err := alone.AddPrompt(p.Values, p.Rows)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, w := range want[0] {
-		if got[0][i] != w.NLL {
-			t.Errorf("ending %d: −log p is %v, want %v", i, got[0][i], w.NLL)
+	want, err := alone.Generate(context.Background(), []infer.Request{{Prompt: soft, IDs: q.Input, Labels: q.Ends}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, w := range want[0].Scores {
+		if got[0][i] != w {
+			t.Errorf("ending %d: −log p is %v, want %v", i, got[0][i], w)
 		}
 	}
 	if _, err := s.score(context.Background(), m, []infer.Question{{Input: make([]int32, 600), Ends: q.Ends}}); err == nil ||
