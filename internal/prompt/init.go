@@ -25,7 +25,7 @@ const stream = 0x696e6974 // "init"
 
 // New returns a prompt [rows, dim] initialised as init says. Equal arguments give equal prompts.
 func New(rows, dim int, init Init, s Source) (*Prompt, error) {
-	p := &Prompt{Rows: rows, Dim: dim, Values: make([]float32, 0, rows*dim)}
+	p := &Prompt{Rows: rows, Dim: dim}
 	p.Meta.Init = init
 	r := rand.New(rand.NewPCG(init.Seed, stream))
 	var err error

@@ -103,6 +103,8 @@ func TestALoRAThatPtuneDoesNotSupportIsRefused(t *testing.T) {
 		`"layers_to_transform": [0]`:     "ptune does not support",
 		`"target_modules": ".*q_proj"`:   "want a list of names",
 		`"target_modules": ["magic"]`:    "no such module; it has ",
+		`"target_modules": 7`:            "target_modules is 7, want a list of names",
+		`"target_modules": "q_proj"`:     "has 42 tensors, want 6",
 		`"target_modules": ["q_proj"]`:   "has 42 tensors, want 6",
 		`"r": 4`:                         "has shape [",
 	} {
@@ -164,6 +166,17 @@ func TestANewLoRATargetsPEFTsModulesAndStartsAtTheBase(t *testing.T) {
 		if !slices.Equal(a, again.Params[0].Values) || slices.Equal(a, other.Params[0].Values) {
 			t.Errorf("%s: the draws do not depend on the seed alone", modelType)
 		}
+	}
+}
+
+func TestAnUnknownTargetIsRefusedWithTheModulesThatThereAre(t *testing.T) {
+	modules := []param.Module{
+		{Name: "layers.0.q_proj", Out: 6, In: 16}, {Name: "layers.1.q_proj", Out: 6, In: 16}, {Name: "head", Out: 9, In: 16},
+	}
+	_, err := prompt.NewLoRA(prompt.LoRAConfig{Rank: 1, Alpha: 1, Targets: []string{"magic"}}, "llama", modules, 0)
+	want := `LoRA targets "magic", but the base has no such module; it has q_proj, head`
+	if err == nil || err.Error() != want {
+		t.Errorf("error is %v, want %s", err, want)
 	}
 }
 

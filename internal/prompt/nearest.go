@@ -44,9 +44,6 @@ func insertNeighbor(list []Neighbor, n Neighbor, top int) []Neighbor {
 		}
 		return 1
 	})
-	if at >= top {
-		return list
-	}
 	list = slices.Insert(list, at, n)
 	return list[:min(top, len(list))]
 }

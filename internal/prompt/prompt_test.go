@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -121,6 +122,14 @@ func TestRandomHasTheMeanAndDeviationOfTheRows(t *testing.T) {
 	if math.Abs(mean-wantMean) > 0.4 || math.Abs(deviation-wantDeviation) > 0.3 {
 		t.Errorf("mean %g, deviation %g, want %g and %g", mean, deviation, wantMean, wantDeviation)
 	}
+	// A seed's draws stay what they are: the mean and so many deviations.
+	r := rand.New(rand.NewPCG(1, 0x696e6974))
+	for k, got := range p.Row(0) {
+		want := wantMean + float64(k)/10 + wantDeviation*r.NormFloat64()
+		if math.Abs(float64(got)-want) > 2e-3 {
+			t.Errorf("value %d of the first row is %g, want %g", k, got, want)
+		}
+	}
 }
 
 func TestEqualSeedsInitialiseEqualPrompts(t *testing.T) {
@@ -195,7 +204,12 @@ func TestAPromptIsInitialisedFromAPEFTAdapter(t *testing.T) {
 	if p := start(t, 4, prompt.Init{Kind: "file", File: dir}, s); !slices.Equal(p.Values, values) {
 		t.Errorf("the prompt is %v, want %v", p.Values, values)
 	}
-	p := start(t, 3, prompt.Init{Kind: "file", File: dir}, s)
+	full := s
+	full.Ordinary = func(int32) bool {
+		t.Error("a prompt that the file fills asked for ordinary tokens")
+		return true
+	}
+	p := start(t, 3, prompt.Init{Kind: "file", File: dir}, full)
 	if !slices.Equal(p.Values, values[:3*dim]) {
 		t.Errorf("three rows of four are %v, want %v", p.Values, values[:3*dim])
 	}
@@ -237,9 +251,10 @@ func TestOtherFilesAreNotReadAsPrompts(t *testing.T) {
 			`no tensor "prompt_embeddings"`},
 		"three dims": {tensorfile.Floats(name, []int{1, 1, 2}, pair), ours, "shape [1 1 2]"},
 		"not a number": {
-			tensorfile.Floats(name, []int{2, 1}, []float32{1, float32(math.NaN())}), ours,
+			tensorfile.Floats(name, []int{2, 2}, []float32{1, 1, 1, float32(math.NaN())}), ours,
 			"virtual token 2 has the value NaN",
 		},
+		"too many rows": {tensorfile.Floats(name, []int{65537, 1}, make([]float32, 65537)), ours, "shape [65537 1]"},
 		"no metadata":     {tensorfile.Floats(name, []int{1, 2}, pair), nil, "no metadata of ptune"},
 		"a later format":  {tensorfile.Floats(name, []int{1, 2}, pair), later, `the format is "9"`},
 		"broken metadata": {tensorfile.Floats(name, []int{1, 2}, pair), broken, "metadata"},
@@ -259,10 +274,33 @@ func TestOtherFilesAreNotReadAsPrompts(t *testing.T) {
 			t.Errorf("%s: error is %v, want one that contains %q", what, err, c.want)
 		}
 	}
+	most := &prompt.Prompt{Rows: 65536, Dim: 1, Values: make([]float32, 65536)}
+	if err := most.Save(path); err != nil {
+		t.Error(err)
+	}
+	if p, err := prompt.Load(path); err != nil || p.Rows != most.Rows {
+		t.Errorf("the largest number of rows: %v", err)
+	}
 	bad := made()
 	bad.Values[4] = float32(math.Inf(1))
 	if err := bad.Save(path + "2"); err == nil {
 		t.Error("a prompt with an infinity was saved")
+	}
+}
+
+// How files are read is noted only if it is not the default.
+func TestReadingIsZeroIfAllIsDefault(t *testing.T) {
+	for _, c := range []struct {
+		reading prompt.Reading
+		want    bool
+	}{
+		{prompt.Reading{}, true}, {prompt.Reading{Quotes: "auto", Encoding: "utf-8"}, true},
+		{prompt.Reading{Columns: []string{"text"}}, false}, {prompt.Reading{Separator: ";"}, false},
+		{prompt.Reading{Quotes: "none"}, false}, {prompt.Reading{Encoding: "utf-16"}, false},
+	} {
+		if got := c.reading.IsZero(); got != c.want {
+			t.Errorf("%+v: zero is %v, want %v", c.reading, got, c.want)
+		}
 	}
 }
 
