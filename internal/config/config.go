@@ -317,7 +317,7 @@ func (t *Task) check(setOnly bool) error {
 	if t.Train.LearningRate.Auto && t.Train.Optimizer == "sgd" {
 		bad("train.learning_rate", "is auto, which adamw and adafactor support; sgd needs a number")
 	}
-	if rate := t.Train.LearningRate; !rate.Auto && !(rate.Value > 0 && rate.Value < math.Inf(1)) {
+	if rate := t.Train.LearningRate; !rate.Auto && !(rate.Value > 0) {
 		bad("train.learning_rate", "is %g, want auto or a number above 0", rate.Value)
 	}
 	for _, b := range t.Train.Betas {

@@ -152,34 +152,146 @@ output: {prompt: p.st}
 
 func TestInvalidValuesAreRefusedWithTheirPlace(t *testing.T) {
 	for setting, want := range map[string]string{
-		"model=":                   "model is missing",
-		"prompt.tokens=0":          "prompt.tokens is 0, want at least 1",
-		"prompt.tokens=5000":       "at most 4096",
-		"prompt.init=txt":          `prompt.init is "txt", want text, vocab`,
-		"prompt.text=":             "prompt.text is missing",
-		"prompt.init=file":         "prompt.file is missing",
-		"prompt.init=labels":       "data.labels is missing",
-		"data.target={x":           "data.target: template",
-		"data.on_too_long=cut":     "data.on_too_long",
-		"train.batch_size=0":       "at least 1",
-		"train.optimizer=adam":     "want adamw, adafactor, sgd",
-		"train.learning_rate=0":    "want auto or a number above 0",
-		"train.learning_rate=.inf": "want auto or a number above 0",
-		"train.betas=[1, 0.9]":     "below 1",
-		"train.optimizer=sgd":      "sgd needs a number",
-		"train.schedule=step":      "want constant, linear, cosine",
-		"train.warmup=1.5":         "want 0 to 1",
-		"train.clip_norm=-1":       "want at least 0",
-		"train.max_decrease=-1":    "want at least 0",
-		"train.patience=-1":        "at least 0",
-		"output.prompt=":           "output.prompt is missing",
-		"data.labels=[a]":          "at least two",
+		"model=":                                 "model is missing",
+		"prompt.tokens=0":                        "prompt.tokens is 0, want at least 1",
+		"prompt.tokens=5000":                     "at most 4096",
+		"prompt.init=txt":                        `prompt.init is "txt", want text, vocab`,
+		"prompt.text=":                           "prompt.text is missing",
+		"prompt.init=file":                       "prompt.file is missing",
+		"prompt.init=labels":                     "data.labels is missing",
+		"data.target={x":                         "data.target: template",
+		"data.on_too_long=cut":                   "data.on_too_long",
+		"train.batch_size=0":                     "at least 1",
+		"train.optimizer=adam":                   "want adamw, adafactor, sgd",
+		"train.learning_rate=0":                  "want auto or a number above 0",
+		"train.learning_rate=.inf":               "want auto or a number above 0",
+		"train.betas=[1, 0.9]":                   "below 1",
+		"train.optimizer=sgd":                    "sgd needs a number",
+		"train.schedule=step":                    "want constant, linear, cosine",
+		"train.warmup=1.5":                       "want 0 to 1",
+		"train.clip_norm=-1":                     "want at least 0",
+		"train.max_decrease=-1":                  "want at least 0",
+		"train.patience=-1":                      "at least 0",
+		"output.prompt=":                         "output.prompt is missing",
+		"data.labels=[a]":                        "at least two",
+		"data.columns=[a, ~]":                    "data.columns must hold names, not ~",
+		"data.columns=[a, [b]]":                  "data.columns must hold names, not a list",
+		"data.valid_fraction=0.91":               "want 0 to 0.9",
+		"prompt.tokens=4097":                     "at most 4096",
+		"train.betas=[-0.1, 0.9]":                "has -0.1",
+		"train.best=accuracy":                    `train.best is "accuracy", which needs data.labels`,
+		"train.best=macro_f1":                    `train.best is "macro_f1", which needs data.labels`,
+		"prompt.anchor_text=Hi":                  "prompt.anchor is 0, so it has no effect",
+		"train.steps=" + strings.Repeat("x", 60): `not "` + strings.Repeat("x", 60) + `"`,
+		"train.steps=" + strings.Repeat("x", 61): `not "` + strings.Repeat("x", 60) + `"…`,
 	} {
 		_, err := parse("task.yaml", []byte(good), []string{setting})
 		if err == nil || !strings.Contains(err.Error(), want) ||
 			!strings.HasPrefix(err.Error(), "--set "+setting) &&
 				!strings.HasPrefix(err.Error(), "task.yaml") {
 			t.Errorf("%s: error is %v, want one with its place and %q", setting, err, want)
+		}
+	}
+}
+
+func TestValuesAtTheirLimitsAreTaken(t *testing.T) {
+	for _, settings := range [][]string{
+		{"prompt.tokens=1"}, {"prompt.tokens=4096"}, {"data.valid_fraction=0.9"}, {"data.max_tokens=2"},
+		{"train.betas=[0, 0]"}, {"train.warmup=0"}, {"train.warmup=1"}, {"train.clip_norm=0"},
+		{"train.learning_rate=1e-30"}, {"data.columns=[a, b]"}, {"data.train=-"},
+		{"prompt.anchor_text=Hi", "prompt.anchor=0.1"}, {"train.best=accuracy", "data.labels=[a, b]"},
+	} {
+		if _, err := parse("task.yaml", []byte(good), settings); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTheTaskFileAndItsRowsCannotBothBeStandardInput(t *testing.T) {
+	if _, err := parse("-", []byte(good), nil); err != nil {
+		t.Error(err)
+	}
+	_, err := parse("-", []byte(good), []string{"data.train=-"})
+	if err == nil || !strings.Contains(err.Error(), `data.train is "-", but standard input has the task file`) {
+		t.Errorf("both: error is %v", err)
+	}
+}
+
+func TestTheNearestKeyIsSuggested(t *testing.T) {
+	for key, want := range map[string]string{
+		// A third of the letters and one more may differ: 3 of 7.
+		"train.seedxyz": "seed", "train.seedwxyz": "",
+		"train.seeds": "seed", "train.stes": "steps", // both are two changes from the other one
+		"train.tsesp": "steps",
+	} {
+		_, err := parse("task.yaml", []byte(good), []string{key + "=1"})
+		wanted := fmt.Sprintf("unknown key %q", key)
+		if want != "" {
+			wanted += fmt.Sprintf("; did you mean %q?", want)
+		}
+		if err == nil || !strings.HasSuffix(err.Error(), wanted) {
+			t.Errorf("error is %v, want %s", err, wanted)
+		}
+	}
+}
+
+func TestDistanceCountsChangesAndSwapsOfNeighbours(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{
+		{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"abc", "abc", 0}, {"kitten", "sitting", 3},
+		{"ab", "ba", 1}, {"abcd", "acbd", 1}, {"abcdef", "badcfe", 3}, {"abab", "cdcd", 4}, {"ab", "bc", 2},
+		{"xab", "aby", 2}, {"aab", "aba", 1}, {"abc", "cab", 2},
+	} {
+		if got := distance(c.a, c.b); got != c.want {
+			t.Errorf("from %q to %q: %d changes, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+func TestTheLargestAndDeepestTaskFileIsRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "task.yaml")
+	for _, c := range []struct {
+		size int
+		want string
+	}{{1 << 20, ""}, {1<<20 + 1, "larger than 1024 KB"}} {
+		text := good + "#"
+		text += strings.Repeat(" ", c.size-len(text))
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(path, nil)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%d bytes: error is %v, want %q", c.size, err, c.want)
+		}
+	}
+	for brackets, ok := range map[string]bool{
+		strings.Repeat("[", 32) + strings.Repeat("]", 32): true, strings.Repeat("[", 33): false,
+		strings.Repeat("[]{}", 50): true,
+	} {
+		_, err := parse("task.yaml", []byte(good+"# "+brackets), nil)
+		if (err == nil) != ok {
+			t.Errorf("%s: error is %v, want one: %v", brackets, err, !ok)
+		}
+	}
+}
+
+func TestAMistakeOfSyntaxIsFoundWhereItIs(t *testing.T) {
+	for text, want := range map[string]string{
+		"model: \"m\nprompt: \"x\"\n":          "task.yaml:1:8: not YAML: quotation mark without an end on its line",
+		"a: 1\nmodel: x\" # y\nb: \"c\"\nd: [": "task.yaml:2:9: not YAML: quotation mark without an end on its line",
+		"model: m\nprompt\ntrain: 1\n":         "task.yaml:2:1: not YAML: could not find expected ':'",
+		"a: 1\nb:\n  c: 1\n  model m":          "task.yaml:4:3: not YAML: could not find expected ':'",
+		"a: 1\n  model m\nb: c: d":             "task.yaml:2:3: not YAML: want a colon and a space after the key",
+		// Words two lines above the mistake belong to a text.
+		"a:\n  words of a text\nb: 1\nc: d: e": "task.yaml:4:5: not YAML: mapping values are not allowed in this context",
+		// Comments and blank lines do not count.
+		"prompt x # hi\n# note\n\n  tokens: 8\n": "task.yaml:1:1: not YAML: want a colon and a space after the key",
+	} {
+		_, err := parse("task.yaml", []byte(text), nil)
+		if err == nil || err.Error() != want {
+			t.Errorf("%q:\nerror is %v\nwant     %s", text, err, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,8 +42,8 @@ func (d *decoder) section(n *yaml.Node, to reflect.Value, prefix string) {
 		return
 	}
 	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
+	for pair := range slices.Chunk(n.Content, 2) {
+		key, value := pair[0], pair[1]
 		name := prefix + key.Value
 		field, ok := fieldOf(to, key.Value)
 		switch {
@@ -75,9 +76,8 @@ func (d *decoder) set(setting string, t *Task) {
 		return
 	}
 	to := reflect.ValueOf(t).Elem()
-	names := strings.Split(key, ".")
 	prefix := ""
-	for i, name := range names {
+	for name := range strings.SplitSeq(key, ".") {
 		field, ok := fieldOf(to, name)
 		if !ok || to.Kind() != reflect.Struct {
 			hint := suggest(key, prefix)
@@ -85,9 +85,7 @@ func (d *decoder) set(setting string, t *Task) {
 			return
 		}
 		to = field
-		if i < len(names)-1 {
-			prefix += name + "."
-		}
+		prefix += name + "."
 	}
 	d.places[key] = d.file
 	if to.Kind() == reflect.String {
@@ -266,8 +264,8 @@ func (d *decoder) pairs(n *yaml.Node, name, want string, add func(key, value *ya
 		return
 	}
 	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
+	for pair := range slices.Chunk(n.Content, 2) {
+		key, value := pair[0], pair[1]
 		switch {
 		case key.Kind != yaml.ScalarNode || key.Tag == "!!null":
 			d.bad(key, "%s must be %s, but a key is %s", name, want, describeName(key))

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -31,8 +32,8 @@ func Schema() ([]byte, error) {
 
 // collect fills comments with the comment of each dotted key.
 func collect(n *yaml.Node, prefix string, lines []string, comments map[string]string) {
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
+	for pair := range slices.Chunk(n.Content, 2) {
+		key, value := pair[0], pair[1]
 		name := prefix + key.Value
 		comments[name] = commentAt(lines[key.Line-1:])
 		if value.Kind == yaml.MappingNode {

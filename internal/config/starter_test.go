@@ -3,6 +3,7 @@ package config_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"ptune/internal/config"
@@ -40,6 +41,22 @@ func TestAStarterSaysWhatWasFoundOut(t *testing.T) {
 	} {
 		if got := task.Values()[key]; got != want {
 			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+}
+
+func TestAStarterHasOnlyTheKeysItNeeds(t *testing.T) {
+	s := config.Starter{File: "task.yaml", Model: "m", Rows: "rows.csv", ValidFraction: 0.1, EvalEvery: 5,
+		Guess: &data.Guess{Texts: []string{"a"}, Target: "c"}}
+	for _, key := range []string{"\n  labels:", "\n  columns:", "\n  eval_rows:"} {
+		if text := s.Text(); strings.Contains(text, key) {
+			t.Errorf("%q is in the starter of a table without any:\n%s", key, text)
+		}
+	}
+	s.Columns, s.EvalRows, s.Labels = []string{"a", "c"}, 9, []data.Label{{Value: "0", Name: "no"}}
+	for _, line := range []string{"\n  labels:", "\n    \"0\": \"no\"", "\n  columns: [\"a\", \"c\"] ", "\n  eval_rows: 9 "} {
+		if text := s.Text(); !strings.Contains(text, line) {
+			t.Errorf("the starter has no %q:\n%s", line, text)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -77,8 +78,8 @@ func LoadSweep(path, dir string) (*Sweep, error) {
 
 func (d *decoder) sweep(root *yaml.Node, s *Sweep) {
 	seen := map[string]bool{}
-	for i := 0; i+1 < len(root.Content); i += 2 {
-		key, value := root.Content[i], root.Content[i+1]
+	for pair := range slices.Chunk(root.Content, 2) {
+		key, value := pair[0], pair[1]
 		if seen[key.Value] {
 			d.bad(key, "duplicate key %q", key.Value)
 		}
@@ -132,8 +133,8 @@ func (d *decoder) grid(n *yaml.Node) []Axis {
 	}
 	var axes []Axis
 	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, list := n.Content[i], n.Content[i+1]
+	for pair := range slices.Chunk(n.Content, 2) {
+		key, list := pair[0], pair[1]
 		section, _, _ := strings.Cut(key.Value, ".")
 		switch {
 		case seen[key.Value]:
