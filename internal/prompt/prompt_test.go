@@ -254,7 +254,7 @@ func TestOtherFilesAreNotReadAsPrompts(t *testing.T) {
 			tensorfile.Floats(name, []int{2, 2}, []float32{1, 1, 1, float32(math.NaN())}), ours,
 			"virtual token 2 has the value NaN",
 		},
-		"too many rows": {tensorfile.Floats(name, []int{65537, 1}, make([]float32, 65537)), ours, "shape [65537 1]"},
+		"too many rows":   {tensorfile.Floats(name, []int{65537, 1}, make([]float32, 65537)), ours, "shape [65537 1]"},
 		"no metadata":     {tensorfile.Floats(name, []int{1, 2}, pair), nil, "no metadata of ptune"},
 		"a later format":  {tensorfile.Floats(name, []int{1, 2}, pair), later, `the format is "9"`},
 		"broken metadata": {tensorfile.Floats(name, []int{1, 2}, pair), broken, "metadata"},
