@@ -72,6 +72,9 @@ func classify(ctx context.Context, o classifyFlags, args []string, s streams) er
 	if o.maxTokens < 1 {
 		return failure.Usage(fmt.Errorf("--batch-tokens is %d, want at least 1", o.maxTokens))
 	}
+	if o.output == data.Stdin { // which also means standard output
+		o.output = ""
+	}
 	if o.output != "" {
 		if err := files.Check(o.output, append(base.Members(o.prompt), args...)...); err != nil {
 			return failure.Usage(err)

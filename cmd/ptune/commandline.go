@@ -43,6 +43,9 @@ func help(c *cobra.Command, args []string) error {
 func flagError(c *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) && c.Flags().Lookup("set") != nil {
+		if way := config.OtherWay(unknown.GetSpecifiedName()); way != "" {
+			return failure.Hint(err, "%s", way)
+		}
 		if key := config.KeyNamed(unknown.GetSpecifiedName()); key != "" {
 			return failure.Hint(err, "it is a key of the task file: --set %s=VALUE", key)
 		}

@@ -135,8 +135,7 @@ func importAdapter(ctx context.Context, adapter string, o importFlags, s streams
 	if err := p.Save(o.out); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(s.out, o.out)
-	return err
+	return s.wrote(o.out)
 }
 
 type exportFlags struct {
@@ -180,6 +179,9 @@ suppresses them; configure an engine that does not read this file accordingly.`,
 }
 
 func exportPrompt(ctx context.Context, o exportFlags, path string, s streams) error {
+	if o.peft != "" && o.output != "" {
+		return failure.Usage(errors.New("-o and --peft are two names of one option; give one of them"))
+	}
 	o.peft = cmp.Or(o.peft, o.output)
 	if (o.peft == "") == (o.vocabRows == "") {
 		return failure.Usage(errors.New("give either -o (or --peft) or --vocab-rows, the directory to write"))

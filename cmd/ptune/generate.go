@@ -74,7 +74,7 @@ Without --json, white space at the beginning of a continuation is not printed.`,
 			"(-: standard input)")
 	f.StringVar(&o.jsonl, "jsonl", "", "file of rows as JSON lines, whatever its name")
 	cobra.CheckErr(f.MarkHidden("jsonl")) // the name of --rows before it read other formats
-	f.IntVar(&o.maxTokens, "max-tokens", 128, "most tokens to generate for a text")
+	f.IntVar(&o.maxTokens, "max-tokens", usualTokens, "most tokens to generate for a text")
 	f.Float64Var(&o.sampling.Temperature, "temperature", 0,
 		"0: take the likeliest token; higher: more varied text")
 	f.Float64Var(&o.sampling.TopP, "top-p", 1,
@@ -113,7 +113,34 @@ func (o *generateFlags) check() error {
 	if err := o.sampling.Check(); err != nil {
 		return fmt.Errorf("--%w", err)
 	}
-	return nil
+	return o.unused()
+}
+
+// usualTokens is the default of --max-tokens.
+const usualTokens = 128
+
+// unused returns an error that names the flags that would have no effect.
+func (o *generateFlags) unused() error {
+	var errs []error
+	for _, f := range []struct {
+		given, sampling, text bool // what it changes: sampling, or a text of any tokens
+		name                  string
+	}{
+		{o.sampling.TopP != 1, true, false, "--top-p"},
+		{o.sampling.TopK != 0, true, false, "--top-k"},
+		{o.sampling.MinP != 0, true, false, "--min-p"},
+		{o.sampling.RepetitionPenalty != 1, false, true, "--repetition-penalty"},
+		{o.maxTokens != usualTokens, false, true, "--max-tokens"},
+		{len(o.stop) > 0, false, true, "--stop"},
+	} {
+		switch {
+		case f.given && f.sampling && o.sampling.Temperature == 0:
+			errs = append(errs, fmt.Errorf("%s has no effect without --temperature", f.name))
+		case f.given && f.text && o.constrain != "":
+			errs = append(errs, fmt.Errorf("%s has no effect on labels (--constrain)", f.name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func generateTexts(ctx context.Context, o generateFlags, args []string, s streams) error {

@@ -85,6 +85,10 @@ func initTask(ctx context.Context, o initOptions, args []string, s streams) erro
 	if err := files.CheckWithFolder(o.output, append(slices.Clone(args), o.valid)...); err != nil {
 		return failure.Usage(err)
 	}
+	if files.Direct(o.output) {
+		return failure.Usage(fmt.Errorf("-o %s is a device, a pipe or an open file, want a file: the task file's "+
+			"folder is where its prompt will be", o.output))
+	}
 	if err := refuseExisting(o.output, o.force); err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"ptune/internal/config"
 	"ptune/internal/eval"
 	"ptune/internal/failure"
+	"ptune/internal/files"
 	"ptune/internal/process"
 	"ptune/internal/report"
 	"ptune/internal/train"
@@ -61,6 +62,15 @@ func (s streams) warnAll(texts []string) {
 // tell prints a line of progress on stderr.
 func (s streams) tell(format string, args ...any) {
 	fmt.Fprintf(s.err, format+"\n", args...)
+}
+
+// wrote prints the path of a file that was written, unless its content may have gone to stdout itself.
+func (s streams) wrote(path string) error {
+	if files.Direct(path) {
+		return nil
+	}
+	_, err := fmt.Fprintln(s.out, path)
+	return err
 }
 
 func main() {

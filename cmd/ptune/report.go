@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,6 +74,5 @@ func writeReport(ctx context.Context, dirs []string, o reportOptions, s streams)
 	if err := files.WriteBytes(path, html.Bytes()); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(s.out, path)
-	return err
+	return s.wrote(path)
 }

@@ -352,6 +352,9 @@ func suggest(name, prefix string) string {
 	if key := otherNames[last]; key != "" {
 		return fmt.Sprintf("; did you mean %q?", key)
 	}
+	if way := OtherWay(last); way != "" {
+		return "; " + way
+	}
 	best, near := "", len(last)/3+1
 	for _, k := range Keys() {
 		if !strings.HasPrefix(k, prefix) || strings.Contains(k[len(prefix):], ".") {

@@ -38,7 +38,27 @@ var otherNames = map[string]string{
 	"early_stopping_threshold":        "train.min_gain",
 	"output_dir":                      "output.dir",
 	"logging_dir":                     "output.dir",
+	"metric_for_best_model":           "train.best",
+	"apply_chat_template":             "data.chat",
 }
+
+// otherWays are what stands for names of PEFT and of TrainingArguments that no key has.
+var otherWays = map[string]string{
+	"gradient_accumulation_steps": "train.batch_size is all rows of a step; memory does not grow with it",
+	"per_device_eval_batch_size":  "train.micro_batch_tokens limits evaluations, too",
+	"bf16":                        "the flag --compute bf16 does that",
+	"fp16":                        "the flag --compute bf16 is the nearest",
+	"tokenizer_name_or_path":      "the tokenizer is the model's own",
+	"load_best_model_at_end":      "the prompt that is saved is always the best one, by train.best",
+	"save_steps":                  "the state is saved at each evaluation and at least every 30 seconds",
+	"logging_steps":               "every step is in events.jsonl",
+	"peft_type":                   "what is trained is always a soft prompt",
+	"task_type":                   "the model is always a causal language model",
+}
+
+// OtherWay returns what stands for a name that other programs have and no key has, with dashes for
+// underscores too; "" for any other name.
+func OtherWay(name string) string { return otherWays[strings.ReplaceAll(name, "-", "_")] }
 
 // KeyNamed returns the dotted key that name means: the last part of a key, with dashes for underscores
 // too, or what other programs call it. It returns "" if there is none.

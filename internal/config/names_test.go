@@ -1,6 +1,8 @@
 package config
 
 import (
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -17,14 +19,45 @@ func TestOtherNamesLeadToKeys(t *testing.T) {
 	}
 }
 
+func TestTheNamesInTheTableForUsersOfPEFTAreUnderstood(t *testing.T) {
+	text, err := os.ReadFile("../../docs/peft.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	row := regexp.MustCompile(`(?m)^\| (.*) \| (.*) \|$`)
+	name := regexp.MustCompile("`([a-z0-9_]+)(=[^`]*)?`")
+	for _, cells := range row.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range name.FindAllStringSubmatch(cells[1], -1) {
+			if m[1] == "set_adapter" { // a method
+				continue
+			}
+			names++
+			key := KeyNamed(m[1])
+			if OtherWay(m[1]) == "" && (key == "" || !strings.Contains(cells[2], "`"+key)) {
+				t.Errorf("%s: a task file with it leads to %q, the table to %s", m[1], key, cells[2])
+			}
+		}
+	}
+	if names < 15 {
+		t.Errorf("found %d names in the table, want at least 15", names)
+	}
+}
+
 func TestNamesOfOtherProgramsAreUnderstood(t *testing.T) {
 	file := "model: m\nnum_virtual_tokens: 8\ntrain: {lr: 0.3, learningrate: 1}\n"
-	_, err := parse("t.yaml", []byte(file), []string{"lr=0.1", "prompt.num_virtual_tokens=4", "train.qqqqqq=1"})
+	_, err := parse("t.yaml", []byte(file), []string{
+		"lr=0.1", "prompt.num_virtual_tokens=4", "train.qqqqqq=1", "bf16=true",
+		"train.gradient_accumulation_steps=4", "metric_for_best_model=accuracy",
+	})
 	for _, want := range []string{
 		`t.yaml:2:1: unknown key "num_virtual_tokens"; did you mean "prompt.tokens"?`,
 		`t.yaml:3:9: unknown key "lr" under "train"; did you mean "train.learning_rate"?`,
 		`t.yaml:3:18: unknown key "learningrate" under "train"; did you mean "learning_rate"?`,
 		`--set lr=0.1: unknown key "lr"; did you mean "train.learning_rate"?`,
+		`--set bf16=true: unknown key "bf16"; the flag --compute bf16 does that`,
+		`--set train.gradient_accumulation_steps=4: unknown key "train.gradient_accumulation_steps"; train.batch_size is all`,
+		`--set metric_for_best_model=accuracy: unknown key "metric_for_best_model"; did you mean "train.best"?`,
 		`--set prompt.num_virtual_tokens=4: unknown key "prompt.num_virtual_tokens"; did you mean "prompt.tokens"?`,
 		"--set train.qqqqqq=1: unknown key \"train.qqqqqq\"\n",
 	} {

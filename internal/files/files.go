@@ -41,6 +41,10 @@ func Write(path string, write func(io.Writer) error) error {
 // Check returns the error with which Write would fail on the path before it has written anything, or
 // one if the file is among those that are read. It leaves nothing behind.
 func Check(path string, read ...string) error {
+	if path == "-" {
+		return errors.New("write \"-\": the result of a command goes to standard output by itself; " +
+			"give the name of a file (./- for a file of this name)")
+	}
 	if err := distinct(path, read); err != nil {
 		return err
 	}
@@ -94,6 +98,13 @@ func CheckWithFolder(path string, read ...string) error {
 		defer os.Remove(missing[i])
 	}
 	return Check(path, read...)
+}
+
+// Direct reports whether Write writes to the file at path directly: whether it is a device, a pipe or an open
+// file such as /dev/stdout.
+func Direct(path string) bool {
+	t, err := find(path)
+	return err == nil && t.direct
 }
 
 // target is where the content of a path goes.

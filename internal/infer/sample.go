@@ -24,8 +24,8 @@ type Sampling struct {
 // Check returns an error for a setting outside its range, with the name that the command line gives it.
 func (s Sampling) Check() error {
 	switch {
-	case !(s.Temperature >= 0):
-		return fmt.Errorf("temperature is %g, want at least 0", s.Temperature)
+	case !(s.Temperature >= 0 && s.Temperature <= math.MaxFloat64):
+		return fmt.Errorf("temperature is %g, want a number of at least 0", s.Temperature)
 	case !(s.TopP > 0 && s.TopP <= 1):
 		return fmt.Errorf("top-p is %g, want above 0 and at most 1", s.TopP)
 	case s.TopK < 0:

@@ -17,12 +17,13 @@ import (
 // computing anything.
 type Plan struct {
 	Steps       int     `json:"steps"`
-	Tokens      int     `json:"largest_micro_batch_rows"` // texts and virtual tokens computed at a time
-	StepFLOPs   float64 `json:"step_flops"`               // mean; 0 if it was not asked for
-	WeightBytes int64   `json:"weight_bytes"`             // mapped from the model's files
-	ValueBytes  int64   `json:"value_bytes"`              // activations of a step
-	MemoryBytes int64   `json:"memory_bytes"`             // all of it, with the program's own
-	Recompute   int     `json:"recompute_layers"`         // layers that the largest micro-batch recomputes
+	Tokens      int     `json:"largest_micro_batch_tokens"` // of texts and of prompts, computed at a time
+	OldTokens   int     `json:"largest_micro_batch_rows"`   // deprecated: another name of Tokens
+	StepFLOPs   float64 `json:"step_flops"`                 // mean; 0 if it was not asked for
+	WeightBytes int64   `json:"weight_bytes"`               // mapped from the model's files
+	ValueBytes  int64   `json:"value_bytes"`                // activations of a step
+	MemoryBytes int64   `json:"memory_bytes"`               // all of it, with the program's own
+	Recompute   int     `json:"recompute_layers"`           // layers that the largest micro-batch recomputes
 
 	*Estimate // nil: nothing was measured
 
@@ -175,6 +176,6 @@ func planWith(b *base.Base, forests []*batch.Forest, s settings) (Plan, error) {
 		p.Tokens, p.ValueBytes = max(p.Tokens, plan.Rows), max(p.ValueBytes, plan.Bytes)
 		p.MemoryBytes = max(p.MemoryBytes, p.WeightBytes+memoryBytes(plan.Bytes, plan.Packed))
 	}
-	p.Recompute = b.RecomputedLayers(p.Tokens)
+	p.OldTokens, p.Recompute = p.Tokens, b.RecomputedLayers(p.Tokens)
 	return p, nil
 }

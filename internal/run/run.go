@@ -78,6 +78,10 @@ func CheckOutputs(task *config.Task) error {
 		return failure.Usage(fmt.Errorf("%s: output.prompt %q is a directory, want a file such as %s",
 			at, path, filepath.Join(path, "prompt.st")))
 	}
+	if files.Direct(path) {
+		return failure.Usage(fmt.Errorf("%s: output.prompt %q is a device, a pipe or an open file, want a file "+
+			"with a folder for the run's state", at, path))
+	}
 	inputs := []string{task.Data.Train, task.Prompt.File}
 	for _, set := range task.Data.Valid {
 		inputs = append(inputs, set.Path)
