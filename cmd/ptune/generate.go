@@ -159,10 +159,15 @@ func generateTexts(ctx context.Context, o generateFlags, args []string, s stream
 		return err
 	}
 	defer b.Close()
-	g, err := newGenerator(o, b, prompts)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil) // ends the reading of lines
+	decoder := b.NewDecoder(model.NoCacheLimit)
+	defer decoder.Close()
+	g, err := newGenerator(o, b, decoder, prompts)
 	if err != nil {
 		return failure.Usage(err)
 	}
+	defer g.Close()
 	inputs, err := openInputs(ctx, o, args, g, s)
 	if err != nil {
 		return err
@@ -187,7 +192,7 @@ func openInputs(ctx context.Context, o generateFlags, args []string, g *infer.Ge
 	known := func(all []infer.Input, notes []string, err error) (<-chan infer.Input, error) {
 		s.warnAll(notes)
 		if err == nil {
-			err = g.Check(all)
+			err = g.Check(ctx, all)
 		}
 		return infer.Known(all), err
 	}
@@ -206,7 +211,11 @@ func openInputs(ctx context.Context, o generateFlags, args []string, g *infer.Ge
 		return known(infer.Rows(data.Source{Path: o.rows, Context: ctx}, nil))
 	case o.rows != "":
 		b := bufio.NewReader(in)
-		if begin, _ := b.Peek(1); len(begin) > 0 && begin[0] != '{' { // no JSON lines: not readable line by line
+		begin, err := until(ctx, func() ([]byte, error) { return b.Peek(1) })
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		if len(begin) > 0 && begin[0] != '{' { // no JSON lines: not readable line by line
 			return known(infer.Rows(data.Source{Path: data.Stdin, Context: ctx}, b))
 		}
 		in = b
@@ -214,12 +223,16 @@ func openInputs(ctx context.Context, o generateFlags, args []string, g *infer.Ge
 	if data.Endless(in) {
 		return nil, failure.Usage(failure.Hint(errors.New("there is no text to continue"), textsHint))
 	}
-	return infer.Lines(in, name, rows, o.batch), nil
+	lines := data.TextLines(in, name, "text")
+	if rows {
+		lines = data.ObjectLines(in, name)
+	}
+	return infer.Lines(ctx, lines, !rows, o.batch), nil
 }
 
 // newGenerator returns a generator for the prompts, or for the base alone if there are none.
-func newGenerator(o generateFlags, b *base.Base, prompts []base.Prompt) (*infer.Generator, error) {
-	decoder := b.NewDecoder(model.NoCacheLimit)
+func newGenerator(o generateFlags, b *base.Base, decoder *model.Decoder,
+	prompts []base.Prompt) (*infer.Generator, error) {
 	options := infer.Options{
 		Decode: b.Tokenizer.Decode, Unsettled: b.Tokenizer.Unsettled,
 		Texts:  o.batch * max(1, len(prompts)),

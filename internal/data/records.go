@@ -3,6 +3,7 @@ package data
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -36,6 +37,23 @@ type Records struct {
 	written bool     // a row
 }
 
+// ErrNoRows is wrapped by the error of Each about a stream without rows.
+var ErrNoRows = errors.New("there are no rows")
+
+// TextLines returns the lines of a stream as rows of one field. name is for errors.
+func TextLines(in io.Reader, name, field string) *Records {
+	return &Records{name: name, lines: in, field: field, layout: asLines}
+}
+
+// ObjectLines returns the JSON objects of a stream, one a line. name is for errors.
+func ObjectLines(in io.Reader, name string) *Records { return &Records{name: name, lines: in} }
+
+// Name returns what messages call the rows' source.
+func (rs *Records) Name() string { return rs.name }
+
+// Line returns a row's line of plain text, or its JSON object.
+func (r Record) Line() string { return r.text }
+
 // layout is how records are written.
 type layout int
 
@@ -54,6 +72,9 @@ func (s Source) Records(in io.Reader, fields []string) (*Records, error) {
 	if s.Path == Stdin {
 		b := bufio.NewReader(in)
 		first, err := s.waitFor(func() (string, error) { return b.ReadString('\n') })
+		if s.stopped() != nil {
+			return nil, s.stopped()
+		}
 		if err != nil && err != io.EOF {
 			return nil, fmt.Errorf("read %s: %w", rs.name, err)
 		}
@@ -63,7 +84,7 @@ func (s Source) Records(in io.Reader, fields []string) (*Records, error) {
 			rs.lines = in
 			return rs, nil
 		case first == "":
-			return nil, fmt.Errorf("%s: there are no rows", rs.name)
+			return nil, fmt.Errorf("%s: %w", rs.name, ErrNoRows)
 		case !s.isWhole(first, fields):
 			return rs, rs.plain(in, fields)
 		}
@@ -191,7 +212,7 @@ func (rs *Records) Each(f func(Record) error) error {
 		return f(r)
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("%s: there are no rows", rs.name)
+		err = fmt.Errorf("%s: %w", rs.name, ErrNoRows)
 	}
 	return err
 }

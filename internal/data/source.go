@@ -278,6 +278,9 @@ func (s Source) waitFor(read func() (string, error)) (string, error) {
 	}()
 	select {
 	case r := <-done:
+		if err := s.stopped(); err != nil {
+			return "", err
+		}
 		return r.text, r.err
 	case <-s.Context.Done():
 		return "", context.Cause(s.Context)

@@ -22,14 +22,13 @@ type Generator struct {
 
 // follow is a soft prompt that inputs follow, with its task.
 type follow struct {
-	prompt  *prompt.Prompt // nil: the base model alone
-	engines *Prompt        // the engine's, while Run runs
+	engines *Prompt // the engine's prompt; nil: the base model alone
 	task    *Task
 	choices []data.Choice // the only texts that may be generated; none: any text
 	labels  [][]int32     // what is scored for each of them
 }
 
-// NewGenerator returns a generator without prompts. Sampling, MaxTokens, EOS and Stop of its requests are
+// NewGenerator returns a generator without prompts, to be closed. Sampling, MaxTokens, EOS and Stop of its requests are
 // those of common.
 func NewGenerator(e *Engine, common Request) *Generator {
 	return &Generator{common: common, engine: e}
@@ -43,7 +42,7 @@ func (g *Generator) Add(p *prompt.Prompt, b Base, tok Tokenizer, texts, onlyLabe
 	if p != nil {
 		m = &p.Meta
 	}
-	f := &follow{prompt: p}
+	f := &follow{}
 	var err error
 	if f.task, err = NewTask(m, b, tok); err == nil && texts {
 		err = f.task.CheckText()
@@ -57,11 +56,23 @@ func (g *Generator) Add(p *prompt.Prompt, b Base, tok Tokenizer, texts, onlyLabe
 		}
 		f.labels = LabelEnds(f.labels, m.EOS)
 	}
+	if err == nil && p != nil {
+		f.engines, err = g.engine.AddPrompt(p.Values, p.Rows)
+	}
 	if err != nil {
 		return err
 	}
 	g.follows = append(g.follows, f)
 	return nil
+}
+
+// Close removes the soft prompts from the engine.
+func (g *Generator) Close() {
+	for _, f := range g.follows {
+		if f.engines != nil {
+			g.engine.RemovePrompt(f.engines)
+		}
+	}
 }
 
 // Answer is what was generated for an input: a result after each soft prompt, in their order. Those of
@@ -73,10 +84,13 @@ type Answer struct {
 }
 
 // Check returns a usage error that lists the inputs that Run would refuse, such as those that are too
-// long.
-func (g *Generator) Check(inputs []Input) error {
+// long, or the cause of the end of ctx.
+func (g *Generator) Check(ctx context.Context, inputs []Input) error {
 	var errs data.Mistakes
 	for _, x := range inputs {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		for _, f := range g.follows {
 			r, err := g.request(f, x)
 			if err == nil {
@@ -117,16 +131,6 @@ type inWork struct {
 // after those before it are answered.
 func (g *Generator) Run(ctx context.Context, inputs <-chan Input, ahead int, show func(piece string),
 	out func(Answer) error) error {
-	for _, f := range g.follows {
-		if f.prompt == nil {
-			continue
-		}
-		var err error
-		if f.engines, err = g.engine.AddPrompt(f.prompt.Values, f.prompt.Rows); err != nil {
-			return err
-		}
-		defer g.engine.RemovePrompt(f.engines)
-	}
 	var queue []*inWork
 	defer func() {
 		for _, x := range queue {

@@ -86,7 +86,7 @@ func TestLinesAreAnsweredAsTheyComeAndInTheirPlace(t *testing.T) {
 	answers := make(chan Answer)
 	done := make(chan error)
 	go func() {
-		done <- g.Run(context.Background(), Lines(r, "stdin", false, 4), 4, nil, func(a Answer) error {
+		done <- g.Run(context.Background(), Lines(t.Context(), data.TextLines(r, "stdin", "text"), true, 4), 4, nil, func(a Answer) error {
 			answers <- a
 			return nil
 		})
@@ -118,7 +118,7 @@ func TestAnInputThatIsRefusedEndsTheAnswersAfterIt(t *testing.T) {
 	} {
 		got := ""
 		g := echo(t, Options{Texts: 2}, Request{MaxTokens: 20}, nil)
-		err := g.Run(context.Background(), Lines(strings.NewReader(text), "stdin", false, 2), 3, nil,
+		err := g.Run(context.Background(), Lines(t.Context(), data.TextLines(strings.NewReader(text), "stdin", "text"), true, 2), 3, nil,
 			func(a Answer) error {
 				got += a.Results[0].Text
 				return nil
@@ -131,15 +131,15 @@ func TestAnInputThatIsRefusedEndsTheAnswersAfterIt(t *testing.T) {
 
 func TestCheckListsAllInputsThatAreRefused(t *testing.T) {
 	g := echo(t, Options{}, Request{MaxTokens: 20}, nil)
-	err := g.Check(Texts([]string{"a", "bad", "b", strings.Repeat("x", 50)}))
+	err := g.Check(t.Context(), Texts([]string{"a", "bad", "b", strings.Repeat("x", 50)}))
 	if want := "text 2: bad text\ntext 4: too long"; err == nil || err.Error() != want || !failure.IsUsage(err) {
 		t.Errorf("error is %v, want %s", err, want)
 	}
-	many := g.Check(Texts(strings.Split(strings.Repeat("bad ", 30), " ")))
+	many := g.Check(t.Context(), Texts(strings.Split(strings.Repeat("bad ", 30), " ")))
 	if many == nil || many.Error() != "text 1: bad text (and 29 more: text 2, text 3, text 4, …)" {
 		t.Errorf("error is %v", many)
 	}
-	if err := g.Check(Texts([]string{"a", "b"})); err != nil {
+	if err := g.Check(t.Context(), Texts([]string{"a", "b"})); err != nil {
 		t.Error(err)
 	}
 }
@@ -231,5 +231,19 @@ func TestOnlyLabelsAreGenerated(t *testing.T) {
 			temperature > 0 && len(seen) != 3 {
 			t.Errorf("temperature %g: generated %v", temperature, seen)
 		}
+	}
+}
+
+func TestTheEndOfTheContextEndsLinesThatNobodyReceives(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	inputs := Lines(ctx, data.TextLines(strings.NewReader("a\nb\nc\nd\n"), "stdin", "text"), true, 1)
+	<-inputs
+	stop()
+	n := 0
+	for range inputs { // until it is closed
+		n++
+	}
+	if n > 2 {
+		t.Errorf("%d lines came after the end, want at most those that were read", n)
 	}
 }

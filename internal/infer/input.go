@@ -1,10 +1,10 @@
 package infer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"ptune/internal/data"
 	"ptune/internal/failure"
@@ -58,34 +58,32 @@ func Known(all []Input) <-chan Input {
 	return inputs
 }
 
-// Lines returns the lines of in as they come or, if asked for, the rows of JSON that they contain.
-// Blank lines between rows are ignored. At most ahead lines are read that nobody has received. name is
-// for errors.
-func Lines(in io.Reader, name string, rows bool, ahead int) <-chan Input {
+// Lines returns the rows of rs as they come: with texts, its lines as texts. Reading ends with ctx. At most
+// ahead rows are read that nobody has received.
+func Lines(ctx context.Context, rs *data.Records, texts bool, ahead int) <-chan Input {
 	inputs := make(chan Input, ahead)
+	send := func(x Input) error {
+		select {
+		case inputs <- x:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	go func() {
 		defer close(inputs)
-		found := false
-		err := data.AllLines(in, name, func(n int, line string) error {
-			found = true
-			x := Input{Text: line, Place: fmt.Sprintf("%s:%d", name, n), Blank: strings.TrimSpace(line) == ""}
-			if rows && x.Blank {
-				return nil
+		err := rs.Each(func(r data.Record) error {
+			x := Input{Place: r.Place, Blank: r.Blank, Fields: r.Fields}
+			if texts {
+				x.Text, x.Fields = r.Line(), nil
 			}
-			if rows {
-				var err error
-				if x.Fields, err = data.ParseObject([]byte(line)); err != nil {
-					return fmt.Errorf("%s: %w", x.Place, err)
-				}
-			}
-			inputs <- x
-			return nil
+			return send(x)
 		})
-		if err == nil && !found {
-			err = fmt.Errorf("%w in %s", ErrNoText, name)
+		if texts && errors.Is(err, data.ErrNoRows) {
+			err = fmt.Errorf("%w in %s", ErrNoText, rs.Name())
 		}
 		if err != nil {
-			inputs <- Input{Err: failure.Usage(err)}
+			_ = send(Input{Err: failure.Usage(err)}) // fails if nobody waits
 		}
 	}()
 	return inputs

@@ -222,37 +222,44 @@ func (e *Evaluation) exactMatch(ctx context.Context, res *eval.Evaluation, rows 
 
 // match returns the share of rows whose target the model generates.
 func (e *Evaluation) match(ctx context.Context, rows []eval.Row, maxTokens int) (float64, error) {
-	x, err := e.exact(maxTokens)
+	x, done, err := e.exact(maxTokens)
 	if err != nil {
 		return 0, err
 	}
+	defer done()
 	return x.Match(ctx, rows)
 }
 
 // answers returns what the model generates for each row.
 func (e *Evaluation) answers(ctx context.Context, rows []eval.Row, maxTokens int) ([]eval.Answer, error) {
-	x, err := e.exact(maxTokens)
+	x, done, err := e.exact(maxTokens)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	return x.Answers(ctx, rows)
 }
 
-func (e *Evaluation) exact(maxTokens int) (*eval.Exact, error) {
+// exact returns what finds rows whose target is generated, and a function that frees it.
+func (e *Evaluation) exact(maxTokens int) (*eval.Exact, func(), error) {
 	if len(e.promptRows) > 1 {
-		return nil, failure.Usage(fmt.Errorf(
+		return nil, nil, failure.Usage(fmt.Errorf(
 			"%s is an ensemble, which votes on labels and generates no text: it has no exact match",
 			e.path))
 	}
+	decoder := e.base.NewDecoder(model.NoCacheLimit)
 	x := &eval.Exact{
-		Engine: infer.New(e.base.NewDecoder(model.NoCacheLimit), infer.Options{}), Forcer: e.base,
+		Engine: infer.New(decoder, infer.Options{}), Forcer: e.base,
 		Values: e.values, Rows: e.promptRows, EOS: e.eos, MaxTokens: maxTokens,
 	}
-	var err error
 	if len(e.promptRows) == 1 {
-		x.Prompt, err = x.Engine.AddPrompt(e.values, e.promptRows[0])
+		var err error
+		if x.Prompt, err = x.Engine.AddPrompt(e.values, e.promptRows[0]); err != nil {
+			decoder.Close()
+			return nil, nil, err
+		}
 	}
-	return x, err
+	return x, decoder.Close, nil
 }
 
 // targetText returns a row's target as text.
