@@ -52,6 +52,11 @@ func TestAddedTokensDoNotChangeTheIdsOfTheText(t *testing.T) {
 					name, text, plain, err, ids)
 			}
 		}
+		for i, token := range []string{"<|a|>", "<|b|>"} {
+			if id, ok := now.ID(token); !ok || id != x.First+int32(i) {
+				t.Errorf("%s: %s has id %d (%v) in the file, want %d", name, token, id, ok, x.First+int32(i))
+			}
+		}
 		if now.Ordinary(x.First) || now.Decode([]int32{x.First}) != "" {
 			t.Errorf("%s: the new token is ordinary or decodes to text", name)
 		}

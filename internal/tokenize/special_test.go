@@ -115,7 +115,13 @@ func TestBOSIsThatOfTokenizerJSON(t *testing.T) {
 }
 
 func TestNewTokensGetTheNextIds(t *testing.T) {
-	tok := open(t, with(t, "sentencepiece", map[string]string{"tokenizer_config.json": `{
+	for _, name := range []string{"sentencepiece", "byte-level-added"} { // the second has added tokens beyond its pieces
+		testNewTokens(t, name)
+	}
+}
+
+func testNewTokens(t *testing.T, name string) {
+	tok := open(t, with(t, name, map[string]string{"tokenizer_config.json": `{
 		"eos_token": "<|b|>", "bos_token": "<|a|>", "additional_special_tokens": ["<|c|>"],
 		"added_tokens_decoder": {"901": {"content": "<|e|>"}, "900": {"content": "<|d|>"}}}`}))
 	next := int32(0)
@@ -127,6 +133,23 @@ func TestNewTokensGetTheNextIds(t *testing.T) {
 		ids, err := tok.Encode(text)
 		if id, ok := tok.ID(text); err != nil || !ok || id != want || !slices.Equal(ids, []int32{want}) {
 			t.Errorf("%s has id %d and ids %v (%v), want %d", text, id, ids, err, want)
+		}
+	}
+}
+
+// <i> has a name of the model's own.
+func TestATokenWithANameIsSpecial(t *testing.T) {
+	for name, files := range map[string]map[string]string{
+		"added_tokens_decoder": {"tokenizer_config.json": `{"image_token": "<i>",
+			"added_tokens_decoder": {"900": {"content": "<i>"}, "901": {"content": "<j>"}}}`},
+		"added_tokens.json": {"added_tokens.json": `{"<i>": 900, "<j>": 901}`,
+			"tokenizer_config.json": `{"image_token": "<i>"}`},
+	} {
+		tok := open(t, with(t, "sentencepiece", files))
+		for text, special := range map[string]bool{"<i>": true, "<j>": false} {
+			if id, ok := tok.ID(text); !ok || tok.Ordinary(id) == special {
+				t.Errorf("%s: %s has id %d (%v), ordinary %v", name, text, id, ok, tok.Ordinary(id))
+			}
 		}
 	}
 }

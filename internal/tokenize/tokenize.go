@@ -422,7 +422,7 @@ func (t *Tokenizer) CheckIDs(ids []int32) error {
 // begins with it, as texts of chat templates do.
 func (t *Tokenizer) EncodeInput(text string) ([]int32, error) {
 	ids, err := t.Encode(text)
-	if n := len(t.BOS); err != nil || n > 0 && len(ids) >= n && slices.Equal(ids[:n], t.BOS) {
+	if n := len(t.BOS); err != nil || len(ids) >= n && slices.Equal(ids[:n], t.BOS) {
 		return ids, err
 	}
 	return append(slices.Clone(t.BOS), ids...), t.CheckIDs(t.BOS)

@@ -85,6 +85,7 @@ func TestTextsThatTheLibraryWouldChangeAreRefused(t *testing.T) {
 		"\xed\xa0\xbd": "it has the byte 0xed at offset 0", // half of a surrogate pair
 		"é\xc3":        "it has the byte 0xc3 at offset 2",
 		"a\x00b":       "a NUL byte at offset 1",
+		"\x00":         "a NUL byte at offset 0",
 		"é \ufffd 🦙":   "",
 	} {
 		if _, err := tok.Encode(text); want == "" && err != nil ||
@@ -147,7 +148,14 @@ func TestFilesThatCouldCrashTheLibraryAreRefused(t *testing.T) {
 			"entry 0 is not a pair"},
 		"an id twice": {`{"model":{"type":"BPE","vocab":{"a":0,"b":0},"merges":[]}}`,
 			"want a unique one"},
-		"an id below zero": {`{"model":{"type":"BPE","vocab":{"a":-1},"merges":[]}}`, "has id -1"},
+		"an id below zero":       {`{"model":{"type":"BPE","vocab":{"a":-1},"merges":[]}}`, "has id -1"},
+		"no vocabulary at all":   {`{"model":{"type":"BPE","merges":[]}}`, "model.vocab: "},
+		"a piece's id too large": {`{"model":{"type":"BPE","vocab":{"a":2097152},"merges":[]}}`, "has id 2097152"},
+		"the first id too large": {
+			`{"added_tokens":[{"id":2097152,"content":"x"}],
+				"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}`,
+			`added token "x" has id 2097152, want 0 to 2097151`,
+		},
 		"an id too large": {
 			`{"added_tokens":[{"id":2147483647,"content":"x"}],
 				"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}`,
@@ -171,6 +179,115 @@ func TestFilesThatCouldCrashTheLibraryAreRefused(t *testing.T) {
 	}
 	if _, err := Open(t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "tokenizer.json") {
 		t.Errorf("an empty directory: error is %v, want one with tokenizer.json", err)
+	}
+}
+
+func TestAFileAtItsLimitsIsChecked(t *testing.T) {
+	for _, c := range []struct {
+		size int
+		want string
+	}{{64 << 20, ""}, {64<<20 + 1, "f is larger than 64 MB"}} {
+		data, err := read(fstest.MapFS{"f": {Data: make([]byte, c.size)}}, "f")
+		if c.want == "" && (err != nil || len(data) != c.size) || c.want != "" && (err == nil || err.Error() != c.want) {
+			t.Errorf("%d bytes: read %d, error %v, want %q", c.size, len(data), err, c.want)
+		}
+	}
+	for text, ok := range map[string]bool{
+		strings.Repeat("[", 64): true, strings.Repeat("[", 65): false,
+		strings.Repeat(`{"a":`, 64): true, strings.Repeat(`{"a":`, 65): false,
+		strings.Repeat("[]", 99):              true,
+		`"` + strings.Repeat("[", 99) + `"`:   true, // in a string
+		`"\"` + strings.Repeat("[", 99):       true,
+		`"\\"` + strings.Repeat("[", 65):      false,
+		`"\\\"` + strings.Repeat("[", 65):     true,
+		`"a"` + strings.Repeat("[", 65) + `"`: false,
+	} {
+		if err := nested([]byte(text)); (err == nil) != ok {
+			t.Errorf("%.20s…: error is %v, want none: %v", text, err, ok)
+		}
+	}
+	for added, ok := range map[int]bool{100_000: true, 100_001: false} {
+		var f file
+		f.Model.Vocab = json.RawMessage(`{"a": 0}`)
+		f.AddedTokens = make([]addedToken, added)
+		if _, _, err := (&Tokenizer{special: map[int32]bool{}}).vocabulary(&f, nil); (err == nil) != ok {
+			t.Errorf("%d added tokens: error is %v, want none: %v", added, err, ok)
+		}
+	}
+}
+
+func TestTheUnknownTokenIsThatOfTheModel(t *testing.T) {
+	for model, want := range map[string]int32{
+		`{"type":"Unigram","vocab":[["a",0],["b",0]],"unk_id":1}`:     1,
+		`{"type":"Unigram","vocab":[["a",0]],"unk_id":0}`:             0,
+		`{"type":"WordLevel","vocab":{"a":0,"b":1},"unk_token":"b"}`:  1,
+		`{"type":"WordLevel","vocab":{"a":0,"b":1},"unk_token":"c"}`:  -1,
+		`{"type":"WordLevel","vocab":{"a":0,"b":1},"unk_token":null}`: -1,
+		`{"type":"BPE","vocab":{"a":0,"b":1},"merges":[]}`:            -1,
+	} {
+		tok, _, err := check([]byte(`{"model":`+model+`}`), false, nil)
+		if err != nil || tok.unknown != want {
+			t.Errorf("%s: the unknown token is %+v (%v), want %d", model, tok, err, want)
+		}
+	}
+}
+
+// The files of byte-level have a truncation to 4 ids and a padding to 12.
+func TestATextIsNeitherCutNorPadded(t *testing.T) {
+	for _, without := range []string{"", "truncation", "padding"} {
+		fs := with(t, "byte-level", nil)
+		var all map[string]json.RawMessage
+		if err := json.Unmarshal(fs["tokenizer.json"].Data, &all); err != nil {
+			t.Fatal(err)
+		}
+		delete(all, without)
+		var err error
+		if fs["tokenizer.json"].Data, err = json.Marshal(all); err != nil {
+			t.Fatal(err)
+		}
+		tok := open(t, fs)
+		for _, text := range []string{"a", "the soup was cold and the room was small"} {
+			if ids, err := tok.Encode(text); err != nil || tok.Decode(ids) != text ||
+				slices.Contains(ids, 0) { // the padding
+				t.Errorf("without %q: ids of %q are %v (%v)", without, text, ids, err)
+			}
+		}
+	}
+}
+
+func TestATextWithoutAnyTokenIsAnErrorUnlessItIsBlank(t *testing.T) {
+	tok := open(t, fstest.MapFS{"tokenizer.json": {Data: []byte(`{"version": "1.0", "added_tokens": [],
+		"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}`)}})
+	for text, want := range map[string]string{"z": `the tokenizer has no token for "z"`, " ": "", "a": "", "az": ""} {
+		ids, err := tok.Encode(text)
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%q: ids %v, error %v, want %q", text, ids, err, want)
+		}
+	}
+}
+
+func TestAnIdBeyondTheModelsVocabularyIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		vocab int
+		id    int32
+		want  string
+	}{
+		{5, 0, ""}, {5, 4, ""}, {5, 5, "the id 5, but the model's vocabulary has 5 tokens (0 to 4)"}, {0, 7, ""},
+	} {
+		err := (&Tokenizer{Vocab: c.vocab}).CheckIDs([]int32{0, c.id})
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: error is %v", c, err)
+		}
+	}
+}
+
+func TestBOSIsNotAddedToATextThatBeginsWithIt(t *testing.T) {
+	tok := open(t, with(t, "sentencepiece", nil))
+	for _, text := range []string{"<s>", "<s>a", ""} {
+		ids, err := tok.EncodeInput(text)
+		if err != nil || len(ids) == 0 || ids[0] != 1 || slices.Contains(ids[1:], 1) {
+			t.Errorf("ids of %q are %v (%v), want one BOS at the beginning", text, ids, err)
+		}
 	}
 }
 
