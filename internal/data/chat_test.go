@@ -1,6 +1,7 @@
 package data_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -67,6 +68,65 @@ func TestConversationsAreReadInEachForm(t *testing.T) {
 	}
 }
 
+// ending is a chat template that writes a text after each conversation, or fails.
+type ending struct {
+	turns
+	text string
+	err  error
+}
+
+func (e ending) Render(conversation []chat.Message, begin bool) (string, error) {
+	text, _ := e.turns.Render(conversation, begin)
+	if begin {
+		return text, e.err
+	}
+	return text + e.text, e.err
+}
+
+func TestTheTokenThatEndsATurnIsTheFirstAfterTheAnswer(t *testing.T) {
+	for _, c := range []struct {
+		ends []int32
+		want int32
+	}{
+		{[]int32{'>'}, '>'}, {[]int32{2, '>'}, '>'}, {[]int32{'#', 2}, '#'}, {[]int32{'>', 'y'}, 'y'},
+	} {
+		if got, err := data.NewConversations("m").UseChat(turns{}, letters{}, c.ends); err != nil || got != c.want {
+			t.Errorf("ends %v: the template's is %d (%v), want %d", c.ends, got, err, c.want)
+		}
+	}
+	broken := errors.New("undefined variable")
+	for template, want := range map[ending]string{
+		{err: broken}: "undefined variable", {text: "!"}: "no token for !",
+	} {
+		if _, err := data.NewConversations("m").UseChat(template, letters{}, []int32{2}); err == nil ||
+			err.Error() != want {
+			t.Errorf("error is %v, want %s", err, want)
+		}
+	}
+}
+
+func TestEachAnswerIsARowOfAtMostMaxTokens(t *testing.T) {
+	f := data.NewConversations("m")
+	if _, err := f.UseChat(turns{}, letters{}, []int32{'>'}); err != nil {
+		t.Fatal(err)
+	}
+	o := options
+	const row = `{"m":[{"role":"user","content":"q"},{"role":"assistant","content":"a"},{"role":"assistant","content":"bc"}]}`
+	const first, second = len("<user:q><assistant:a") + 1, len("<user:q><assistant:a><assistant:bc") + 1
+	for most, want := range map[int]string{
+		second:     "",
+		second - 1: fmt.Sprintf("the conversation up to answer 2 has %d tokens", second),
+		first - 1:  fmt.Sprintf("the conversation up to answer 1 has %d tokens", first),
+	} {
+		o.MaxTokens = most
+		s, err := load(t, row, f, o)
+		if want == "" && (err != nil || len(s.Rows) != 2 || s.Rows[0].Label != -1) ||
+			want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%d tokens: rows are %+v (%v), want %q", most, s, err, want)
+		}
+	}
+}
+
 func TestBrokenConversationsAreRefused(t *testing.T) {
 	const answer = `,{"role":"assistant","content":"a"}`
 	for _, c := range []struct{ turns, want string }{
@@ -83,6 +143,7 @@ func TestBrokenConversationsAreRefused(t *testing.T) {
 		{`{"role":"user","content":"q","name":7}` + answer, "m: turn 1 has the name 7, want a text"},
 		{`{"role":"assistant","content":"q","weight":0.5}`, "m: turn 1 has the weight 0.5, want 0 or 1"},
 		{`{"role":"assistant","content":"q","weight":0}`, "m: the conversation has no turn of the assistant to learn"},
+		{`{"role":"user","content":"q"},{"role":"assistant","content":"> a"}`, "answer 1 has no token"},
 		{`{"role":"user","content":"q","zeal":1,"audio":{}}` + answer, `m: turn 1 has the unknown key "audio", want`},
 	} {
 		_, err := conversations(t, `{"m":[`+c.turns+`]}`)

@@ -3,6 +3,7 @@ package data_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -208,6 +209,86 @@ func TestLongRowsAreCutOrDroppedOnlyWhenAsked(t *testing.T) {
 	}
 }
 
+func TestARowHasAtMostMaxTokens(t *testing.T) {
+	f := format(t, "{a}", "{b}")
+	if _, err := load(t, `{"a":"abcdefghijklmnopq","b":"Y"}`, f, options); err != nil { // 20 with BOS and the end token
+		t.Error(err)
+	}
+	_, err := load(t, `{"a":"abcdefghijklmnopqr","b":"Y"}`, f, options)
+	if err == nil || !strings.Contains(err.Error(), "the row has 21 tokens, but data.max_tokens is 20") {
+		t.Errorf("21 tokens: error is %v", err)
+	}
+}
+
+func TestTheLongestFieldIsCutToWhatFits(t *testing.T) {
+	for _, c := range []struct {
+		row  string
+		most int
+		want string
+	}{
+		{`{"a":"abc","c":"abcdef","b":"Y"}`, 9, "abc:ab"},
+		{`{"a":"abc","c":"abc","b":"Y"}`, 9, "ab:abc"}, // of equals the first
+		{`{"a":"","c":"abcdef","b":"Y"}`, 5, ":a"},
+		{`{"a":"","c":"abcdef","b":"Y"}`, 4, ":"}, // BOS, the colon, the target and its end
+	} {
+		o := options
+		o.MaxTokens, o.OnTooLong = c.most, data.TooLongCutInput
+		s, err := load(t, c.row, format(t, "{a}:{c}", "{b}"), o)
+		if err != nil || s.Rows[0].Text != c.want {
+			t.Errorf("%s cut to %d tokens: %+v (%v), want input %q", c.row, c.most, s, err, c.want)
+		}
+	}
+}
+
+// heads is a tokenizer that notes what targets are encoded after.
+type heads struct {
+	letters
+	heads *[]string
+}
+
+func (h heads) EncodeAfter(head, text string) ([]int32, error) {
+	*h.heads = append(*h.heads, head)
+	return h.Encode(text)
+}
+
+func TestATargetIsEncodedAfterWhatAllInputsEndWith(t *testing.T) {
+	for input, want := range map[string]string{"{a}\nAnswer:": "\nAnswer:", "{a}": "", "Q: {a}\nA: {b}.": "."} {
+		var got []string
+		f := format(t, input, " {y}", data.Label{Value: "0", Name: "no"}, data.Label{Value: "1", Name: "yes"})
+		if _, err := f.Choices(heads{heads: &got}); err != nil || !slices.Equal(got, []string{want, want}) {
+			t.Errorf("input %q: targets are encoded after %q (%v), want %q", input, got, err, want)
+		}
+	}
+}
+
+func TestErrorsListAtMostTwentyNames(t *testing.T) {
+	for n, want := range map[int]string{20: `"f19"`, 21: `"f19", and 1 more`} {
+		var row []string
+		var labels []data.Label
+		for i := range n {
+			row = append(row, fmt.Sprintf(`"f%02d":1`, i))
+			labels = append(labels, data.Label{Value: fmt.Sprintf("f%02d", i), Name: fmt.Sprint(i)})
+		}
+		_, err := load(t, "{"+strings.Join(row, ",")+"}", format(t, "{a}", "x"), options)
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%d fields: error is %v, want it to end with %s", n, err, want)
+		}
+		if n > 20 {
+			want = `"f19", …`
+		}
+		_, err = load(t, `{"a":"x","y":"z"}`, format(t, "{a}", "{y}", labels...), options)
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%d labels: error is %v, want it to end with %s", n, err, want)
+		}
+	}
+	for n, more := range map[int]string{60: "", 61: "…"} {
+		_, err := load(t, `{"`+strings.Repeat("é", n)+`":1}`, format(t, "{a}", "x"), options)
+		if want := `it has "` + strings.Repeat("é", 60) + more + `"`; err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("a name of %d letters: error is %v, want %s", n, err, want)
+		}
+	}
+}
+
 func TestInvalidTemplatesAndLabelsAreRefused(t *testing.T) {
 	ab := []data.Label{{Value: "a", Name: "a"}, {Value: "b", Name: "b"}}
 	for _, c := range []struct {
@@ -272,6 +353,13 @@ func TestTheOrderDependsOnlyOnSeedAndEpoch(t *testing.T) {
 	c, d := data.Order(50, true, 1, 1), data.Order(50, true, 2, 0)
 	if !slices.Equal(a, b) || slices.Equal(a, c) || slices.Equal(a, d) {
 		t.Error("the order does not depend on seed and epoch alone")
+	}
+	// A run goes on with a later version in the same order.
+	for epoch := range uint64(3) {
+		want := rand.New(rand.NewPCG(7, 0x6f72646572+epoch<<40)).Perm(9)
+		if got := data.Order(9, true, 7, int(epoch)); !slices.Equal(got, want) {
+			t.Errorf("the order of epoch %d is %v, want %v", epoch, got, want)
+		}
 	}
 	slices.Sort(a)
 	if !slices.Equal(a, data.Order(50, false, 1, 0)) {

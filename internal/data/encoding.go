@@ -176,10 +176,8 @@ func word(text string) string {
 	if n := strings.IndexAny(text, " ,;\t\"\r\n"); n > 0 {
 		text = text[:n]
 	}
-	if runes := []rune(text); len(runes) > 30 {
-		text = string(runes[:30])
-	}
-	return text
+	runes := []rune(text)
+	return string(runes[:min(30, len(runes))])
 }
 
 // checkText returns an error if a text has bytes that are not in the file's encoding.

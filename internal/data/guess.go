@@ -273,7 +273,7 @@ func (g *guesser) endsInTarget(field string) bool {
 	}
 	names := map[string]string{}
 	for _, f := range g.Fields {
-		if f != field && names[""] == "" {
+		if f != field {
 			if n := g.names(f); n != nil {
 				names = n
 			}

@@ -221,7 +221,7 @@ func kind(value []byte) string {
 // there is none. The JSON library replaces it by U+FFFD.
 func loneSurrogate(object []byte) string {
 	code := func(at int) rune {
-		if at+6 > len(object) || object[at] != '\\' || object[at+1] != 'u' {
+		if object[at] != '\\' || object[at+1] != 'u' { // valid JSON has more bytes after an escape
 			return 0
 		}
 		n, _ := strconv.ParseUint(string(object[at+2:at+6]), 16, 32)

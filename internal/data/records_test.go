@@ -58,6 +58,7 @@ func TestRowsAreWrittenInTheirFormatWithValuesAdded(t *testing.T) {
 		{"", "[{\"text\":\"x\"},\n {\"text\":\"y\"}]",
 			"[\n{\"text\":\"x\",\"new\":\"a,\\\"b\",\"p\":0.5},\n{\"text\":\"y\",\"new\":\"a,\\\"b\",\"p\":0.5}\n]\n",
 			data.Reading{}},
+		{"", "[\n{\"text\":\"x\"}]", "[\n{\"text\":\"x\",\"new\":\"a,\\\"b\",\"p\":0.5}\n]\n", data.Reading{}},
 		{"", "text,id\n\"a \"\"b\"\"\nc, d\",1\n", "text,id,new,p\n\"a \"\"b\"\"\nc, d\",1,\"a,\"\"b\",0.5\n",
 			data.Reading{}},
 		{"", "id; text\n1;x\n", "id;text;new;p\n1;x;\"a,\"\"b\";0.5\n", data.Reading{}},
@@ -82,12 +83,17 @@ func TestRowsThatCannotBeWrittenAgainAreRefused(t *testing.T) {
 		"new,text\nx,y\n":          `field "new" already`,
 		"text,id\nx,1\ny\n":        "standard input:3: the line has 1 cell, want 2",
 		"":                         "standard input: there are no rows",
+		"[]\n":                     "standard input: the file has no rows",
 		"PAR1 nothing of the kind": "not a Parquet file",
 	} {
 		if got, err := written(t, "", text, data.Reading{}, "text"); err == nil ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%q is written as %q (%v), want %q", text, got, err, want)
 		}
+	}
+	if _, err := written(t, "x.txt", "", data.Reading{}, "text"); err == nil ||
+		!strings.HasSuffix(err.Error(), "x.txt: there are no rows") {
+		t.Errorf("an empty text file: error is %v", err)
 	}
 	if _, err := written(t, "", "one text\n", data.Reading{}, "a", "b"); err == nil ||
 		!strings.Contains(err.Error(), "cannot fill the template's fields a, b") {

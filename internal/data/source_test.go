@@ -100,11 +100,46 @@ func TestAFileThatIsNoRowsIsNamed(t *testing.T) {
 		{"a.jsonl", `["x","A"]` + "\n" + `["y","B"]`, "a.jsonl:1: the file begins with [, but it is not a JSON array: "},
 		{"a.json", "[{\"text\":\"x\"}\n", "a.json:1: the file begins with [, but it is not a JSON array: the file ends before the array does"},
 		{"a.json", "[]", "a.json: the file has no rows"},
+		{"a.json", "[{\"text\":\"x\"}]\n}", "a.json:1: the file begins with [, but it is not a JSON array: there is text after it"},
 		{"a.txt", "text,label\nx,A\n", `want a .jsonl, .json, .csv, .tsv or .parquet file, not ".txt"`},
 	} {
 		if _, err := loadTable(t, c.name, c.text, data.Reading{}); err == nil ||
 			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %.20q: error is\n%v\nwant one with\n%s", c.name, c.text, err, c.want)
+		}
+	}
+}
+
+func TestTheFooterOfAParquetFileIsWithinIt(t *testing.T) {
+	for content, longer := range map[string]bool{
+		"PAR1\x00\x00\x00\x00PAR1": false, "PAR1\x01\x00\x00\x00PAR1": true,
+		"PAR1x\x01\x00\x00\x00PAR1": false, "PAR1x\x02\x00\x00\x00PAR1": true, "PAR1PAR1PAR": true,
+	} {
+		_, _, err := data.OnlyRead(data.Source{Path: "x.parquet"}, content)
+		if err == nil || strings.Contains(err.Error(), "its footer is longer than the file") != longer {
+			t.Errorf("%q: error is %v, want one about the footer: %v", content, err, longer)
+		}
+	}
+}
+
+func TestMistakesInHowAFileIsWrittenAreFound(t *testing.T) {
+	for _, c := range []struct {
+		reading data.Reading
+		key     string // with a mistake
+	}{
+		{data.Reading{Quotes: "auto", Encoding: "auto"}, ""},
+		{data.Reading{Quotes: "off", Encoding: "latin-1", Separator: ";", Columns: []string{"a", "b"}}, ""},
+		{data.Reading{Quotes: "on", Encoding: "utf-8", Separator: "→"}, ""},
+		{data.Reading{Quotes: "single", Encoding: "auto"}, "quotes"},
+		{data.Reading{Quotes: "auto", Encoding: "klingon"}, "encoding"},
+		{data.Reading{Quotes: "auto", Encoding: "auto", Separator: ";;"}, "separator"},
+		{data.Reading{Quotes: "auto", Encoding: "auto", Separator: "\n"}, "separator"},
+		{data.Reading{Quotes: "auto", Encoding: "auto", Columns: []string{"a", ""}}, "columns"},
+		{data.Reading{Quotes: "auto", Encoding: "auto", Columns: []string{"a", "a"}}, "columns"},
+	} {
+		got := c.reading.Mistakes()
+		if c.key == "" && len(got) > 0 || c.key != "" && (len(got) != 1 || got[0].Key != c.key) {
+			t.Errorf("%+v: mistakes are %v, want one in %q", c.reading, got, c.key)
 		}
 	}
 }
@@ -154,6 +189,23 @@ func TestEncodingsAreFoundOutOrAskedFor(t *testing.T) {
 		if got != c.want || (len(notes) > 0) != (c.note != "") || !strings.Contains(strings.Join(notes, ""), c.note) {
 			t.Errorf("%s: row is %q, notes are %q; want %q and %q", c.what, got, notes, c.want, c.note)
 		}
+	}
+}
+
+// Half of the letters may be bytes that are not UTF-8.
+func TestTextOfMostlyASCIIIsWindows1252(t *testing.T) {
+	for high, ok := range map[int]bool{1: true, 5: true, 6: false} { // of text,label and A: ten letters
+		text := "text,label\n" + strings.Repeat("\xe4", high) + ",A\n"
+		rows, notes, err := data.OnlyRead(data.Source{Path: "a.csv"}, text)
+		if (err == nil) != ok || ok && (len(notes) != 1 || rows[0].Fields["text"].Text != strings.Repeat("ä", high)) {
+			t.Errorf("%d bytes above 127 beside 10 letters: rows %v, notes %q (%v)", high, rows, notes, err)
+		}
+	}
+	text := "text,label\nabc de" + strings.Repeat("\xe4", 40) + ",A" + strings.Repeat("x", 100) + "\n"
+	_, notes, err := data.OnlyRead(data.Source{Path: "a.csv"}, text)
+	if want := fmt.Sprintf("with %q in line 2;", "de"+strings.Repeat("ä", 28)); err != nil || len(notes) != 1 ||
+		!strings.Contains(notes[0], want) {
+		t.Errorf("notes are %q (%v), want one with the first 30 letters: %s", notes, err, want)
 	}
 }
 

@@ -44,7 +44,7 @@ func readTable(r *reader) error {
 	}
 	dialects := t.dialects()
 	best := dialects[0]
-	if len(dialects) > 1 && !t.fits(best) {
+	if len(dialects) > 1 {
 		if n := slices.IndexFunc(dialects, t.fits); n > 0 {
 			best = dialects[n]
 			if best.separator != dialects[0].separator {

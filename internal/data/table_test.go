@@ -93,6 +93,35 @@ func TestTablesAreReadInEachFormat(t *testing.T) {
 	}
 }
 
+func TestWhatWasFoundOutAboutATableIsNoted(t *testing.T) {
+	const semicolons = "a.csv: the cells are separated by \";\" (to be sure, set data.separator)"
+	const backslash = `a.csv: quotation marks in cells are written \" (to be sure, set data.quotes: backslash)`
+	for _, c := range []struct {
+		text    string
+		reading data.Reading
+		want    string
+	}{
+		{"text,label\nx,A\n", data.Reading{}, ""},
+		{"text;label\nx;A\n", data.Reading{}, semicolons},
+		{"text;label\nx;A\n", data.Reading{Separator: ";"}, ""},
+		{"text,label\n\"a \\\"b, c\\\"\",A\n", data.Reading{}, backslash},
+		{"text,label\n\"a \\\"b, c\\\"\",A\n", data.Reading{Quotes: "backslash"}, ""},
+		{"text;label\n\"a \\\"b; c\\\"\";A\n", data.Reading{}, semicolons + "|" + backslash},
+		{"text;label\n\"a \\\"b; c\\\"\";A\n", data.Reading{Quotes: "backslash"}, semicolons + "|" + backslash},
+		{"text\nx\ntext\n", data.Reading{}, ""}, // a table of one column may have its name as a text
+	} {
+		rows, notes, err := data.OnlyRead(data.Source{Path: "a.csv", Reading: c.reading}, c.text)
+		if got := strings.Join(notes, "|"); err != nil || got != c.want {
+			t.Errorf("%q: notes are %q (%v), want %q", c.text, got, err, c.want)
+		}
+		for _, r := range rows {
+			if r.Err != nil {
+				t.Errorf("%q: line %d: %v", c.text, r.Line, r.Err)
+			}
+		}
+	}
+}
+
 func TestErrorsInTablesNameTheirPlace(t *testing.T) {
 	for _, c := range []struct {
 		name, text string

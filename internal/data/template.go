@@ -51,7 +51,7 @@ func ParseTemplate(s string) (Template, error) {
 
 // tail returns the text after the last field.
 func (t Template) tail() string {
-	if len(t.parts) == 0 || t.parts[len(t.parts)-1].field != "" {
+	if len(t.parts) == 0 {
 		return ""
 	}
 	return t.parts[len(t.parts)-1].text
