@@ -63,6 +63,8 @@ code is 0 if all were answered. A second signal ends the server at once.`,
 		"file of API keys, one a line: every route but /health asks for one of them")
 	f.StringVar(&o.cert, "tls-cert", "", "certificate chain (PEM), to serve HTTPS")
 	f.StringVar(&o.key, "tls-key", "", "private key of --tls-cert (PEM)")
+	f.StringSliceVar(&o.Origins, "cors-origins", nil,
+		"origins of web pages that may call the server, as https://example.com (*: all); default: only its own page")
 	f.IntVar(&o.Texts, "batch", 16, "texts continued at a time")
 	f.IntVar(&o.Queue, "queue", 128, "requests that wait at a time; more are answered with 429")
 	f.IntVar(&o.MaxTokens, "max-tokens", 1024, "most tokens generated for a text")

@@ -143,6 +143,9 @@ func (h *Handle) Result() (*Result, error) { return h.result, h.err }
 // Generated returns the number of tokens generated so far, without the end token.
 func (h *Handle) Generated() int { return len(h.ids) }
 
+// Begun reports whether the text is being read or continued, or has been.
+func (h *Handle) Begun() bool { return h.seq != 0 }
+
 // Logprobs returns what Request.Logprobs has recorded so far.
 func (h *Handle) Logprobs() []Logprob { return h.logs }
 

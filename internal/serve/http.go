@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +27,7 @@ type route struct {
 func (s *Server) addRoutes() {
 	s.routes = []route{
 		{"GET", "/health", s.health, true},
+		{"GET", "/metrics", s.showMetrics, false},
 		{"GET", "/v1/models", s.listModels, false},
 		{"GET", "/v1/models/{id...}", s.showModel, false},
 		{"POST", "/v1/completions", s.completions, false},
@@ -111,6 +110,9 @@ func (s *Server) wrap(to route) http.Handler {
 		id := requestID(r)
 		w.Header().Set("X-Request-Id", id)
 		x := &exchange{ResponseWriter: w}
+		if s.preflight(x, r) {
+			return
+		}
 		control := http.NewResponseController(w)
 		_ = control.SetReadDeadline(began.Add(bodyTime)) // readBody lifts it
 		ctx := r.Context()
@@ -125,12 +127,16 @@ func (s *Server) wrap(to route) http.Handler {
 				s.writeError(x, r, err)
 			}
 		}
+		s.metrics.answered(to, x.status)
 		s.logRequest(x, r, id, time.Since(began))
 	})
 }
 
 // answer calls a route's handler if the client may use it and the base is loaded.
 func (s *Server) answer(to route, w http.ResponseWriter, r *http.Request) error {
+	if err := s.checkBrowser(w, r); err != nil {
+		return err
+	}
 	if !to.open {
 		if err := s.checkKey(w, r); err != nil {
 			return err
@@ -172,35 +178,6 @@ func requestID(r *http.Request) string {
 		return id
 	}
 	return "req-" + rand.Text()
-}
-
-func hashKeys(keys []string) (sums [][32]byte) {
-	for _, k := range keys {
-		sums = append(sums, sha256.Sum256([]byte(k)))
-	}
-	return sums
-}
-
-// checkKey refuses a client without a key, in a time that does not depend on how much of it is right.
-// A browser sends a key as the password of Basic authorization.
-func (s *Server) checkKey(w http.ResponseWriter, r *http.Request) error {
-	if len(s.keys) == 0 {
-		return nil
-	}
-	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		_, key, _ = r.BasicAuth()
-	}
-	sum, match := sha256.Sum256([]byte(key)), 0
-	for _, k := range s.keys {
-		match |= subtle.ConstantTimeCompare(sum[:], k[:])
-	}
-	if match == 1 {
-		return nil
-	}
-	w.Header().Set("WWW-Authenticate", `Basic realm="ptune", charset="UTF-8"`)
-	return &apiError{status: http.StatusUnauthorized, Type: "authentication_error", Code: "invalid_api_key",
-		Message: "the key is missing or wrong: send it as Authorization: Bearer KEY"}
 }
 
 // apiError is an error as clients get it, in OpenAI's form.

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"sync"
+	"time"
 
 	"ptune/internal/infer"
 	"ptune/internal/model"
@@ -15,6 +16,7 @@ type loop struct {
 	decoder *model.Decoder
 	places  chan struct{} // one for each request that is waiting or in work
 	tickets []*ticket     // in the engine
+	metrics *metrics
 
 	mu     sync.Mutex
 	posted []func()
@@ -23,9 +25,9 @@ type loop struct {
 	ended  chan struct{} // closed by the goroutine
 }
 
-func newLoop(d *model.Decoder, o infer.Options, places int) *loop {
+func newLoop(d *model.Decoder, o infer.Options, places int, m *metrics) *loop {
 	return &loop{
-		engine: infer.New(d, o), decoder: d, places: make(chan struct{}, places),
+		metrics: m, engine: infer.New(d, o), decoder: d, places: make(chan struct{}, places),
 		wake: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -61,7 +63,9 @@ func (l *loop) run(ctx context.Context) {
 			return
 		default:
 		}
+		began := time.Now()
 		_ = l.engine.Step(ctx) // its requests have the error
+		l.metrics.step.Observe(time.Since(began).Seconds())
 		l.finish()
 	}
 }
@@ -114,6 +118,7 @@ type ticket struct {
 	over    chan struct{} // closed when result or err is set
 	result  *infer.Result
 	err     error
+	times
 
 	mu     sync.Mutex
 	pieces []piece // that the handler has not taken
@@ -158,6 +163,7 @@ func (w *work) tell() {
 
 // engineModel is a soft prompt as the engine has it. Only the loop uses it.
 type engineModel struct {
+	id      string    // for metrics
 	values  []float32 // nil: the base alone
 	rows    int
 	prompt  *infer.Prompt // nil: not registered, or the base alone
@@ -200,12 +206,13 @@ func (l *loop) begin(ctx context.Context, m *engineModel, requests []infer.Reque
 			for range i {
 				<-l.places
 			}
+			l.metrics.rejected.Inc()
 			return nil, errBusy
 		}
 	}
-	w := &work{news: make(chan struct{}, 1)}
+	w, now := &work{news: make(chan struct{}, 1)}, time.Now()
 	for _, r := range requests {
-		t := &ticket{work: w, model: m, request: r, over: make(chan struct{})}
+		t := &ticket{work: w, model: m, request: r, over: make(chan struct{}), times: times{came: now}}
 		if pieces {
 			t.request.Show = t.show
 		}
@@ -254,16 +261,19 @@ func (l *loop) add(t *ticket) {
 
 // finish ends the requests that the engine has answered.
 func (l *loop) finish() {
+	now := time.Now()
 	kept := l.tickets[:0]
 	for _, t := range l.tickets {
 		if t.result, t.err = t.handle.Result(); t.result == nil && t.err == nil {
 			kept = append(kept, t)
 			continue
 		}
+		l.metrics.ended(t, now)
 		l.end(t)
 	}
 	clear(l.tickets[len(kept):])
 	l.tickets = kept
+	l.metrics.note(l, now)
 }
 
 // end tells the handler of a request that it is over.

@@ -53,7 +53,7 @@ func newRegistry(s *Server) (*registry, error) {
 	if _, err := b.Chat(); err != nil { // read once, so that handlers can share it
 		s.Log.Debug("no chat template", "error", err)
 	}
-	m := &served{id: b.Name, created: time.Now(), meta: &prompt.Meta{}, alone: true, engine: &engineModel{}}
+	m := &served{id: b.Name, created: time.Now(), meta: &prompt.Meta{}, alone: true, engine: &engineModel{id: b.Name}}
 	var err error
 	if m.task, err = infer.NewTask(m.meta, b, b.Tokenizer); err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (g *registry) read(id, path string, info fs.FileInfo) (*served, error) {
 	}
 	m := &served{
 		id: id, created: info.ModTime(), meta: &p.Meta, rows: p.Rows,
-		engine: &engineModel{values: p.Values, rows: p.Rows},
+		engine: &engineModel{id: id, values: p.Values, rows: p.Rows},
 	}
 	if m.task, err = infer.NewTask(m.meta, b, b.Tokenizer); err == nil && len(m.meta.Labels) > 0 {
 		_, m.choices, err = m.task.Format()
@@ -155,14 +155,16 @@ func (g *registry) scan() {
 			continue
 		}
 		id := cmp.Or(g.ids[path], strings.TrimSuffix(filepath.Base(path), ".st"))
-		if err := g.free(id, path); err == nil {
+		if err = g.free(id, path); err == nil {
 			err = g.take(id, path, info)
 		}
 		if err != nil {
 			g.seen[path] = info
+			g.s.metrics.reloads.WithLabelValues("refused").Inc()
 			g.s.Log.Error("prompt refused", "file", path, "model", id, "error", err)
 			continue
 		}
+		g.s.metrics.reloads.WithLabelValues("loaded").Inc()
 		g.s.Log.Info("prompt loaded", "file", path, "model", id)
 	}
 	for path, id := range g.ids {
@@ -176,6 +178,7 @@ func (g *registry) scan() {
 		g.drop(old)
 		delete(g.ids, path)
 		delete(g.seen, path)
+		g.s.metrics.reloads.WithLabelValues("removed").Inc()
 		g.s.Log.Info("prompt removed", "file", path, "model", id)
 	}
 }

@@ -43,6 +43,8 @@ type Options struct {
 
 	Log       *slog.Logger
 	Listening func(addr net.Addr) // is told the address; nil: nobody is
+
+	testOnlyReady func(*Server)
 }
 
 // Limits that nobody has asked to change.
@@ -63,13 +65,15 @@ const tokensAStep = 256
 // Server is what the handlers share.
 type Server struct {
 	Options
-	keys   [][32]byte // SHA-256 of Options.Keys
-	base   *base.Base // set once, before ready
-	length int        // Options.MaxLength, or what the model can read
-	loop   *loop
-	models *registry
-	ready  atomic.Bool // the base is loaded
-	routes []route
+	keys    [][32]byte // SHA-256 of Options.Keys
+	local   bool       // only this machine reaches the server
+	base    *base.Base // set once, before ready
+	length  int        // Options.MaxLength, or what the model can read
+	loop    *loop
+	models  *registry
+	ready   atomic.Bool // the base is loaded
+	metrics *metrics
+	routes  []route
 }
 
 // Run serves until ctx ends, and then until the requests in work are answered or Options.Drain has
@@ -80,7 +84,12 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", o.Listen, err)
 	}
-	s.warnOpen(listener.Addr())
+	tcp, ok := listener.Addr().(*net.TCPAddr)
+	s.local = ok && tcp.IP.IsLoopback()
+	if !s.local && len(s.Keys) == 0 {
+		o.Log.Warn("everyone who can reach this address can use the server: --api-key-file asks for a key",
+			"address", listener.Addr().String())
+	}
 	if o.TLS != nil {
 		listener = tls.NewListener(listener, o.TLS)
 	}
@@ -110,6 +119,9 @@ func Run(ctx context.Context, o Options) error {
 		unwatch()
 		<-watched
 	}()
+	if s.testOnlyReady != nil {
+		s.testOnlyReady(s)
+	}
 	s.ready.Store(true)
 	o.Log.Info("ready", "base", s.base.Name, "models", len(s.models.list()))
 
@@ -134,7 +146,7 @@ func Run(ctx context.Context, o Options) error {
 var errEnding = errors.New("the server is ending")
 
 func newServer(o Options) *Server {
-	s := &Server{Options: o, keys: hashKeys(o.Keys)}
+	s := &Server{Options: o, keys: hashKeys(o.Keys), metrics: newMetrics()}
 	s.addRoutes()
 	return s
 }
@@ -158,7 +170,7 @@ func (s *Server) load(work context.Context) error {
 		Scorer: b, Trees: decoder, ScoreTokens: tokensAStep, ReadTokens: tokensAStep,
 		Texts: s.Texts, GuessRows: model.RowsAtOnce,
 		Decode: b.Tokenizer.Decode, Unsettled: b.Tokenizer.Unsettled,
-	}, s.Texts+s.Queue)
+	}, s.Texts+s.Queue, s.metrics)
 	_, limit := decoder.Bytes()
 	s.Log.Info("memory of keys and values", "limit_gb", float64(limit)/1e9,
 		"tokens", limit/max(1, decoder.TokenBytes()))
@@ -173,12 +185,4 @@ func (s *Server) load(work context.Context) error {
 func (s *Server) close() {
 	s.loop.stop()
 	s.base.Close()
-}
-
-// warnOpen warns of an address that others can reach without a key.
-func (s *Server) warnOpen(addr net.Addr) {
-	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && len(s.Keys) == 0 {
-		s.Log.Warn("everyone who can reach this address can use the server: --api-key-file asks for a key",
-			"address", addr.String())
-	}
 }

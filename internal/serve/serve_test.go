@@ -29,6 +29,7 @@ type running struct {
 	url    string
 	stop   func() error // ends the server and returns Run's error
 	folder string       // of prompts
+	server *Server
 	log    *logText
 }
 
@@ -64,6 +65,7 @@ func start(t testing.TB, change func(*Options)) *running {
 	if change != nil {
 		change(&o)
 	}
+	o.testOnlyReady = func(s *Server) { r.server = s }
 	listening := make(chan net.Addr, 1)
 	o.Listening = func(a net.Addr) { listening <- a }
 	ctx, cancel := context.WithCancel(context.Background())
@@ -88,6 +90,16 @@ func start(t testing.TB, change func(*Options)) *running {
 			return r
 		}
 	}
+}
+
+// hold stops the loop between two steps until the function that it returns is called.
+func (r *running) hold() (release func()) {
+	held, free := make(chan struct{}), make(chan struct{})
+	r.server.loop.post(func() { close(held); <-free })
+	<-held
+	release = sync.OnceFunc(func() { close(free) })
+	r.t.Cleanup(release)
+	return release
 }
 
 // do sends a request and returns the status and the body of the answer.

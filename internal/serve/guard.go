@@ -1,0 +1,94 @@
+package serve
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+func hashKeys(keys []string) (sums [][32]byte) {
+	for _, k := range keys {
+		sums = append(sums, sha256.Sum256([]byte(k)))
+	}
+	return sums
+}
+
+// checkKey refuses a client without a key, in a time that does not depend on how much of it is right.
+// A browser sends a key as the password of Basic authorization.
+func (s *Server) checkKey(w http.ResponseWriter, r *http.Request) error {
+	if len(s.keys) == 0 {
+		return nil
+	}
+	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		_, key, _ = r.BasicAuth()
+	}
+	sum, match := sha256.Sum256([]byte(key)), 0
+	for _, k := range s.keys {
+		match |= subtle.ConstantTimeCompare(sum[:], k[:])
+	}
+	if match == 1 {
+		return nil
+	}
+	w.Header().Set("WWW-Authenticate", `Basic realm="ptune", charset="UTF-8"`)
+	return &apiError{status: http.StatusUnauthorized, Type: "authentication_error", Code: "invalid_api_key",
+		Message: "the key is missing or wrong: send it as Authorization: Bearer KEY"}
+}
+
+// allowed reports whether pages of an origin may call the server.
+func (s *Server) allowed(origin string) bool {
+	return origin != "" && (slices.Contains(s.Origins, origin) || slices.Contains(s.Origins, "*"))
+}
+
+// preflight answers a browser that asks what a page of another origin may do, and adds the permission to
+// other answers.
+func (s *Server) preflight(w http.ResponseWriter, r *http.Request) (answered bool) {
+	if len(s.Origins) == 0 {
+		return false
+	}
+	w.Header().Add("Vary", "Origin")
+	origin := r.Header.Get("Origin")
+	if !s.allowed(origin) {
+		return false
+	}
+	w.Header().Set("Access-Control-Allow-Origin", origin)
+	w.Header().Set("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
+	w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
+	w.Header().Set("Access-Control-Allow-Headers", r.Header.Get("Access-Control-Request-Headers"))
+	w.Header().Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// checkBrowser refuses what a page of a stranger sends through a browser on this machine: a server without a
+// key that only this machine reaches trusts everyone who reaches it. Such a page can give its own name the
+// address 127.0.0.1, so the name is checked.
+func (s *Server) checkBrowser(w http.ResponseWriter, r *http.Request) error {
+	browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
+	if !browser || !s.local || len(s.keys) > 0 {
+		return nil
+	}
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil {
+		return nil
+	}
+	for _, origin := range s.Origins {
+		if u, err := url.Parse(origin); origin == "*" || err == nil && u.Hostname() == host {
+			return nil
+		}
+	}
+	return &apiError{status: http.StatusForbidden, Type: typeInvalid, Code: "forbidden_host",
+		Message: fmt.Sprintf("pages of %.100q may not use this server: start it with --cors-origins or --api-key-file",
+			host)}
+}
