@@ -34,9 +34,9 @@ var mayImport = map[string]string{
 	"internal/model": "arch batch files kernels ops param tensorfile",
 
 	// Text and rows.
-	"internal/tokenize": "files", // tokenizer.json
-	"internal/chat":     "",      // chat templates
-	"internal/data":     "chat",  // rows, templates, masks
+	"internal/tokenize": "files",      // tokenizer.json
+	"internal/chat":     "",           // chat templates
+	"internal/data":     "chat files", // rows, templates, masks
 
 	// Training and measuring.
 	"internal/param":  "",                               // types of what is trained inside a model

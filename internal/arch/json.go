@@ -40,12 +40,9 @@ func readJSON(dir fs.FS, name string, into any) error {
 // and reads: NaN and Infinity, 512.0 for a whole number, numbers in quotes. In fields of raw JSON, false is
 // null. Keys without a field are not looked at. The error lists every key whose value has another form.
 func decode(data []byte, into any) error {
-	if err := files.Wrong(data); err != nil {
-		return err
-	}
 	var object map[string]json.RawMessage
-	if err := json.Unmarshal(quoteConstants(data), &object); err != nil {
-		return fmt.Errorf("it is not a JSON object: %w", err)
+	if err := files.ParseJSON(quoteConstants(data), &object); err != nil {
+		return err
 	}
 	v := reflect.ValueOf(into).Elem()
 	var errs []error

@@ -247,8 +247,8 @@ func TestFilesInThePlaceOfConfigAreNamed(t *testing.T) {
 	for want, text := range map[string]string{
 		"config.json: it is a Git LFS pointer, not the file itself: run git lfs pull": "version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
 		"config.json: it is an HTML page":                                             "\n <!DOCTYPE html><html>",
-		"config.json: it is a zip file":                                               "PK\x03\x04...",
-		"config.json: it is not a JSON object":                                        "[]",
+		"config.json: it is a zip archive":                                            "PK\x03\x04...",
+		"config.json: it is a list, want an object":                                   "[]",
 		"config.json: it is compressed with gz":                                       "\x1f\x8b\x08",
 	} {
 		dir := changed(t, llama)

@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
+
+	"ptune/internal/files"
 )
 
 // Stdin is the path of standard input.
@@ -88,19 +90,6 @@ var formats = []format{
 	{extensions: []string{".jsonl", ".ndjson", ".json"}, read: readJSON},
 	{extensions: []string{".csv", ".tsv", ".tab"}, read: readTable},
 	{extensions: []string{".parquet"}, magic: "PAR1", read: readParquet},
-}
-
-// others are files that are not rows, by their first bytes.
-var others = []struct{ magic, is string }{
-	{"PK\x03\x04", "a zip archive (as .xlsx files are); unpack it, or export the sheet as .csv"},
-	{"BZh", "compressed with bzip2; unpack it (gzip and zstd are read)"},
-	{"\xfd7zXZ\x00", "compressed with xz; unpack it (gzip and zstd are read)"},
-	{"%PDF-", "a PDF document; want rows"},
-	{"SQLite format 3\x00", "an SQLite database; export its table as .csv"},
-	{"version https://git-lfs.github.com/", "a Git LFS pointer and not the file itself; " +
-		"get the file with git lfs pull"},
-	{"<!doctype html", "a web page; the download of the rows has probably failed"},
-	{"<html", "a web page; the download of the rows has probably failed"},
 }
 
 // reader is a file of rows being read.
@@ -190,10 +179,8 @@ func (s Source) extension() string {
 
 // format returns the format of the file.
 func (s Source) format(r *reader) (format, error) {
-	for _, x := range others {
-		if len(r.text) >= len(x.magic) && strings.EqualFold(r.text[:len(x.magic)], x.magic) {
-			return format{}, fmt.Errorf("%s: the file is %s", r.name, x.is)
-		}
+	if err := files.NoRows([]byte(r.text[:min(len(r.text), 256)])); err != nil {
+		return format{}, fmt.Errorf("%s: %w", r.name, err)
 	}
 	ext := s.extension()
 	if s.Path == Stdin {

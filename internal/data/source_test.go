@@ -83,9 +83,9 @@ func TestStandardInputIsReadByItsContent(t *testing.T) {
 func TestAFileThatIsNoRowsIsNamed(t *testing.T) {
 	whole := gzipped(t, strings.Repeat("text,label\n", 1000))
 	for _, c := range []struct{ name, text, want string }{
-		{"a.csv", "PK\x03\x04\x14\x00", "a zip archive (as .xlsx files are)"},
+		{"a.csv", "PK\x03\x04\x14\x00", "the file is a zip archive, as .xlsx files and those of torch.save are: unpack it, or export the sheet as .csv"},
 		{"a.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "a Git LFS pointer"},
-		{"a.jsonl", "<!DOCTYPE html>\n<html>", "a web page"},
+		{"a.jsonl", "<!DOCTYPE html>\n<html>", "an HTML page"},
 		{"a.csv", "BZh91AY&SY", "compressed with bzip2"},
 		{"a.csv", "\xfd7zXZ\x00\x00", "compressed with xz"},
 		{"a.csv", "SQLite format 3\x00", "an SQLite database"},

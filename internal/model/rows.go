@@ -2,7 +2,6 @@ package model
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -99,7 +98,7 @@ func editJSON(from, to, name, key string, value any) error {
 		return fmt.Errorf("read model: %w", err)
 	}
 	var object map[string]any
-	if err := json.Unmarshal(data, &object); err != nil {
+	if err := files.ParseJSON(data, &object); err != nil {
 		return fmt.Errorf("read model: %s: %w", path, err)
 	}
 	object[key] = value

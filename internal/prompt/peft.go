@@ -30,10 +30,7 @@ func readAdapterConfig(dir string, c any) error {
 	if err != nil {
 		return err
 	}
-	if err := files.Wrong(data); err != nil {
-		return fmt.Errorf("%s: %w", AdapterConfig, err)
-	}
-	if err := json.Unmarshal(data, c); err != nil {
+	if err := files.ParseJSON(data, c); err != nil {
 		return fmt.Errorf("%s: %w", AdapterConfig, err)
 	}
 	return nil

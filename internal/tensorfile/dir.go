@@ -1,7 +1,6 @@
 package tensorfile
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -101,10 +100,7 @@ func shards(path string) (names []string, owner map[string]string, err error) {
 	var x struct {
 		WeightMap map[string]string `json:"weight_map"`
 	}
-	if err := files.Wrong(data); err != nil {
-		return nil, nil, fmt.Errorf("read weights %q: %w", index, err)
-	}
-	if err := json.Unmarshal(data, &x); err != nil {
+	if err := files.ParseJSON(data, &x); err != nil {
 		return nil, nil, fmt.Errorf("read weights %q: %s", index, shorten(err.Error()))
 	}
 	if len(x.WeightMap) == 0 {

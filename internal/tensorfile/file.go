@@ -3,6 +3,7 @@
 package tensorfile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -44,8 +45,8 @@ func Open(path string) (*File, error) {
 		return nil, fmt.Errorf("read tensors %q: not a regular file", path)
 	}
 	if info.Size() < 8 {
-		return nil, fmt.Errorf("read tensors %q: the file is %d bytes, want at least 8",
-			path, info.Size())
+		return nil, fmt.Errorf("read tensors %q: the file is %d bytes, want at least 8: %s",
+			path, info.Size(), cutOff)
 	}
 	mapped, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
@@ -75,7 +76,7 @@ func (f *File) parse(file []byte) error {
 	}
 	n, meta, err := safetensors.ReadMetadata(file)
 	if err != nil {
-		return errors.New(shorten(err.Error()))
+		return cmp.Or(checkSize(file), errors.New(shorten(err.Error())))
 	}
 	data := file[8+n:]
 	f.Meta, f.tensors = meta.Metadata(), map[string]Tensor{}

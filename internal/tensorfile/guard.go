@@ -27,7 +27,7 @@ const (
 // object, duplicate names or fields, invalid UTF-8, huge counts.
 func checkHeader(file []byte) error {
 	if len(file) < 8 {
-		return fmt.Errorf("the file is %d bytes, want at least 8", len(file))
+		return fmt.Errorf("the file is %d bytes, want at least 8: %s", len(file), cutOff)
 	}
 	n := binary.LittleEndian.Uint64(file)
 	if err := files.Wrong(file); err != nil && (n > uint64(len(file)-8) || n == 0 || file[8] != '{') {
@@ -41,7 +41,7 @@ func checkHeader(file []byte) error {
 			n, maxHeader)
 	}
 	if n > uint64(len(file)-8) {
-		return fmt.Errorf("the header would be %d bytes, but the file ends after %d", n, len(file)-8)
+		return fmt.Errorf("the header would be %d bytes, but the file ends after %d: %s", n, len(file)-8, cutOff)
 	}
 	header := file[8 : 8+n]
 	if n == 0 || header[0] != '{' {
@@ -60,6 +60,32 @@ func checkHeader(file []byte) error {
 	}
 	if rest := header[dec.InputOffset():]; len(bytes.Trim(rest, " ")) > 0 {
 		return errors.New("the header has text after its last }")
+	}
+	return nil
+}
+
+// cutOff ends the error about a file that lacks its end.
+const cutOff = "it is cut off; download or copy it again"
+
+// checkSize refuses a file whose size is not the one that its tensors need.
+func checkSize(file []byte) error {
+	n := 8 + binary.LittleEndian.Uint64(file)
+	var tensors map[string]struct {
+		Offsets [2]uint64 `json:"data_offsets"`
+	}
+	if err := json.Unmarshal(file[8:n], &tensors); err != nil {
+		return nil // the library says what is wrong
+	}
+	var data uint64
+	for _, t := range tensors {
+		data = max(data, t.Offsets[1])
+	}
+	switch has := uint64(len(file)) - n; {
+	case data > has:
+		return fmt.Errorf("its tensors have %d bytes, but the file has %d of them: %s", data, has, cutOff)
+	case data < has:
+		return fmt.Errorf("the file has %d bytes after the %d bytes of its tensors: download or copy it again",
+			has-data, data)
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func (d *Dir) rewriteIndex(to string, change map[string]Tensor) error {
 	}
 	var index map[string]json.RawMessage
 	var meta map[string]any
-	if err := json.Unmarshal(data, &index); err != nil {
+	if err := files.ParseJSON(data, &index); err != nil {
 		return fmt.Errorf("read weights %q: %w", name, err)
 	}
 	if len(index["metadata"]) > 0 {

@@ -91,7 +91,7 @@ func readSettings(dir fs.FS) (s settings, err error) {
 		}
 		maps.Copy(config, older)
 		if data, err := read(dir, "added_tokens.json"); err == nil {
-			if err := json.Unmarshal(data, &ids); err != nil {
+			if err := files.ParseJSON(data, &ids); err != nil {
 				return s, fmt.Errorf("added_tokens.json: %w", err)
 			}
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -118,10 +118,7 @@ func readObject(dir fs.FS, name string) (o map[string]json.RawMessage, err error
 	if err != nil {
 		return nil, err
 	}
-	if err := files.Wrong(data); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if err := json.Unmarshal(data, &o); err != nil {
+	if err := files.ParseJSON(data, &o); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return o, nil

@@ -173,7 +173,7 @@ func check(data []byte, known bool, beside *settings) (t *Tokenizer, changed []b
 	if err := nested(data); err != nil {
 		return nil, nil, err
 	}
-	if err := json.Unmarshal(data, &f); err != nil {
+	if err := files.ParseJSON(data, &f); err != nil {
 		return nil, nil, err
 	}
 	t = &Tokenizer{
