@@ -35,7 +35,11 @@ func (s *Server) checkKey(w http.ResponseWriter, r *http.Request) error {
 	if match == 1 {
 		return nil
 	}
-	w.Header().Set("WWW-Authenticate", `Basic realm="ptune", charset="UTF-8"`)
+	challenge := `Bearer realm="ptune"`
+	if strings.Contains(r.Header.Get("Accept"), "text/html") { // a browser that opens the page asks for the key
+		challenge = `Basic realm="ptune", charset="UTF-8"`
+	}
+	w.Header().Set("WWW-Authenticate", challenge)
 	return &apiError{status: http.StatusUnauthorized, Type: "authentication_error", Code: "invalid_api_key",
 		Message: "the key is missing or wrong: send it as Authorization: Bearer KEY"}
 }

@@ -35,6 +35,7 @@ func (s *Server) addRoutes() {
 		{"POST", "/v1/decisions", s.decisions, false},
 		{"POST", "/v1/systemone", s.systemOne, false},
 		{"POST", "/classify", s.classify, false},
+		{"GET", "/{$}", s.page, false},
 	}
 }
 
