@@ -366,19 +366,26 @@ func (g *guesser) noteLabels(values map[string]*value) {
 		case unclear.MatchString(v):
 			g.note("the label %q may mean that there is none (%s)", v, where)
 		}
-		key := strings.ToLower(strings.Join(strings.Fields(v), " "))
-		if x, err := strconv.ParseFloat(key, 64); err == nil {
-			key = strconv.FormatFloat(x, 'g', -1, 64)
-		}
+		key := likeness(v)
 		alike[key] = append(alike[key], fmt.Sprintf("%q (%s)", v, where))
 	}
 	for _, l := range g.Labels {
-		key := strings.ToLower(strings.Join(strings.Fields(l.Value), " "))
+		key := likeness(l.Value)
 		if same := alike[key]; len(same) > 1 {
 			g.note("these labels are nearly equal, but each is a class: %s", strings.Join(same, ", "))
 			delete(alike, key)
 		}
 	}
+}
+
+// likeness returns what labels have in common that differ only in case, blanks or how a number is
+// written.
+func likeness(label string) string {
+	key := strings.ToLower(strings.Join(strings.Fields(label), " "))
+	if x, err := strconv.ParseFloat(key, 64); err == nil {
+		return strconv.FormatFloat(x, 'g', -1, 64)
+	}
+	return key
 }
 
 // names returns the name of each label if the labels are numbers and field has one name for each; nil

@@ -109,6 +109,12 @@ func TestWhatMayBeAMistakeInTheRowsIsRefusedOrNoted(t *testing.T) {
 		{"numbers that are written in two ways", "a.csv", strings.NewReplacer("bad", "0", "good", "1").Replace(head+reviews(20)) +
 			"it was so,1.0\n", `a.csv: these labels are nearly equal, but each is a class: ` +
 			`"1" (in 10 rows, the first in line 3), "1.0" (in line 22)`},
+		{"numbers of which none is written in the shortest way", "a.csv",
+			strings.NewReplacer("bad", "1.0", "good", "2").Replace(head+reviews(20)) + "it was so,1.00\n",
+			`a.csv: these labels are nearly equal, but each is a class: ` +
+				`"1.0" (in 10 rows, the first in line 2), "1.00" (in line 22)`},
+		{"numbers that are nearly equal", "a.csv",
+			strings.NewReplacer("bad", "1.25", "good", "1.3").Replace(head + reviews(20)), ""},
 		{"a label that may be none", "a.csv", head + reviews(20) + "it was so,None\n",
 			`a.csv: the label "None" may mean that there is none (in line 22)`},
 		{"rows that cannot be read", "a.jsonl", "hello\nworld\n",
