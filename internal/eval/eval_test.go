@@ -47,7 +47,7 @@ func TestLossIsTheMeanOverTargetTokensAndTheLikeliestLabelWins(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := (0.5 + 0.9 + 0.7 - 50 + 0.5 + 0.9) / 6
-		if math.Abs(r.Loss-want) > 1e-6 || math.Abs(r.Perplexity-math.Exp(want)) > 1e-9 || r.Rows != 3 {
+		if !(math.Abs(r.Loss-want) <= 1e-6) || !(math.Abs(r.Perplexity-math.Exp(want)) <= 1e-9) || r.Rows != 3 {
 			t.Errorf("result is %+v, want a loss of %g", r, want)
 		}
 		if !slices.Equal(r.Predicted, []int{0, 0, 0}) || *r.Accuracy != 2.0/3 || r.Members != nil {
@@ -57,7 +57,7 @@ func TestLossIsTheMeanOverTargetTokensAndTheLikeliestLabelWins(t *testing.T) {
 	}
 	r, err := eval.Run(context.Background(), &scorer{}, []float32{1}, rows[:1],
 		eval.Options{MaxTokens: 9, PromptRows: []int{1}})
-	if err != nil || math.Abs(r.Loss-1.7) > 1e-6 || r.Accuracy != nil {
+	if err != nil || !(math.Abs(r.Loss-1.7) <= 1e-6) || r.Accuracy != nil {
 		t.Errorf("with a prompt, without labels: %+v (%v), want a loss of 1.7", r, err)
 	}
 }
@@ -78,7 +78,7 @@ func TestMacroF1IsTheMeanOverAllClasses(t *testing.T) {
 	truth := []int{0, 0, 0, 1, 1, 2, 2, 2, 2, 0}
 	predicted := []int{0, 1, 0, 1, 0, 2, 2, 0, 1, 0}
 	want := (2*3.0/(4+5) + 2*1.0/(2+3) + 2*2.0/(4+2) + 0) / 4
-	if got := eval.MacroF1(truth, predicted, 4); math.Abs(got-want) > 1e-12 {
+	if got := eval.MacroF1(truth, predicted, 4); !(math.Abs(got-want) <= 1e-12) {
 		t.Errorf("macro-F1 is %g, want %g", got, want)
 	}
 	if got := eval.Accuracy(truth, predicted); got != 0.6 {
@@ -168,7 +168,7 @@ func TestCalibrationIsMeasuredFromTheProbabilityOfThePredictedLabel(t *testing.T
 		t.Fatal(err)
 	}
 	p := 1 / (1 + math.Exp(-0.2))
-	if got, want := *r.CalibrationError, math.Abs(2.0/3-p); math.Abs(got-want) > 1e-6 {
+	if got, want := *r.CalibrationError, math.Abs(2.0/3-p); !(math.Abs(got-want) <= 1e-6) {
 		t.Errorf("calibration error is %g, want %g", got, want)
 	}
 }
@@ -217,16 +217,16 @@ func TestAnEnsemblePredictsTheLabelWithMostVotes(t *testing.T) {
 			loss := 0.0
 			for k, m := range r.Members {
 				want := float64(c.v[k][1]+c.v[k][2]) / 2
-				if math.Abs(m.Loss-want) > 1e-6 {
+				if !(math.Abs(m.Loss-want) <= 1e-6) {
 					t.Errorf("%s: member %d has a loss of %g, want %g", name, k, m.Loss, want)
 				}
 				loss += want / 3
 			}
-			if math.Abs(r.Loss-loss) > 1e-6 {
+			if !(math.Abs(r.Loss-loss) <= 1e-6) {
 				t.Errorf("%s: loss is %g, want the mean %g", name, r.Loss, loss)
 			}
 			for i, got := range r.Losses { // the target of row i is token i + 1
-				if want := float64(c.v[0][i+1]+c.v[1][i+1]+c.v[2][i+1]) / 3; math.Abs(got-want) > 1e-6 {
+				if want := float64(c.v[0][i+1]+c.v[1][i+1]+c.v[2][i+1]) / 3; !(math.Abs(got-want) <= 1e-6) {
 					t.Errorf("%s: loss of row %d is %g, want the members' mean %g", name, i, got, want)
 				}
 			}
@@ -244,7 +244,7 @@ func TestMetricsEqualScikitLearn(t *testing.T) {
 	if !slices.EqualFunc(m, wantM, slices.Equal) {
 		t.Errorf("confusion is %v, want %v", m, wantM)
 	}
-	if got, want := eval.MCC(m), 0.41275041275061913; math.Abs(got-want) > 1e-12 {
+	if got, want := eval.MCC(m), 0.41275041275061913; !(math.Abs(got-want) <= 1e-12) {
 		t.Errorf("MCC is %.15g, want %.15g", got, want)
 	}
 	classes := eval.Classes(m, []string{"a", "b", "c", "d"})
@@ -257,7 +257,7 @@ func TestMetricsEqualScikitLearn(t *testing.T) {
 	for i, c := range classes {
 		w := want[i]
 		if c.Label != w.Label || c.Rows != w.Rows ||
-			math.Abs(c.Precision-w.Precision)+math.Abs(c.Recall-w.Recall)+math.Abs(c.F1-w.F1) > 1e-12 {
+			!(math.Abs(c.Precision-w.Precision)+math.Abs(c.Recall-w.Recall)+math.Abs(c.F1-w.F1) <= 1e-12) {
 			t.Errorf("class is %+v, want %+v", c, w)
 		}
 	}
@@ -271,7 +271,7 @@ func TestCalibrationErrorComparesConfidenceWithAccuracy(t *testing.T) {
 	sure := []float64{0.99, 0.97, 0.98, 0.5, 0.51}
 	// One bin has three rows with confidences of 2.94 in sum, two of them right. Another has two rows
 	// with 1.01 in sum, one of them right.
-	if got, want := eval.CalibrationError(right, sure), (0.94+0.01)/5; math.Abs(got-want) > 1e-12 {
+	if got, want := eval.CalibrationError(right, sure), (0.94+0.01)/5; !(math.Abs(got-want) <= 1e-12) {
 		t.Errorf("calibration error is %g, want %g", got, want)
 	}
 	if got := eval.CalibrationError([]bool{true}, []float64{1}); got != 0 {

@@ -43,7 +43,7 @@ func TestSearchedLabelsAreThoseOfAllScores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(got.Predicted, want.Predicted) || math.Abs(got.Loss-want.Loss) > 1e-4 || searches != 1 {
+	if !slices.Equal(got.Predicted, want.Predicted) || !(math.Abs(got.Loss-want.Loss) <= 1e-4) || searches != 1 {
 		t.Errorf("searched %d times: labels %v, loss %g; of all scores %v, %g", searches,
 			got.Predicted, got.Loss, want.Predicted, want.Loss)
 	}

@@ -531,7 +531,7 @@ func TestLabelsAreScoredAfterEachRequestsOwnPrompt(t *testing.T) {
 		}
 		for i, want := range [][]float64{{5.4, 8.1}, {1.4, 2.1}, nil, {3.4, 5.1}, {5.4}} {
 			for k, w := range want {
-				if math.Abs(got[i].Scores[k]-w) > 1e-6 {
+				if !(math.Abs(got[i].Scores[k]-w) <= 1e-6) {
 					t.Errorf("request %d, label %d: %g, want %g", i, k, got[i].Scores[k], w)
 				}
 			}

@@ -78,11 +78,11 @@ func TestLogprobsAreThoseOfTheSoftmax(t *testing.T) {
 	l := logprobOf(logits, 4, 3)
 	want := []int32{1, 3, 0}
 	for i, top := range l.Top {
-		if p := math.Log(math.Exp(float64(logits[want[i]])) / sum); top.ID != want[i] || math.Abs(top.LogP-p) > 1e-12 {
+		if p := math.Log(math.Exp(float64(logits[want[i]])) / sum); top.ID != want[i] || !(math.Abs(top.LogP-p) <= 1e-12) {
 			t.Errorf("place %d: %+v, want token %d with %g", i, top, want[i], p)
 		}
 	}
-	if p := math.Log(math.Exp(0.5) / sum); len(l.Top) != 3 || l.ID != 4 || math.Abs(l.LogP-p) > 1e-12 {
+	if p := math.Log(math.Exp(0.5) / sum); len(l.Top) != 3 || l.ID != 4 || !(math.Abs(l.LogP-p) <= 1e-12) {
 		t.Errorf("got %+v, want token 4 with %g and three others", l, p)
 	}
 	if l := logprobOf(logits, 0, 0); l.Top != nil {

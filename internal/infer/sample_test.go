@@ -50,7 +50,7 @@ func TestProbabilitiesOfTokensEqualTransformers(t *testing.T) {
 			drawn[id] += 1. / n
 		}
 		for id, want := range c.Probabilities {
-			if math.Abs(sorted[id]-want) > 1.5/n || math.Abs(drawn[id]-want) > 1.5/n {
+			if !(math.Abs(sorted[id]-want) <= 1.5/n) || !(math.Abs(drawn[id]-want) <= 1.5/n) {
 				t.Errorf("case %d: token %d has probability %g, drawn %g, want %g", i, id, sorted[id], drawn[id],
 					want)
 			}
@@ -190,7 +190,7 @@ func TestSamplingFollowsTheProbabilities(t *testing.T) {
 	}
 	z := 1 + math.Exp(2) + math.Exp(4)
 	for i, want := range []float64{1 / z, math.Exp(2) / z, math.Exp(4) / z} {
-		if got := count[i] / float64(n); math.Abs(got-want) > 0.015 {
+		if got := count[i] / float64(n); !(math.Abs(got-want) <= 0.015) {
 			t.Errorf("token %d was taken with frequency %g, want %g", i, got, want)
 		}
 	}

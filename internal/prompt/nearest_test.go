@@ -32,7 +32,7 @@ func TestNearestTokensHaveTheLargestCosines(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the nearest tokens are %v, want %v", got, want)
 	}
-	if want := (3 + 0 + math.Sqrt2 + 1 + 9 + 2) / 6; math.Abs(meanNorm-want) > 1e-12 {
+	if want := (3 + 0 + math.Sqrt2 + 1 + 9 + 2) / 6; !(math.Abs(meanNorm-want) <= 1e-12) {
 		t.Errorf("the mean norm is %g, want %g", meanNorm, want)
 	}
 	if got, _ := p.Nearest(s, 99); len(got[0]) != len(rows) {

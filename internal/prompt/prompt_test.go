@@ -119,14 +119,14 @@ func TestRandomHasTheMeanAndDeviationOfTheRows(t *testing.T) {
 	}
 	const wantMean, wantDeviation = 19.5, 11.543
 	deviation := math.Sqrt(square - mean*mean)
-	if math.Abs(mean-wantMean) > 0.4 || math.Abs(deviation-wantDeviation) > 0.3 {
+	if !(math.Abs(mean-wantMean) <= 0.4) || !(math.Abs(deviation-wantDeviation) <= 0.3) {
 		t.Errorf("mean %g, deviation %g, want %g and %g", mean, deviation, wantMean, wantDeviation)
 	}
 	// A seed's draws stay what they are: the mean and so many deviations.
 	r := rand.New(rand.NewPCG(1, 0x696e6974))
 	for k, got := range p.Row(0) {
 		want := wantMean + float64(k)/10 + wantDeviation*r.NormFloat64()
-		if math.Abs(float64(got)-want) > 2e-3 {
+		if !(math.Abs(float64(got)-want) <= 2e-3) {
 			t.Errorf("value %d of the first row is %g, want %g", k, got, want)
 		}
 	}

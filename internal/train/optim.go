@@ -121,7 +121,7 @@ func NewAdafactor(rows, cols int, weightDecay float64, factored bool) *Adafactor
 
 // Step changes the values by their gradient.
 func (a *Adafactor) Step(values, grad []float32, rate float64) {
-	const decay, eps, clip = 0.8, 1e-30, 1.0
+	const decay, eps = 0.8, 1e-30
 	a.t++
 	beta := 1 - math.Pow(float64(a.t), -decay)
 	if a.factored {
@@ -136,7 +136,7 @@ func (a *Adafactor) Step(values, grad []float32, rate float64) {
 	for _, u := range a.u {
 		square += u * u
 	}
-	rate /= max(1, math.Sqrt(square/float64(len(a.u)))/clip)
+	rate /= max(1, math.Sqrt(square/float64(len(a.u))))
 	for i, u := range a.u {
 		values[i] = float32((1-a.WeightDecay)*float64(values[i]) - rate*u)
 	}

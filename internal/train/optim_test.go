@@ -28,7 +28,7 @@ func TestOptimizersEqualTorch(t *testing.T) {
 		for s, w := range want {
 			o.Step(values, grads[s], 0.1)
 			for i := range w {
-				if math.Abs(float64(values[i])-w[i]) > 2e-7 {
+				if !(math.Abs(float64(values[i])-w[i]) <= 2e-7) {
 					t.Errorf("%s: step %d: value %d is %.8f, torch has %.8f", name, s+1, i,
 						values[i], w[i])
 				}
@@ -62,7 +62,7 @@ func TestAdafactorEqualsTransformers(t *testing.T) {
 		for s, w := range want {
 			o.Step(values, grads[s], 0.3)
 			for i := range w {
-				if math.Abs(float64(values[i])-w[i]) > 5e-7 {
+				if !(math.Abs(float64(values[i])-w[i]) <= 5e-7) {
 					t.Errorf("factored %v: step %d: value %d is %.8f, transformers has %.8f",
 						factored, s+1, i, values[i], w[i])
 				}
@@ -72,10 +72,24 @@ func TestAdafactorEqualsTransformers(t *testing.T) {
 	for _, c := range []struct {
 		rows, cols int
 		factored   bool
-	}{{127, 500, false}, {128, 500, true}, {150, 127, false}} {
+	}{{127, 500, false}, {128, 128, true}, {150, 127, false}} {
 		o, err := NewOptimizer(OptimizerConfig{Name: "adafactor"}, c.rows, c.cols)
 		if err != nil || o.(*Adafactor).factored != c.factored {
 			t.Errorf("%d × %d: factored is %v (%v)", c.rows, c.cols, !c.factored, err)
+		}
+	}
+}
+
+// A gradient of zero, whose mean square is zero, changes nothing but by the decay.
+func TestAdafactorTakesAGradientOfZero(t *testing.T) {
+	for _, factored := range []bool{false, true} {
+		values := []float32{0.5, -1, 2, 0}
+		o := NewAdafactor(2, 2, 0.5, factored)
+		for range 2 {
+			o.Step(values, make([]float32, 4), 0.3)
+		}
+		if want := []float32{0.125, -0.25, 0.5, 0}; !slices.Equal(values, want) {
+			t.Errorf("factored %v: values are %v, want %v", factored, values, want)
 		}
 	}
 }
@@ -91,7 +105,7 @@ func TestAGradientAboveClipNormIsClipped(t *testing.T) {
 			t.Fatal(err)
 		}
 		x = r.Best
-		if moved := math.Hypot(float64(x[0])-4, float64(x[1])-5); math.Abs(moved-want) > 1e-5 {
+		if moved := math.Hypot(float64(x[0])-4, float64(x[1])-5); !(math.Abs(moved-want) <= 1e-5) {
 			t.Errorf("clip_norm %g: the step has a norm of %g, want %g", clip, moved, want)
 		}
 	}
@@ -131,11 +145,11 @@ func TestAStepPredictsADecreaseOfAtMostMaxDecrease(t *testing.T) {
 		}
 		c.MaxDecrease = 0.1
 		short, decrease := step(c)
-		if math.Abs(decrease/want-1) > tolerance {
+		if !(math.Abs(decrease/want-1) <= tolerance) {
 			t.Errorf("%s: the step predicts a decrease of %g, want %g", name, decrease, want)
 		}
 		for i, v := range free {
-			if math.Abs(short[i]*free[0]-v*short[0]) > tolerance*math.Abs(free[0]) {
+			if !(math.Abs(short[i]*free[0]-v*short[0]) <= tolerance*math.Abs(free[0])) {
 				t.Errorf("%s: the shortened step is %v, the free one %v", name, short, free)
 				break
 			}

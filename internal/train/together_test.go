@@ -116,7 +116,7 @@ func TestAnAnchorPullsThePrompt(t *testing.T) {
 	}
 	// (x−1)² + γ (x+1)² is smallest at (1−γ)/(1+γ).
 	for anchor, want := range map[float64]float32{0: 1, 1: 0, 3: -0.5} {
-		if got := at(anchor); math.Abs(float64(got-want)) > 1e-3 {
+		if got := at(anchor); !(math.Abs(float64(got-want)) <= 1e-3) {
 			t.Errorf("anchor %g: the prompt ends at %g, want %g", anchor, got, want)
 		}
 	}
@@ -161,7 +161,7 @@ func TestGradientsOfReparametrizationsEqualFiniteDifferences(t *testing.T) {
 				block.values[i] = v - h
 				slope := (up - loss()) / (2 * h)
 				block.values[i] = v
-				if math.Abs(slope-float64(block.grad[i])) > 1e-3*(1+math.Abs(slope)) {
+				if !(math.Abs(slope-float64(block.grad[i])) <= 1e-3*(1+math.Abs(slope))) {
 					t.Errorf("%s, block %d, value %d: gradient %g, finite difference %g", name, b,
 						i, block.grad[i],
 						slope)

@@ -99,7 +99,7 @@ func TestARunFindsTheBottomOfABowl(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, v := range r.Best {
-			if math.Abs(float64(v)-1) > 0.05 {
+			if !(math.Abs(float64(v)-1) <= 0.05) {
 				t.Errorf("%s: best is %v, want ones", optimizer, r.Best)
 			}
 		}
@@ -107,8 +107,8 @@ func TestARunFindsTheBottomOfABowl(t *testing.T) {
 			t.Errorf("%s: result is %+v with %d step events", optimizer, r, len(e.steps))
 		}
 		s := e.steps[0]
-		if math.Abs(float64(s.Loss)-13) > 1e-6 ||
-			math.Abs(float64(s.GradNorm)-math.Sqrt(16+36)) > 1e-5 ||
+		if !(math.Abs(float64(s.Loss)-13) <= 1e-6) ||
+			!(math.Abs(float64(s.GradNorm)-math.Sqrt(16+36)) <= 1e-5) ||
 			s.TargetTokens != 8 || s.Tokens != 12 || s.Epoch != 1 {
 			t.Errorf("%s: first step is %+v", optimizer, s)
 		}
@@ -137,7 +137,7 @@ func TestPackedBatchesOfAnySizeGiveTheSameStep(t *testing.T) {
 			}
 		}
 		for i := range x {
-			if math.Abs(float64(x[i]-want[i])) > 1e-6 {
+			if !(math.Abs(float64(x[i]-want[i])) <= 1e-6) {
 				t.Errorf("with %d tokens the values are %v, want %v", tokens, x, want)
 			}
 		}
@@ -257,7 +257,7 @@ func TestSchedulesRiseStayAndFall(t *testing.T) {
 			cosine(1)},
 	} {
 		for i, w := range want {
-			if got, err := schedule(name, 0.2, i+1, 10); err != nil || math.Abs(got-w) > 1e-12 {
+			if got, err := schedule(name, 0.2, i+1, 10); err != nil || !(math.Abs(got-w) <= 1e-12) {
 				t.Errorf("%s at step %d is %g (%v), want %g", name, i+1, got, err, w)
 			}
 		}
@@ -279,7 +279,7 @@ func TestAStepReportsHowFarThePromptMovedAndEachTokensGradient(t *testing.T) {
 	first, second := e.steps[0], e.steps[1]
 	near := func(what string, got report.Number, want float64) {
 		t.Helper()
-		if math.Abs(float64(got)-want) > 1e-5 {
+		if !(math.Abs(float64(got)-want) <= 1e-5) {
 			t.Errorf("%s is %g, want %g", what, got, want)
 		}
 	}
@@ -313,7 +313,7 @@ func TestALossThatStaysFarAboveTheFirstEndsTheRunWithTheLastGoodPrompt(t *testin
 	if !strings.Contains(err.Error(), want) {
 		t.Errorf("error is %q, want one that contains %q", err, want)
 	}
-	if r.BestStep != 5 || math.Abs(float64(r.Best[0])+0.5) > 1e-6 {
+	if r.BestStep != 5 || !(math.Abs(float64(r.Best[0])+0.5) <= 1e-6) {
 		t.Errorf("the best values are %v, of step %d, want -0.5 of step 5", r.Best, r.BestStep)
 	}
 }
