@@ -26,6 +26,41 @@ func (s *broken) LossGrad(x []float32, f *batch.Forest, grad []float32) ([]float
 	return nll, err
 }
 
+// The limit is three times the first loss, or 5 more.
+func TestALossIsFarAboveTheFirstBeyondALimit(t *testing.T) {
+	for first, limit := range map[report.Number]report.Number{0: 5, 1: 6, 2.5: 7.5, 4: 12, 10: 30} {
+		var d divergence
+		check := func(step int, loss report.Number) error {
+			return d.check(report.Step{Step: step, Loss: loss, GradNorm: 1}, []float32{float32(step)})
+		}
+		if err := check(1, first); err != nil {
+			t.Fatal(err)
+		}
+		for step := 2; step < 40; step++ { // at the limit all is well
+			if err := check(step, limit); err != nil || d.goodStep != step-1 {
+				t.Fatalf("first loss %g: %g at step %d: %v, the good prompt is of step %d", first, limit, step, err, d.goodStep)
+			}
+		}
+		for step := 40; step < 59; step++ {
+			if err := check(step, limit+0.01); err != nil {
+				t.Fatalf("first loss %g: above %g at step %d: %v", first, limit, step, err)
+			}
+		}
+		err := check(59, limit+0.01)
+		if !errors.Is(err, ErrDiverged) || d.goodStep != 38 || d.good[0] != 39 {
+			t.Errorf("first loss %g: twenty steps above %g: %v, the good prompt is %v of step %d",
+				first, limit, err, d.good, d.goodStep)
+		}
+		if err != nil && strings.Contains(err.Error(), "prompt norm") {
+			t.Errorf("error is %v, but no prompt is trained", err)
+		}
+	}
+	e := report.Step{Step: 1, Loss: report.Number(math.NaN()), TokenNorms: []report.Number{1}, PromptNorm: 7}
+	if err := (&divergence{}).check(e, nil); err == nil || !strings.HasSuffix(err.Error(), ", prompt norm 7") {
+		t.Errorf("error is %v, want one with the prompt's norm", err)
+	}
+}
+
 func TestAValueThatIsNotFiniteEndsTheRunAndIsNeverTheBest(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
 	for name, change := range map[string]func(nll, grad []float32){

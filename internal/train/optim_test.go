@@ -80,6 +80,29 @@ func TestAdafactorEqualsTransformers(t *testing.T) {
 	}
 }
 
+func TestMomentsOfAnotherSizeAreRefused(t *testing.T) {
+	for name, want := range map[string][]int{"adamw": {6, 6}, "adafactor": {6}, "sgd": nil} { // sizes of 2 × 3
+		o, err := NewOptimizer(OptimizerConfig{Name: name}, 2, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		vectors := func(sizes ...int) (m []moments) {
+			for _, n := range sizes {
+				m = append(m, make(moments, n))
+			}
+			return m
+		}
+		if err := o.restore(1, vectors(want...)); err != nil {
+			t.Errorf("%s: moments of %v: %v", name, want, err)
+		}
+		for _, sizes := range [][]int{{6, 5}, {5, 6}, {5}, {6, 6, 6}} {
+			if err := o.restore(1, vectors(sizes...)); err == nil {
+				t.Errorf("%s: moments of %v are accepted", name, sizes)
+			}
+		}
+	}
+}
+
 // A gradient of zero, whose mean square is zero, changes nothing but by the decay.
 func TestAdafactorTakesAGradientOfZero(t *testing.T) {
 	for _, factored := range []bool{false, true} {
@@ -127,7 +150,7 @@ func TestAStepPredictsADecreaseOfAtMostMaxDecrease(t *testing.T) {
 			moved = append(moved, float64(v-r.Best[i]))
 			decrease += 2 * float64(v-1) * moved[i]
 			if c.AnchorAt != nil {
-				decrease += 2 * c.Anchor * float64(v-c.AnchorAt[i]) * moved[i]
+				decrease += 2 * c.Anchor / float64(c.VirtualTokens) * float64(v-c.AnchorAt[i]) * moved[i]
 			}
 		}
 		return moved, decrease
@@ -168,5 +191,7 @@ func TestAStepPredictsADecreaseOfAtMostMaxDecrease(t *testing.T) {
 	}
 	c := config()
 	c.LearningRate, c.Anchor, c.AnchorAt = 5, 0.5, make([]float32, len(start))
-	check("with an anchor", c, 0.1*(loss+0.5*(9+4+0.25+1+1+16)), 1e-5)
+	for _, c.VirtualTokens = range []int{1, 3} {
+		check("with an anchor", c, 0.1*(loss+0.5/float64(c.VirtualTokens)*(9+4+0.25+1+1+16)), 1e-5)
+	}
 }

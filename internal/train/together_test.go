@@ -43,6 +43,22 @@ func TestPromptsTrainedTogetherEqualThoseTrainedAlone(t *testing.T) {
 	}
 }
 
+// Each job has a batch of four rows of three tokens.
+func TestBatchesOfSeveralJobsHaveAtMostPackedTokens(t *testing.T) {
+	for limit, want := range map[int]int{36: 1, 35: 2, 24: 2, 23: 3, 12: 3} {
+		var jobs []Job
+		for range 3 {
+			c := config()
+			c.PackedTokens = limit
+			jobs = append(jobs, Job{Config: c, Examples: examples(10)})
+		}
+		jobs[1].PackedTokens++ // the least counts
+		if got := len(FirstBatches(jobs)); got != want {
+			t.Errorf("at most %d tokens: %d batches, want %d", limit, got, want)
+		}
+	}
+}
+
 func TestAJobThatFailsLeavesTheOthersRunning(t *testing.T) {
 	c := config()
 	good := Job{Config: c, Values: []float32{3, -2}, Examples: examples(10), Tell: (&events{}).tell}
@@ -98,9 +114,32 @@ func TestPatienceCountsGainsAboveMinGainAndTheBestIsTheLowestLoss(t *testing.T) 
 	}
 }
 
+func TestAGainOfNoMoreThanMinGainIsNone(t *testing.T) {
+	for _, c := range []struct {
+		least  float64
+		losses []float64
+		steps  int // until an evaluation has no gain
+	}{
+		{0.5, []float64{5, 4.5}, 1}, {0.5, []float64{5, 4.25, 4}, 2}, {0.5, []float64{5, 4.25, 3.5, 3}, 3},
+		{0, []float64{5, 4, 4}, 2}, {0, []float64{5, 4, 3, 3.5}, 3},
+	} {
+		job := Job{Config: config(), Values: []float32{3}, Examples: examples(10), Tell: (&events{}).tell}
+		job.EvalEvery, job.Patience, job.MinGain = 1, 1, c.least
+		n := 0
+		job.Evaluate = func(context.Context, []float32) ([]report.Eval, error) {
+			n++
+			return []report.Eval{{Loss: report.Number(c.losses[n-1])}}, nil
+		}
+		if r, err := Run(context.Background(), &bowl{}, job); err != nil || r.Steps != c.steps {
+			t.Errorf("%+v: stopped after %d steps (%v)", c, r.Steps, err)
+		}
+	}
+}
+
 func TestAnAnchorPullsThePrompt(t *testing.T) {
-	at := func(anchor float64) float32 {
+	at := func(anchor float64, tokens int) float32 {
 		c := config()
+		c.VirtualTokens = tokens
 		c.Steps, c.LearningRate, c.Schedule, c.Optimizer.Name, c.ClipNorm = 500, 0.05, "constant",
 			"sgd", 0
 		c.Anchor, c.AnchorAt = anchor, []float32{-1, -1}
@@ -114,11 +153,40 @@ func TestAnAnchorPullsThePrompt(t *testing.T) {
 		}
 		return r.Best[0]
 	}
-	// (x−1)² + γ (x+1)² is smallest at (1−γ)/(1+γ).
-	for anchor, want := range map[float64]float32{0: 1, 1: 0, 3: -0.5} {
-		if got := at(anchor); !(math.Abs(float64(got-want)) <= 1e-3) {
-			t.Errorf("anchor %g: the prompt ends at %g, want %g", anchor, got, want)
+	// (x−1)² + γ (x+1)² is smallest at (1−γ)/(1+γ). Of two virtual tokens, γ counts half.
+	for tokens, wants := range map[int]map[float64]float32{1: {0: 1, 1: 0, 3: -0.5}, 2: {2: 0, 6: -0.5}} {
+		for anchor, want := range wants {
+			if got := at(anchor, tokens); !(math.Abs(float64(got-want)) <= 1e-3) {
+				t.Errorf("%d virtual tokens, anchor %g: the prompt ends at %g, want %g", tokens, anchor, got, want)
+			}
 		}
+	}
+}
+
+func TestReparametrisationsAreDrawnAsInTheirPapers(t *testing.T) {
+	const dim, width = 400, 100
+	c := config()
+	c.VirtualTokens, c.Width, c.Reparametrise = 1, width, residualMLP
+	p, err := newParameters(Job{Config: c, Values: make([]float32, dim)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// W and b, as in torch's Linear: uniform within one over the root of the inputs.
+	for _, b := range p.blocks[1:3] {
+		const bound = 1. / 20
+		if most, least := slices.Max(b.values), slices.Min(b.values); most > bound || least < -bound ||
+			most < 0.8*bound || least > -0.8*bound {
+			t.Errorf("residual: values are from %g to %g, want ±%g", least, most, bound)
+		}
+	}
+	c.Reparametrise = lowRank
+	if p, err = newParameters(Job{Config: c, Values: make([]float32, dim)}); err != nil {
+		t.Fatal(err)
+	}
+	p.blocks[0].values[0] = 1 // then the prompt is the first row of A, whose values have a variance of 1/width
+	p.compute()
+	if deviation := norm(p.prompt) / math.Sqrt(dim); !(math.Abs(deviation-0.1) <= 0.015) {
+		t.Errorf("low-rank: A has a standard deviation of %g, want 0.1", deviation)
 	}
 }
 

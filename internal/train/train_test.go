@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ptune/internal/batch"
 	"ptune/internal/report"
@@ -166,6 +167,38 @@ func TestABatchIsSplitIntoPartsOfEqualSize(t *testing.T) {
 	}
 }
 
+func TestAPackedBatchHasAtMostPackedTokens(t *testing.T) {
+	for _, c := range []struct {
+		lengths []int // of the rows
+		want    []int // tokens of each batch, at most 10
+	}{
+		{[]int{4, 7}, []int{4, 7}}, {[]int{4, 6}, []int{10}}, {[]int{1, 9, 1}, []int{10, 1}}, {[]int{12, 2}, []int{12, 2}},
+	} {
+		run := config()
+		run.PackedTokens, run.BatchSize = 10, len(c.lengths)
+		run.Order = func(int) (order []int) {
+			for i := range c.lengths {
+				order = append(order, i)
+			}
+			return order
+		}
+		var rows []batch.Example
+		for i, n := range c.lengths { // each begins with another token
+			rows = append(rows, batch.Example{IDs: slices.Repeat([]int32{int32(i)}, n), From: n - 1})
+		}
+		var got []int
+		for step, f := range PackedBatches(run, rows) {
+			if step > 0 {
+				break
+			}
+			got = append(got, f.Rows()-run.VirtualTokens+len(f.Targets)) // a text's last token has no row
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("rows of %v tokens: batches of %v, want %v", c.lengths, got, c.want)
+		}
+	}
+}
+
 func TestPackedBatchesAreThoseOfTheStepsInTheFirstEpoch(t *testing.T) {
 	for steps, want := range map[int]int{1: 1, 3: 3, 100: 5} { // an epoch has five
 		run, got := config(), 0
@@ -203,6 +236,94 @@ func TestTheBestIsKeptAndPatienceEndsTheRun(t *testing.T) {
 	}
 	if len(e.evals) != 12 || !e.evals[4].Best || e.evals[6].Best {
 		t.Errorf("evaluation events: %+v", e.evals)
+	}
+}
+
+// A run that diverges ends as well. Its best is what was evaluated.
+func TestDoneIsCalledAtTheEndUnlessTheRunWasInterruptedOrFailed(t *testing.T) {
+	lost := errors.New("the disk is full")
+	for reason, called := range map[string]bool{
+		StopSteps: true, StopPatience: true, StopDiverged: true, StopInterrupted: false, StopFailed: false,
+	} {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		c, obj, n := config(), &bowl{}, 0
+		c.Steps, c.EvalEvery = 6, 6
+		job := Job{Values: []float32{3}, Examples: examples(10), Tell: func(e report.Event) {
+			if s, ok := e.(report.Step); ok && s.Step == 4 && reason == StopInterrupted {
+				cancel()
+			}
+		}}
+		job.Evaluate = func(context.Context, []float32) ([]report.Eval, error) {
+			if n++; n > 1 && reason == StopFailed {
+				return nil, lost
+			}
+			return []report.Eval{{Loss: 1}}, nil
+		}
+		switch reason {
+		case StopPatience:
+			c.EvalEvery, c.Patience, c.MinGain = 2, 1, 0.1
+		case StopDiverged:
+			obj.spoil = 4
+		}
+		job.Config = c
+		var done *Result
+		job.Done = func(r *Result) error {
+			done = r
+			return lost
+		}
+		r, err := Run(ctx, obj, job)
+		if r.StopReason != reason || (done != nil) != called || called && (done != r || !errors.Is(err, lost)) {
+			t.Errorf("%s: the run ended with %s, Done got %v, error %v", reason, r.StopReason, done, err)
+		}
+		if r.BestStep != 0 {
+			t.Errorf("%s: the best is of step %d, want that of the only evaluation, 0", reason, r.BestStep)
+		}
+	}
+}
+
+func TestAStateIsSavedAtEvaluationsAndAfterSomeTime(t *testing.T) {
+	saves := 0
+	job := Job{Config: config(), Values: []float32{3}, Examples: examples(10), Tell: (&events{}).tell}
+	job.Steps, job.EvalEvery = 25, 10
+	job.Save = func(*State) error {
+		saves++
+		return nil
+	}
+	if _, err := Run(context.Background(), &bowl{}, job); err != nil || saves != 3 { // at 10, 20 and 25
+		t.Errorf("a run of 25 steps was saved %d times (%v), want 3", saves, err)
+	}
+	r, err := newRun(job, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.result.Steps, saves = 1, 0
+	for _, c := range []struct {
+		ago  time.Duration
+		want int
+	}{{saveEvery - 5*time.Second, 0}, {saveEvery + time.Second, 1}, {0, 1}} {
+		if c.ago > 0 {
+			r.saved = time.Now().Add(-c.ago)
+		}
+		if r.afterStep(context.Background()); saves != c.want {
+			t.Errorf("%s after the last save: %d saves, want %d", c.ago, saves, c.want)
+		}
+	}
+}
+
+// A prompt may become a million times as long as at the start, or as one.
+func TestAPromptThatGrowsAMillionfoldHasDiverged(t *testing.T) {
+	for _, c := range []struct {
+		start float32
+		rate  float64 // the gradient is 2 (start − 1)
+		ok    bool
+	}{{11, 4e5, true}, {11, 6e5, false}, {0.5, 9e5, true}, {0.5, 1.1e6, false}} {
+		job := Job{Config: config(), Values: []float32{c.start}, Examples: examples(10), Tell: (&events{}).tell}
+		job.Steps, job.Schedule, job.Warmup, job.ClipNorm, job.Optimizer.Name = 1, "constant", 0, 0, "sgd"
+		job.LearningRate = c.rate
+		if _, err := Run(context.Background(), &bowl{}, job); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrDiverged) {
+			t.Errorf("%+v: error is %v", c, err)
+		}
 	}
 }
 
@@ -321,7 +442,7 @@ func TestALossThatStaysFarAboveTheFirstEndsTheRunWithTheLastGoodPrompt(t *testin
 func TestTheBestPromptIsChosenByTheMetricAskedFor(t *testing.T) {
 	losses, accuracies := []report.Number{5, 4, 3, 6, 7, 8}, []float64{0.1, 0.5, 0.2, 0.9, 0.9, 0.3}
 	for by, want := range map[string]int{"": 20, BestLoss: 20, BestAccuracy: 30, BestExactMatch: 10} {
-		n := 0
+		n, accuracies := 0, accuracies
 		evaluate := func(context.Context, []float32) ([]report.Eval, error) {
 			match := 1 - accuracies[n] // the highest at first, then at steps 10 and 20 as patience has it
 			if n == 0 {
