@@ -24,6 +24,7 @@ type classifyFlags struct {
 	model     string
 	output    string
 	maxTokens int
+	taskFlags
 	computeOptions
 }
 
@@ -44,13 +45,14 @@ text, for a template of one field, becomes the four values and the text, separat
 stays one.
 
 Standard input is JSON if it begins with { or with a list of objects, a table if its first line names the
-fields of the template, and else plain text. Lines of JSON and of text are answered as they come; a table
-is read to its end first.
+fields of the template, and else plain text. Lines of JSON, of text and of a table in UTF-8 are answered as
+they come; anything else is read to its end first.
 
 All mistakes in a file are listed before the first row is answered. On standard input the rows before a
-mistake are answered; a table is read as a file.
+mistake are answered.
 
-Prompts joined by commas vote, as in eval.`,
+Prompts joined by commas vote, as in eval. --input, --target and --labels are for a prompt of PEFT, which
+has none.`,
 		Example: `  ptune classify --prompt runs/stars.st internal/demo/data/test.jsonl
   echo "The soup was cold and the waiters were rude." | ptune classify --prompt runs/stars.st`,
 		Args: cobra.MaximumNArgs(1),
@@ -61,6 +63,7 @@ Prompts joined by commas vote, as in eval.`,
 	modelFlag(f, &o.model)
 	f.StringVarP(&o.output, "output", "o", "",
 		"write to this file, whole or not at all (default: standard output)")
+	o.taskFlags.flags(f, ", for a prompt without templates")
 	f.IntVar(&o.maxTokens, "batch-tokens", tokensAtOnce,
 		"tokens of text computed at a time; fewer need less memory")
 	o.computeOptions.flags(cmd)
@@ -69,6 +72,7 @@ Prompts joined by commas vote, as in eval.`,
 }
 
 func classify(ctx context.Context, o classifyFlags, args []string, s streams) error {
+	o.taskFlags.warn(s)
 	if o.maxTokens < 1 {
 		return failure.Usage(fmt.Errorf("--batch-tokens is %d, want at least 1", o.maxTokens))
 	}
@@ -93,6 +97,9 @@ func classify(ctx context.Context, o classifyFlags, args []string, s streams) er
 		return err
 	}
 	defer b.Close()
+	if err := o.setAll(b, prompts); err != nil {
+		return failure.Usage(err)
+	}
 	c, err := run.NewClassifier(b, prompts, o.maxTokens)
 	if err != nil {
 		return failure.Usage(err)

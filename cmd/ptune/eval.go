@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -195,16 +194,8 @@ func evaluations(ctx context.Context, o evalFlags, b *base.Base, prompts []base.
 		e, err := run.EvaluateBase(ctx, b, o.data, o.input, o.target, prompt.ParseLabels(o.labels))
 		return []*run.Evaluation{e}, err
 	}
-	if o.given() {
-		for _, p := range prompts {
-			if p.HasTask() {
-				return nil, fmt.Errorf("--input, --target and --labels are for the base alone or a prompt "+
-					"without templates; %s has its own", p.Path)
-			}
-			if err := o.set(b, p); err != nil {
-				return nil, err
-			}
-		}
+	if err := o.setAll(b, prompts); err != nil {
+		return nil, err
 	}
 	var all []*run.Evaluation
 	for _, n := range sizes {

@@ -92,6 +92,23 @@ func (o *taskFlags) set(b *base.Base, p base.Prompt) error {
 	return err
 }
 
+// setAll gives prompts without templates those of the flags, if there are any.
+func (o *taskFlags) setAll(b *base.Base, prompts []base.Prompt) error {
+	if !o.given() {
+		return nil
+	}
+	for _, p := range prompts {
+		if p.HasTask() {
+			return fmt.Errorf("--input, --target and --labels are for the base alone or a prompt "+
+				"without templates; %s has its own", p.Path)
+		}
+		if err := o.set(b, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func importAdapter(ctx context.Context, adapter string, o importFlags, s streams) error {
 	if o.out == "" {
 		return failure.Usage(errors.New("-o is missing: the prompt file to write"))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Record is a row as it was read. Records.Write writes it with values added.
@@ -34,6 +35,7 @@ type Records struct {
 	layout  layout
 	dialect dialect
 	header  []string // of a table; nil: it has none
+	columns []string // of a table that Each reads; nil: its first line has them
 	written bool     // a row
 }
 
@@ -79,13 +81,18 @@ func (s Source) Records(in io.Reader, fields []string) (*Records, error) {
 			return nil, fmt.Errorf("read %s: %w", rs.name, err)
 		}
 		in = io.MultiReader(strings.NewReader(first), b)
+		d, isTable := s.tableOf(first, fields)
+		whole := isWhole(first)
 		switch begin := strings.TrimLeft(first, "\ufeff \t\r\n"); {
 		case strings.HasPrefix(begin, "{"):
 			rs.lines = in
 			return rs, nil
 		case first == "":
 			return nil, fmt.Errorf("%s: %w", rs.name, ErrNoRows)
-		case !s.isWhole(first, fields):
+		case !whole && isTable && s.isUTF8(first):
+			rs.lines, rs.layout, rs.dialect, rs.columns = in, asTable, d, s.Columns
+			return rs, nil
+		case !whole && !isTable:
 			return rs, rs.plain(in, fields)
 		}
 		text, err := s.waitFor(func() (string, error) { return s.readAll(in, 0) })
@@ -115,8 +122,10 @@ func (s Source) Records(in io.Reader, fields []string) (*Records, error) {
 	return rs, rs.read(s, text)
 }
 
-// isWhole reports whether a text with this first line is neither lines of JSON nor lines of plain text.
-func (s Source) isWhole(first string, fields []string) bool {
+// isWhole reports whether a text with this first line cannot be read line by line, but must be there whole:
+// Parquet, packed rows, UTF-16, a JSON array, a table whose first line names the separator or whose lines
+// end with CR alone.
+func isWhole(first string) bool {
 	for _, magic := range []string{"PAR1", "\x1f\x8b", "\x28\xb5\x2f\xfd", "\xff\xfe", "\xfe\xff"} {
 		if strings.HasPrefix(first, magic) {
 			return true
@@ -127,14 +136,27 @@ func (s Source) isWhole(first string, fields []string) bool {
 		rest = strings.TrimSpace(rest)
 		return rest == "" || rest[0] == '{' || rest[0] == ']'
 	}
-	if strings.HasPrefix(strings.ToLower(first), "sep=") {
-		return true
-	}
+	return strings.HasPrefix(strings.ToLower(first), "sep=") || strings.Contains(first, "\r")
+}
+
+// isUTF8 reports whether a table with this first line is taken for UTF-8.
+func (s Source) isUTF8(first string) bool {
+	return utf8.ValidString(first) && (s.Encoding == "" || s.Encoding == Auto || s.Encoding == UTF8)
+}
+
+// tableOf reports whether a text with this first line is a table with the template's fields, and in which
+// dialect.
+func (s Source) tableOf(first string, fields []string) (d dialect, ok bool) {
+	first = strings.TrimSpace(strings.TrimPrefix(first, "\ufeff"))
 	for _, sep := range append([]string{s.Separator}, separators...) {
 		if sep == "" {
 			continue
 		}
-		cells, _, err := dialect{sep, QuotesOn}.row(first)
+		d := dialect{sep, s.Quotes}
+		if d.quotes == "" || d.quotes == Auto {
+			d.quotes = (&reader{tabs: sep == "\t"}).usual().quotes
+		}
+		cells, _, err := d.row(first)
 		if err != nil {
 			continue
 		}
@@ -148,10 +170,10 @@ func (s Source) isWhole(first string, fields []string) bool {
 		if len(cells) == len(names) && !slices.ContainsFunc(fields, func(f string) bool {
 			return !slices.Contains(names, f)
 		}) {
-			return true
+			return d, true
 		}
 	}
-	return false
+	return d, false
 }
 
 // plain makes Each read lines of plain text.
@@ -193,6 +215,9 @@ func (rs *Records) read(s Source, text string) error {
 
 // Each calls f with the rows as they come. An error ends it.
 func (rs *Records) Each(f func(Record) error) error {
+	if rs.layout == asTable {
+		return rs.eachOfTable(f)
+	}
 	found := false
 	err := AllLines(rs.lines, rs.name, func(n int, line string) error {
 		found = true
@@ -213,6 +238,58 @@ func (rs *Records) Each(f func(Record) error) error {
 	})
 	if err == nil && !found {
 		err = fmt.Errorf("%s: %w", rs.name, ErrNoRows)
+	}
+	return err
+}
+
+// eachOfTable is Each of a table.
+func (rs *Records) eachOfTable(f func(Record) error) error {
+	t := table{reader: &reader{name: rs.name, names: rs.columns, Reading: Reading{
+		Columns: rs.columns, Separator: rs.dialect.separator, Quotes: rs.dialect.quotes, Encoding: UTF8,
+	}}}
+	var text []byte // a row that may have more lines
+	first := 0      // its first line
+	row := func() error {
+		cells, _, err := rs.dialect.row(string(text))
+		switch {
+		case errors.Is(err, errOpenQuote) && len(text) < maxLine:
+			return err
+		case err == nil && t.names == nil && cells != nil:
+			for _, c := range cells {
+				t.names = append(t.names, strings.TrimSpace(c))
+			}
+			rs.header = t.names
+		case err == nil && cells != nil:
+			r := Record{Place: fmt.Sprintf("%s:%d", rs.name, first), cells: cells}
+			if r.Fields, err = t.row(t.names, cells); err == nil {
+				t.rows++
+				text = nil
+				return f(r)
+			}
+		}
+		if text = nil; err != nil {
+			return fmt.Errorf("%s:%d: %w", rs.name, first, err)
+		}
+		return nil
+	}
+	err := AllLines(rs.lines, rs.name, func(n int, line string) error {
+		if text == nil {
+			first = n
+		}
+		text = append(append(text, strings.TrimRight(line, "\x1a")...), '\n')
+		if n > first && len(text) < maxLine && !strings.Contains(line, `"`) { // the quotation stays open
+			return nil
+		}
+		if err := row(); text == nil {
+			return err
+		}
+		return nil // the quotation is open
+	})
+	if err == nil && text != nil {
+		err = fmt.Errorf("%s:%d: %w", rs.name, first, row())
+	}
+	if err == nil && t.rows == 0 {
+		err = fmt.Errorf("%s: the file has no rows", rs.name)
 	}
 	return err
 }

@@ -1,6 +1,8 @@
 package data_test
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -128,4 +130,56 @@ func TestRowsOfParquetAreWrittenAsJSON(t *testing.T) {
 	if err != nil || rs.Errors == nil || !strings.Contains(rs.Errors.Error(), `the field "raw" is bytes`) {
 		t.Errorf("mistakes are %v (%v)", rs.Errors, err)
 	}
+}
+
+// A table on standard input is read row by row, and written as a file of the same content.
+func TestATableIsReadAsItComes(t *testing.T) {
+	for _, text := range []string{
+		"text,label\na,b\n",
+		"id,text\r\n1,\"two\r\nlines\"\r\n\r\n2,\"a \"\"b\"\"\"\r\n",
+		"\ufefftext\tn\na \"b\t1\nc\t2",
+		"text;x\na;b\n\x1a",
+		"text,a,a,\n1,2,3,4\n",
+	} {
+		want, err := written(t, "rows.csv", text, data.Reading{}, "text")
+		if strings.Contains(text, "\t") {
+			want, err = written(t, "rows.tsv", text, data.Reading{}, "text")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := written(t, "", text, data.Reading{}, "text"); err != nil || got != want {
+			t.Errorf("%q: got\n%s%v\nwant\n%s", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"text,label\na,b\nc\n":          "standard input:3: the line has 1 cell, want 2 (text, label)",
+		"text,label\na,b\n\"c,d\n\ne\n": "standard input:3: cell 1: its quotation mark is not closed",
+		"text,label\na,b\ncaf\xe9,d\n":  "standard input:3: the line is not valid UTF-8",
+		"text,label\n":                  "standard input: the file has no rows",
+	} {
+		got, err := written(t, "", text, data.Reading{}, "text")
+		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(text, "a,b") && strings.Count(got, "\n") != 2 {
+			t.Errorf("%q: wrote %q, the error is %v, want %s", text, got, err, want)
+		}
+	}
+	rs, err := data.Source{Path: data.Stdin}.Records(endsNever{strings.NewReader("text,n\na,1\n")}, []string{"text"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := errors.New("stop")
+	if err := rs.Each(func(r data.Record) error { return stop }); err != stop {
+		t.Errorf("the first row ended the reading with %v", err)
+	}
+}
+
+// endsNever waits for ever at the end.
+type endsNever struct{ io.Reader }
+
+func (e endsNever) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	if err == io.EOF {
+		select {}
+	}
+	return n, err
 }

@@ -184,6 +184,8 @@ func (t *table) row(names, cells []string) (Fields, error) {
 	return fields, nil
 }
 
+var errOpenQuote = errors.New("its quotation mark is not closed")
+
 var errRepeatedHeader = errors.New("the line repeats the names of the columns")
 
 // otherSeparator returns a hint if another separator would give the right number of cells.
@@ -265,7 +267,7 @@ func (d dialect) quoted(text string) (cell, after string, ok bool, err error) {
 	for {
 		n := strings.IndexAny(s, marks)
 		if n < 0 {
-			return "", "", false, unless(plain, errors.New("its quotation mark is not closed"))
+			return "", "", false, unless(plain, errOpenQuote)
 		}
 		b.WriteString(s[:n])
 		mark := s[n]

@@ -38,7 +38,11 @@ type Classifier struct {
 // time.
 func NewClassifier(b *base.Base, members []base.Prompt, maxTokens int) (*Classifier, error) {
 	m := &members[0].Meta
-	if !members[0].HasTask() || len(m.Labels) == 0 {
+	if !members[0].HasTask() {
+		return nil, failure.Hint(fmt.Errorf("%s has no templates and no labels to choose from", members[0].Path),
+			"PEFT saves none: give them with --input, --target and --labels")
+	}
+	if len(m.Labels) == 0 {
 		return nil, failure.Hint(fmt.Errorf("%s has no labels to choose from", members[0].Path),
 			"generate continues texts after a prompt without labels")
 	}
