@@ -321,7 +321,7 @@ func (e *Engine) join(read int) error {
 			texts++
 		}
 	}
-	if e.Texts > 0 && len(e.running) > 0 && texts > free && free < e.Texts/joinShare {
+	if e.Texts > 0 && texts > free && free < e.Texts/joinShare {
 		return nil
 	}
 	return e.begin(read)

@@ -134,6 +134,17 @@ func TestAGradientAboveClipNormIsClipped(t *testing.T) {
 	}
 }
 
+// As torch's clip_grad_norm_: min(1, limit / (norm + 1e-6)).
+func TestTheFactorOfALongGradientIsTorchs(t *testing.T) {
+	for _, c := range []struct{ limit, norm, want float64 }{
+		{0, 10, 1}, {1, 0, 1}, {1, 0.5, 1}, {1, 1, 1 / 1.000001}, {1, 10, 1 / 10.000001}, {4, 8, 4 / 8.000001},
+	} {
+		if got := (Config{ClipNorm: c.limit}).clip(c.norm); !(math.Abs(got-c.want) <= 1e-12) {
+			t.Errorf("norm %g, at most %g: factor %.9g, want %.9g", c.norm, c.limit, got, c.want)
+		}
+	}
+}
+
 // TestAStepPredictsADecreaseOfAtMostMaxDecrease also checks that a shortened step keeps its direction.
 // In a bowl the loss of x is |x − 1|² and its gradient 2 (x − 1).
 func TestAStepPredictsADecreaseOfAtMostMaxDecrease(t *testing.T) {

@@ -110,6 +110,34 @@ func TestAResumedRunEqualsAnUninterruptedOne(t *testing.T) {
 	}
 }
 
+func TestAResumedRunThatDivergesKeepsTheLastGoodPrompt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var last []float32 // before step 5
+	job := Job{Config: config(), Values: []float32{3, -2}, Examples: examples(10), Tell: func(e report.Event) {
+		if s, ok := e.(report.Step); ok && s.Step == 5 {
+			cancel()
+		}
+	}}
+	job.EvalEvery = 1000
+	job.Save = func(s *State) error {
+		last = slices.Clone(s.good)
+		return s.Save(path)
+	}
+	if _, err := Run(ctx, &bowl{}, job); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	var err error
+	if job.From, _, err = LoadState(path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Run(context.Background(), &bowl{spoil: 1}, job)
+	if !errors.Is(err, ErrDiverged) || got.BestStep != 4 || !slices.Equal(got.Best, last) {
+		t.Errorf("%+v (%v), want the prompt %v of step 4", got, err, last)
+	}
+}
+
 func TestADamagedStateIsFoundAndTheOneBeforeIsLoaded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	job := stateJob("adamw", "off", func(report.Event) {})

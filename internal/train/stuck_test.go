@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"math"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -77,6 +78,30 @@ func TestAStuckRunSaysSoOnce(t *testing.T) {
 	for _, split := range []int{5, 30, e.Step - 1, e.Step + 1} {
 		if got := stuckEvents(t, plateau{low: 0.03, end: 1}, split); !slices.Equal(got, all) {
 			t.Errorf("interrupted after step %d the events are %+v, want %+v", split, got, all)
+		}
+	}
+}
+
+func TestAStuckRunIsFoundByRunningMeans(t *testing.T) {
+	var s stuck
+	for i, c := range []struct{ grad, loss, meanGrad, meanLoss float64 }{
+		{5, 10, 5, 10}, {0, 5, 4, 9}, {10, 9, 5.2, 9}, {0.2, 4, 4.2, 8},
+	} {
+		s.check(report.Step{GradNorm: report.Number(c.grad), Loss: report.Number(c.loss)}, 1)
+		if !(math.Abs(s.grad-c.meanGrad) <= 1e-12) || !(math.Abs(s.loss-c.meanLoss) <= 1e-12) {
+			t.Errorf("after step %d: means %g and %g, want %g and %g", i+1, s.grad, s.loss, c.meanGrad, c.meanLoss)
+		}
+	}
+	for _, c := range []struct {
+		grad, loss float64 // of all steps, where the largest gradient was 1
+		steps      int     // for which the run is stuck then
+	}{{0.005, 2, 3}, {0.01, 2, 0}, {0.005, 0.5, 0}, {0.005, 1, 0}} {
+		s := stuck{largest: 1, grad: c.grad, loss: c.loss}
+		for range 3 {
+			s.check(report.Step{GradNorm: report.Number(c.grad), Loss: report.Number(c.loss)}, 1)
+		}
+		if s.steps != c.steps {
+			t.Errorf("gradient %g, loss %g: stuck for %d steps, want %d", c.grad, c.loss, s.steps, c.steps)
 		}
 	}
 }

@@ -88,10 +88,10 @@ func (c Config) rate(s int) (float64, error) {
 
 // clip returns the factor of a gradient with this norm, that of torch's clip_grad_norm_.
 func (c Config) clip(norm float64) float64 {
-	if c.ClipNorm > 0 && norm > c.ClipNorm {
-		return c.ClipNorm / (norm + 1e-6)
+	if c.ClipNorm == 0 {
+		return 1
 	}
-	return 1
+	return min(1, c.ClipNorm/(norm+1e-6))
 }
 
 // place returns the epoch, from 0, and the range from <= i < to of its order that step steps+1 reads.

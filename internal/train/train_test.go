@@ -231,7 +231,7 @@ func TestTheBestIsKeptAndPatienceEndsTheRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.StopReason != StopPatience || r.Steps != 10 || r.BestStep != 4 ||
-		!slices.Equal(r.Best, at[2]) || r.Valid[1].Loss != 4 {
+		!slices.Equal(r.Best, at[2]) || r.Valid[1].Loss != 4 || r.Loss != 3 {
 		t.Errorf("result is %+v, want the values of step 4, stopped at step 10", r)
 	}
 	if len(e.evals) != 12 || !e.evals[4].Best || e.evals[6].Best {
@@ -469,6 +469,19 @@ func TestTheBestPromptIsChosenByTheMetricAskedFor(t *testing.T) {
 		got, err := Run(context.Background(), &bowl{}, job)
 		if err != nil || got.BestStep != want || best[len(best)-1] != want {
 			t.Errorf("by %q: the best is of step %d, told of %v (%v); want step %d", by, got.BestStep, best, err, want)
+		}
+	}
+}
+
+// Lower is better, so what should be high is negated.
+func TestTheScoreIsTheMeanOverTheSets(t *testing.T) {
+	half, most, least := 0.5, 0.75, 0.25
+	evals := []report.Eval{{Loss: 1, Accuracy: &half, MacroF1: &least}, {Loss: 2, Accuracy: &most}}
+	for by, want := range map[string]float64{
+		"": 1.5, BestLoss: 1.5, BestAccuracy: -0.625, BestMacroF1: 1.5, BestExactMatch: 1.5, // not measured: the loss
+	} {
+		if got := (Config{Best: by}).score(evals); got != want {
+			t.Errorf("by %q: score %g, want %g", by, got, want)
 		}
 	}
 }
