@@ -61,6 +61,14 @@ func TestAddedTokensDoNotChangeTheIdsOfTheText(t *testing.T) {
 			t.Errorf("%s: the new token is ordinary or decodes to text", name)
 		}
 	}
+	empty := t.TempDir()
+	all := `{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}`
+	if err := os.WriteFile(filepath.Join(empty, "tokenizer.json"), []byte(all), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := AddTokens(empty, []string{"<s>"}); err == nil || !strings.Contains(err.Error(), "texts have other ids") {
+		t.Errorf("a tokenizer without added tokens that cannot encode: error is %v", err)
+	}
 	if _, err := AddTokens(filepath.Join(dir, "sentencepiece"), []string{"<s>"}); err == nil ||
 		!strings.Contains(err.Error(), `it already has a token "<s>"`) {
 		t.Errorf("error is %v, want one that names the token", err)

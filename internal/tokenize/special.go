@@ -1,6 +1,7 @@
 package tokenize
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -33,7 +34,7 @@ func parseAdded(raw json.RawMessage, special bool) (t addedToken, err error) {
 		Normalized *bool `json:"normalized"`
 		Special    *bool `json:"special"`
 	}
-	if len(raw) > 0 && raw[0] == '{' {
+	if bytes.HasPrefix(raw, []byte("{")) {
 		err = json.Unmarshal(raw, &o)
 	} else {
 		err = json.Unmarshal(raw, &o.Content)

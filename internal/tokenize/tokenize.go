@@ -101,8 +101,8 @@ func read(dir fs.FS, name string) ([]byte, error) {
 	}
 	defer f.Close()
 	var data bytes.Buffer
-	if info, err := f.Stat(); err == nil && info.Size() <= maxFile {
-		data.Grow(int(info.Size()) + bytes.MinRead)
+	if info, err := f.Stat(); err == nil {
+		data.Grow(int(min(info.Size(), maxFile)) + bytes.MinRead)
 	}
 	n, err := data.ReadFrom(io.LimitReader(f, maxFile+1))
 	if err == nil && n > maxFile {
