@@ -123,8 +123,11 @@ func (s *Server) wrap(to route) http.Handler {
 			defer cancel()
 		}
 		if err := s.answer(to, x, r.WithContext(ctx)); err != nil {
-			x.err = err
-			if x.status == 0 {
+			switch x.err = err; {
+			case x.status != 0: // an event has told it
+			case errors.Is(err, context.Canceled):
+				x.status = statusLeft
+			default:
 				s.writeError(x, r, err)
 			}
 		}
@@ -132,6 +135,10 @@ func (s *Server) wrap(to route) http.Handler {
 		s.logRequest(x, r, id, time.Since(began))
 	})
 }
+
+// statusLeft is the status that the log and the metrics have for a client that left before the answer began,
+// as nginx's.
+const statusLeft = 499
 
 // answer calls a route's handler if the client may use it and the base is loaded.
 func (s *Server) answer(to route, w http.ResponseWriter, r *http.Request) error {

@@ -85,6 +85,9 @@ func TestAClientThatLeavesFreesItsPlace(t *testing.T) {
 	if got := server.metric("vllm:num_requests_running"); got != "0" {
 		t.Errorf("%s requests are running, want 0", got)
 	}
+	if got := server.metric(`ptune:http_requests_total{route="/v1/completions",status="499"}`); got != "5" {
+		t.Errorf("%q clients left before the answer, want 5", got)
+	}
 	if got := server.metric("ptune:requests_rejected_total"); got == "0" || got == "" {
 		t.Errorf("%q requests were rejected, want some", got)
 	}
