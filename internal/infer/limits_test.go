@@ -3,6 +3,7 @@ package infer
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -218,3 +219,142 @@ type full struct {
 }
 
 func (f full) AddPrompt([]float32) (int, error) { return 0, f.err }
+
+func TestTheEndTokenIsScoredIfALabelBeginsLikeAnother(t *testing.T) {
+	for _, c := range []struct{ labels, want [][]int32 }{
+		{[][]int32{{1}, {2}}, [][]int32{{1}, {2}}},
+		{[][]int32{{1, 2}, {1, 3}}, [][]int32{{1, 2}, {1, 3}}},
+		{[][]int32{{1}, {1, 2}}, [][]int32{{1, 9}, {1, 2, 9}}},
+		{[][]int32{{3}, {1, 2}, {1}}, [][]int32{{3, 9}, {1, 2, 9}, {1, 9}}},
+		{[][]int32{{1}}, [][]int32{{1}}},
+	} {
+		if got := LabelEnds(c.labels, 9); !slices.EqualFunc(got, c.want, slices.Equal) {
+			t.Errorf("labels %v: %v are scored, want %v", c.labels, got, c.want)
+		}
+	}
+}
+
+func TestTheLikeliestIsTheFirstOfTheLowestScores(t *testing.T) {
+	nan, inf := math.NaN(), math.Inf(1)
+	for _, c := range []struct {
+		scores []float64
+		want   int
+	}{
+		{[]float64{3, 1, 2}, 1}, {[]float64{2, 1, 1}, 1}, {[]float64{-1, -1}, 0}, {[]float64{nan, 5, nan}, 1},
+		{[]float64{nan, nan}, 0}, {[]float64{inf, 7}, 1}, {nil, 0},
+	} {
+		if got := Likeliest(c.scores); got != c.want {
+			t.Errorf("of %v the likeliest is %d, want %d", c.scores, got, c.want)
+		}
+	}
+}
+
+// A request has 2 tokens of input and 3 of labels.
+func TestLabelsAreScoredForAtMostScoreTokensAtATime(t *testing.T) {
+	for most, passes := range map[int]int{1: 3, 5: 3, 9: 3, 10: 2, 14: 2, 15: 1} {
+		u := &unlikely{}
+		e := New(newSpeller(), Options{Scorer: u, ScoreTokens: most})
+		request := Request{IDs: []int32{1, 2}, Labels: [][]int32{{5}, {6, 7}}}
+		got, err := e.Generate(context.Background(), []Request{request, request, request})
+		if err != nil || u.forests != passes {
+			t.Errorf("at most %d tokens: %d passes (%v), want %d", most, u.forests, err, passes)
+		}
+		for _, r := range got {
+			if !(math.Abs(r.Scores[0]-0.5)+math.Abs(r.Scores[1]-1.3) <= 1e-6) || len(r.Scores) != 2 {
+				t.Errorf("scores are %v, want 0.5 and 1.3", r.Scores)
+			}
+		}
+	}
+}
+
+// The inner nodes of a tree of labels are its rows: what labels begin with, once.
+func TestATreeOfLabelsIsSmallUpToSixteenRows(t *testing.T) {
+	labels := [][]int32{{0}}
+	for rows := range 18 {
+		tree := NewLabelTree(labels)
+		if tree.Rows() != rows || tree.Small() != (rows <= 16) {
+			t.Errorf("%v: %d rows, small %v; want %d", labels, tree.Rows(), tree.Small(), rows)
+		}
+		labels = append(labels, []int32{int32(100 + rows), 1}, []int32{int32(100 + rows), 2})
+	}
+}
+
+// Of inputs that begin with four equal tokens or more, these are computed once.
+func TestWhatAllQuestionsBeginWithIsComputedOnce(t *testing.T) {
+	labels := NewLabelTree([][]int32{{1}, {2}})
+	for _, c := range []struct {
+		inputs [][]int32
+		rows   int
+	}{
+		{[][]int32{{5, 5, 5, 5, 1}, {5, 5, 5, 5, 2}}, 4 + 1 + 1},
+		{[][]int32{{5, 5, 5, 1}, {5, 5, 5, 2}}, 4 + 4},
+		{[][]int32{{5, 5, 5, 5, 1}}, 5},                      // alone nothing is shared
+		{[][]int32{{5, 5, 5, 5}, {5, 5, 5, 5}}, 4 + 4},       // each keeps a token of its own
+		{[][]int32{{5, 5, 5, 5, 5}, {5, 5, 5, 5, 5}}, 4 + 2}, // so four of these five
+		{[][]int32{{5, 5, 5, 5, 1, 2}, {5, 5, 5, 5, 1}, {5, 5, 5, 5, 1, 3}}, 4 + 2 + 1 + 2},
+	} {
+		var questions []Asked
+		for _, ids := range c.inputs {
+			questions = append(questions, Asked{Input: ids})
+		}
+		f := newForest()
+		found, err := Search(context.Background(), f, nil, nil, labels, questions, SearchOptions{MaxTokens: 1000})
+		if err != nil || f.rows != c.rows || len(f.trees) != 0 {
+			t.Errorf("%v: %d rows (%v), want %d; %d trees are left", c.inputs, f.rows, err, c.rows, len(f.trees))
+		}
+		for i, ids := range c.inputs {
+			best := 0
+			if surprise(ids, 2) < surprise(ids, 1) {
+				best = 1
+			}
+			if found[i].Best != best {
+				t.Errorf("%v: the likeliest label after %v is %d, want %d", c.inputs, ids, found[i].Best, best)
+			}
+		}
+	}
+}
+
+// A question takes its input, its target and room for a small tree of labels, or for all of the tree if all
+// are scored.
+func TestQuestionsShareAPassUpToMaxTokens(t *testing.T) {
+	for _, c := range []struct {
+		questions, most int
+		all             bool
+		first           int // questions answered in the first pass
+	}{
+		{3, 1, false, 1}, {3, 37, false, 1}, {3, 38, false, 2}, {3, 57, false, 3},
+		{3, 7, true, 1}, {3, 8, true, 2}, {3, 12, true, 3}, {60, 100_000, true, 48},
+	} {
+		labels := NewLabelTree([][]int32{{1}, {2, 3}})
+		var questions []Asked
+		for i := range c.questions {
+			questions = append(questions, Asked{Input: []int32{int32(i), 7}, Target: []int32{1}})
+		}
+		var done []int
+		o := SearchOptions{All: c.all, MaxTokens: c.most, Done: func(n int) { done = append(done, n) }}
+		if _, err := Search(context.Background(), opened{newForest(), t, c.first}, nil, nil, labels, questions, o); err != nil ||
+			done[len(done)-1] != c.questions || c.all && done[0] != c.first {
+			t.Errorf("%+v: answered %v (%v)", c, done, err)
+		}
+	}
+}
+
+// opened expects a number of questions in the first pass.
+type opened struct {
+	*forest
+	t    *testing.T
+	want int
+}
+
+func (o opened) Extend(rows []batch.Row) ([]float32, error) {
+	if o.rows == 0 {
+		trees := map[int]bool{}
+		for _, r := range rows {
+			trees[r.Tree] = true
+		}
+		if len(trees) != o.want {
+			o.t.Errorf("the first pass is of %d questions, want %d", len(trees), o.want)
+		}
+	}
+	return o.forest.Extend(rows)
+}

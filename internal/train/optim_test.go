@@ -80,6 +80,24 @@ func TestAdafactorEqualsTransformers(t *testing.T) {
 	}
 }
 
+// The squares of this gradient are products of a row's and a column's value. So their factors give back
+// each of them, and the first update is 1 in the direction of the gradient.
+func TestFactoredMomentsOfARankOneGradientAreExact(t *testing.T) {
+	for _, shape := range [][2]int{{3, 2}, {2, 3}, {4, 1}} {
+		rows, cols := shape[0], shape[1]
+		values, grad := make([]float32, rows*cols), make([]float32, rows*cols)
+		for i := range grad {
+			grad[i] = float32(i/cols+1) * []float32{-2, 3, 0.5}[i%cols]
+		}
+		NewAdafactor(rows, cols, 0, true).Step(values, grad, 1)
+		for i, v := range values {
+			if want := -math.Copysign(1, float64(grad[i])); !(math.Abs(float64(v)-want) <= 1e-6) {
+				t.Errorf("%d × %d: value %d is %g after a step, want %g", rows, cols, i, v, want)
+			}
+		}
+	}
+}
+
 func TestMomentsOfAnotherSizeAreRefused(t *testing.T) {
 	for name, want := range map[string][]int{"adamw": {6, 6}, "adafactor": {6}, "sgd": nil} { // sizes of 2 × 3
 		o, err := NewOptimizer(OptimizerConfig{Name: name}, 2, 3)
