@@ -224,6 +224,12 @@ func TestEachKindOfQuestionIsAnsweredFromTheSameProbabilities(t *testing.T) {
 		"questions": []object{{"type": "predicate", "instructions": "Is it?"}}}, &d)
 	near(t, "predicate", d.Answers[0].Probability, true_)
 
+	var list struct{ Models []namedModel }
+	if _, text := server.get("/v1/models"); json.Unmarshal([]byte(text), &list) != nil || len(list.Models) != 3 ||
+		list.Models[1].Name != "stars" || list.Models[1].Description != "a prompt with 4 labels" ||
+		len(list.Models[1].Released) != len("2026-09-15") {
+		t.Errorf("System One's list of models is %+v", list.Models)
+	}
 	var c struct{ Data []classified }
 	server.post("/classify", object{"model": "stars", "input": []string{"Cold soup.", "Cold soup."}}, &c)
 	if len(c.Data) != 2 || c.Data[1].Index != 1 || c.Data[1].Label != stars[best].Name || c.Data[1].Classes != 4 ||

@@ -2,7 +2,9 @@ package serve
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
+	"time"
 )
 
 // health answers 200 once requests are answered, and 503 before.
@@ -53,15 +55,34 @@ func (s *Server) info(m *served) modelInfo {
 	return info
 }
 
+// namedModel is a model as TypeSafe's clients list it.
+type namedModel struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	Released    string `json:"release_date"`
+}
+
+func describeModel(m *served) string {
+	switch {
+	case m.alone:
+		return "the base model without a prompt"
+	case len(m.choices) > 0:
+		return fmt.Sprintf("a prompt with %d labels", len(m.choices))
+	}
+	return "a prompt that writes text"
+}
+
 func (s *Server) listModels(w http.ResponseWriter, r *http.Request) error {
-	all := []modelInfo{}
+	all, named := []modelInfo{}, []namedModel{}
 	for _, m := range s.models.list() {
 		all = append(all, s.info(m))
+		named = append(named, namedModel{m.id, describeModel(m), m.created.UTC().Format(time.DateOnly)})
 	}
 	return writeJSON(w, http.StatusOK, struct {
-		Object string      `json:"object"`
-		Data   []modelInfo `json:"data"`
-	}{"list", all})
+		Object string       `json:"object"`
+		Data   []modelInfo  `json:"data"`
+		Models []namedModel `json:"models"`
+	}{"list", all, named})
 }
 
 func (s *Server) showModel(w http.ResponseWriter, r *http.Request) error {
