@@ -160,6 +160,8 @@ peer: build $(VENV)/bin/python ## compare with transformers and PEFT on fresh ra
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/peer.py bin/ptune
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/board.py bin/ptune
 	@test -n "$(ARCH)" || $(VENV)/bin/python testdata/hub.py bin/ptune
+	@test -n "$(ARCH)" || { $(VENV)/bin/pip install -q openai==3.57.0 typesafe-sdk==0.7.5 websocket-client==1.9.2 && \
+		$(VENV)/bin/python testdata/serve.py bin/ptune; }
 
 quality: build $(VENV)/bin/python ## compare prompts with a grid of PEFT settings, write docs/quality.md (an hour, resumable)
 	$(VENV)/bin/python testdata/quality.py bin/ptune

@@ -139,7 +139,7 @@ def main():
             print("Python's openai and typesafe-sdk: models, decisions, completions, chats, streaming, errors, cancelling and many at once work")
             curl(address)
             print("curl: every route works")
-            subprocess.run([os.environ.get("OAGO", "go"), "run", "."], cwd=HERE + "/clients/go", env=env, check=True)
+            subprocess.run(["go", "run", "."], cwd=HERE + "/clients/go", env=env, check=True)
             if shutil.which("npm"):
                 folder = ROOT + "/.bench/node"
                 os.makedirs(folder, exist_ok=True)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -145,7 +146,7 @@ func TestTheExamplesInHelpAndDocsRun(t *testing.T) {
 		}
 		lines = append(lines, strings.Split(c.Example, "\n")...)
 	}
-	for _, doc := range []string{"README.md", "docs/models.md"} {
+	for _, doc := range []string{"README.md", "docs/models.md", "docs/serving.md"} {
 		text, err := os.ReadFile("../../" + doc)
 		if err != nil {
 			t.Fatal(err)
@@ -194,9 +195,11 @@ func TestTheExamplesInHelpAndDocsRun(t *testing.T) {
 	}
 }
 
-// serveAndEnd runs a command line that serves, and ends it with SIGTERM once it is ready.
+// serveAndEnd runs a command line that serves, and ends it with SIGTERM once it is ready and the examples
+// of docs/serving.md have been asked.
 func serveAndEnd(t *testing.T, dir, line string) {
 	t.Helper()
+	line += " --listen 127.0.0.1:0"
 	cmd := exec.Command("sh", "-c", "exec "+line)
 	cmd.Dir = dir
 	stderr, err := cmd.StderrPipe()
@@ -211,11 +214,43 @@ func serveAndEnd(t *testing.T, dir, line string) {
 		fmt.Fprintln(&log, lines.Text())
 		if strings.Contains(lines.Text(), "msg=ready") {
 			ready = true
+			_, rest, _ := strings.Cut(log.String(), "msg=listening address=")
+			askAsDocumented(t, "http://"+strings.Fields(rest)[0])
 			cmd.Process.Signal(syscall.SIGTERM)
 		}
 	}
 	if err := cmd.Wait(); err != nil || !ready {
 		t.Errorf("%s: %v, ready: %v\n%s", line, err, ready, log.String())
+	}
+}
+
+// curlExample is a call of curl in docs/serving.md, with the answer below it.
+var curlExample = regexp.MustCompile(`(?s)\n\$ curl http://127\.0\.0\.1:8080(\S+) -H 'Content-Type: application/json' -d '([^']*)'\n(\{[^\n]*)\n`)
+
+// askAsDocumented sends the examples of docs/serving.md to a server. Answers differ from those in the page only
+// in numbers and ids.
+func askAsDocumented(t *testing.T, address string) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/serving.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := curlExample.FindAllStringSubmatch(string(page), -1)
+	if n := strings.Count(string(page), "$ curl "); n == 0 || len(examples) != n {
+		t.Fatalf("docs/serving.md has %d examples, of which %d are understood", n, len(examples))
+	}
+	numbers := regexp.MustCompile(`:[0-9.e-]+|"id":"[^"]*"|[0-9.]+(e-[0-9]+)?[,\]]`)
+	for _, e := range examples {
+		answer, err := http.Post(address+e[1], "application/json", strings.NewReader(e[2]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		plain := func(s string) string { return numbers.ReplaceAllString(strings.TrimSpace(s), "N") }
+		if err != nil || answer.StatusCode != http.StatusOK || plain(string(got)) != plain(e[3]) {
+			t.Errorf("%s %s: status %d, %v\ngot  %s\nwant %s", e[1], e[2], answer.StatusCode, err, plain(string(got)), plain(e[3]))
+		}
 	}
 }
 
