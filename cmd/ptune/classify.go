@@ -25,6 +25,7 @@ type classifyFlags struct {
 	output    string
 	maxTokens int
 	taskFlags
+	scores string
 	computeOptions
 }
 
@@ -64,6 +65,7 @@ has none.`,
 	f.StringVarP(&o.output, "output", "o", "",
 		"write to this file, whole or not at all (default: standard output)")
 	o.taskFlags.flags(f, ", for a prompt without templates")
+	scoresFlag(f, &o.scores)
 	f.IntVar(&o.maxTokens, "batch-tokens", tokensAtOnce,
 		"tokens of text computed at a time; fewer need less memory")
 	o.computeOptions.flags(cmd)
@@ -98,6 +100,9 @@ func classify(ctx context.Context, o classifyFlags, args []string, s streams) er
 	}
 	defer b.Close()
 	if err := o.setAll(b, prompts); err != nil {
+		return failure.Usage(err)
+	}
+	if err := setScores(o.scores, prompts); err != nil {
 		return failure.Usage(err)
 	}
 	c, err := run.NewClassifier(b, prompts, o.maxTokens)

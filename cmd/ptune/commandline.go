@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"ptune/internal/base"
 	"ptune/internal/config"
+	"ptune/internal/data"
 	"ptune/internal/failure"
 	"ptune/internal/run"
 )
@@ -89,6 +91,30 @@ func setFlag(f *pflag.FlagSet, set *[]string) {
 func modelFlag(f *pflag.FlagSet, model *string) {
 	f.StringVar(model, "model", "",
 		"the base model: a directory, org/name or ptune:demo (default: what the prompt's file names)")
+}
+
+// scoresFlag adds --label-scores, which replaces data.label_scores of a prompt's file.
+func scoresFlag(f *pflag.FlagSet, scores *string) {
+	f.StringVar(scores, "label-scores", "",
+		"sum or mean: a label's score is the sum of the log-likelihoods of its tokens, or their mean "+
+			"(default: what the prompt's file says, or sum)")
+}
+
+// setScores makes prompts score their labels as --label-scores says.
+func setScores(scores string, prompts []base.Prompt) error {
+	switch scores {
+	case "":
+		return nil
+	case data.ScoreSum, data.ScoreMean:
+	default:
+		return fmt.Errorf("--label-scores is %q, want sum or mean", scores)
+	}
+	for _, p := range prompts {
+		if p.Meta.LabelScores = ""; scores == data.ScoreMean {
+			p.Meta.LabelScores = scores
+		}
+	}
+	return nil
 }
 
 // quietFlag adds --quiet, with which a command shows no progress.

@@ -25,6 +25,7 @@ type evalFlags struct {
 	model   string
 	data    string
 	taskFlags
+	scores      string
 	gates       eval.GateOptions
 	samples     string
 	junit       string
@@ -66,6 +67,7 @@ templates, as for a prompt of PEFT, which has none.`,
 		"file of rows, in the format of the training rows (.jsonl, .json, .csv, .tsv, .parquet, also "+
 			"packed as .gz or .zst; - is standard input)")
 	o.taskFlags.flags(f, ", for the base alone or a prompt without templates")
+	scoresFlag(f, &o.scores)
 	f.StringArrayVar(&o.gates.FailUnder, "fail-under", nil,
 		"exit with 3 if a metric is lower, as in accuracy=0.9; one of "+
 			strings.Join(eval.Metrics(false), ", ")+" (repeatable)")
@@ -191,10 +193,19 @@ func evaluations(ctx context.Context, o evalFlags, b *base.Base, prompts []base.
 		if o.data == "" || o.target == "" {
 			return nil, errors.New("the base alone needs --data, --input and --target to know its rows")
 		}
-		e, err := run.EvaluateBase(ctx, b, o.data, o.input, o.target, prompt.ParseLabels(o.labels))
+		alone := base.Prompt{Prompt: &prompt.Prompt{Meta: prompt.Meta{
+			Input: o.input, Target: o.target, Labels: prompt.ParseLabels(o.labels),
+		}}}
+		if err := setScores(o.scores, []base.Prompt{alone}); err != nil {
+			return nil, err
+		}
+		e, err := run.EvaluateBase(ctx, b, o.data, alone.Meta)
 		return []*run.Evaluation{e}, err
 	}
 	if err := o.setAll(b, prompts); err != nil {
+		return nil, err
+	}
+	if err := setScores(o.scores, prompts); err != nil {
 		return nil, err
 	}
 	var all []*run.Evaluation

@@ -113,13 +113,14 @@ type Data struct {
 	Quotes        string   `yaml:"quotes"`
 	Encoding      string   `yaml:"encoding"`
 
-	Input     string `yaml:"input"`
-	Target    string `yaml:"target"`
-	Chat      bool   `yaml:"chat"`
-	Messages  string `yaml:"messages"`
-	Labels    Labels `yaml:"labels"`
-	MaxTokens int    `yaml:"max_tokens"`
-	OnTooLong string `yaml:"on_too_long"`
+	Input       string `yaml:"input"`
+	Target      string `yaml:"target"`
+	Chat        bool   `yaml:"chat"`
+	Messages    string `yaml:"messages"`
+	Labels      Labels `yaml:"labels"`
+	LabelScores string `yaml:"label_scores"`
+	MaxTokens   int    `yaml:"max_tokens"`
+	OnTooLong   string `yaml:"on_too_long"`
 }
 
 // The values of train.recompute.
@@ -183,7 +184,8 @@ func Default() *Task {
 	return &Task{
 		Prompt: Prompt{Tokens: 16, Init: "text"},
 		Data: Data{
-			Quotes: Auto, Encoding: Auto, MaxTokens: 512, OnTooLong: data.TooLongIsError,
+			Quotes: Auto, Encoding: Auto, LabelScores: data.ScoreSum, MaxTokens: 512,
+			OnTooLong: data.TooLongIsError,
 		},
 		Train: Train{
 			Epochs: 3, BatchSize: 16, MicroBatchTokens: 4096, Recompute: Auto,
@@ -304,6 +306,10 @@ func (t *Task) check(setOnly bool) error {
 	}
 	for _, m := range t.Data.Reading().Mistakes() {
 		bad("data."+m.Key, "%v", m.Err)
+	}
+	oneOf("data.label_scores", t.Data.LabelScores, data.ScoreSum, data.ScoreMean)
+	if t.Data.LabelScores == data.ScoreMean && len(t.Data.Labels) == 0 {
+		bad("data.label_scores", "is %q, which needs data.labels", t.Data.LabelScores)
 	}
 	atLeast("data.max_tokens", t.Data.MaxTokens, 2)
 	oneOf("data.on_too_long", t.Data.OnTooLong,

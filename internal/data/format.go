@@ -72,6 +72,12 @@ func NewFormat(input, target string, labels []Label) (*Format, error) {
 	return f, nil
 }
 
+// How the score of a label follows from −log p of its tokens.
+const (
+	ScoreSum  = "sum"  // their sum: the likelihood of the label
+	ScoreMean = "mean" // their mean, so that a label of many tokens is not less likely for that alone
+)
+
 // Choice is a label with its target tokens.
 type Choice struct {
 	Name string

@@ -26,6 +26,7 @@ type Row struct {
 type Options struct {
 	Labels     [][]int32 // each label's target tokens; none: no accuracy
 	Names      []string  // of the labels
+	MeanScores bool      // a label's score is the mean of −log p over its tokens, not the sum
 	EOS        int32
 	MaxTokens  int   // tokens of text computed at a time
 	PromptRows []int // rows of the soft prompt, or of each member of an ensemble; none: the base alone
@@ -74,7 +75,8 @@ type Member struct {
 // label it finds likeliest. The label with most votes is predicted, of equals the one that is likelier
 // to all members together.
 //
-// A label's score is the likelihood of its tokens. The end token counts as well if one label begins
+// A label's score is the likelihood of its tokens or, with Options.MeanScores, the mean of −log p over them.
+// The end token counts as well if one label begins
 // like another, because then only the end token tells them apart.
 func Run(ctx context.Context, s Scorer, prompt []float32, rows []Row, o Options) (*Result, error) {
 	if len(rows) == 0 {
@@ -143,11 +145,18 @@ func (e *evaluation) search(ctx context.Context, rows []Row, labels *infer.Label
 	}
 	found, err := infer.Search(ctx, trees, e.prompt, e.options.PromptRows, labels, questions,
 		infer.SearchOptions{
-			All: e.options.Probabilities || members > 1, MaxTokens: e.options.MaxTokens,
+			// The best-first search is for sums: a mean can fall as tokens are added.
+			All: e.options.Probabilities || members > 1 || e.options.MeanScores, MaxTokens: e.options.MaxTokens,
 			Done: func(n int) { e.tell(n/members, len(rows)) },
 		})
 	if err != nil {
 		return err
+	}
+	if e.options.MeanScores {
+		for i := range found {
+			found[i].Scores = infer.MeanScores(found[i].Scores, e.labels)
+			found[i].Best = infer.Likeliest(found[i].Scores)
+		}
 	}
 	for row := range slices.Chunk(found, members) {
 		e.row(row)
@@ -268,7 +277,7 @@ func (e *evaluation) flush() error {
 		return err
 	}
 	for row := range slices.Chunk(scores, len(e.members)) {
-		e.row(answers(row, len(e.labels)))
+		e.row(answers(row, len(e.labels), e.options.MeanScores))
 	}
 	e.questions, e.tokens = nil, 0
 	return nil
@@ -276,7 +285,7 @@ func (e *evaluation) flush() error {
 
 // answers returns what each member finds of a row, from the likelihoods of its target, if it has one, and
 // of its labels.
-func answers(scores [][]infer.Likelihood, labels int) []infer.Found {
+func answers(scores [][]infer.Likelihood, labels int, mean bool) []infer.Found {
 	all := make([]infer.Found, len(scores))
 	for k, s := range scores {
 		a := &all[k]
@@ -284,6 +293,9 @@ func answers(scores [][]infer.Likelihood, labels int) []infer.Found {
 			a.Target, s = s[0], s[1:]
 		}
 		for _, l := range s {
+			if mean { // without an input, a label's first token has no likelihood
+				l.NLL /= float64(max(1, l.Tokens))
+			}
 			a.Scores = append(a.Scores, l.NLL)
 		}
 		a.Best = infer.Likeliest(a.Scores)

@@ -20,6 +20,15 @@ type Exact struct {
 	Rows      []int         // of the soft prompt
 	EOS       int32
 	MaxTokens int // tokens of inputs and targets computed at a time
+
+	Tell func(done, of int) // called with the number of rows decided so far; nil: not called
+}
+
+// tell reports the number of rows decided.
+func (e *Exact) tell(done, of int) {
+	if e.Tell != nil {
+		e.Tell(done, of)
+	}
 }
 
 // Answer is what the model generates for a row, without the end token.
@@ -31,6 +40,11 @@ type Answer struct {
 // Answers returns what the model generates for each row if it always takes the likeliest token, at most as
 // many tokens as the target has.
 func (e *Exact) Answers(ctx context.Context, rows []Row) ([]Answer, error) {
+	return e.answers(ctx, rows, 0)
+}
+
+// answers is Answers of rows after others that were decided before.
+func (e *Exact) answers(ctx context.Context, rows []Row, before int) ([]Answer, error) {
 	var all []Answer
 	for left := rows; len(left) > 0; {
 		var requests []infer.Request
@@ -54,6 +68,7 @@ func (e *Exact) Answers(ctx context.Context, rows []Row) ([]Answer, error) {
 			all = append(all, Answer{a.IDs, exact})
 		}
 		left = left[len(results):]
+		e.tell(before+len(all), before+len(rows))
 	}
 	return all, nil
 }
@@ -109,8 +124,9 @@ func (e *Exact) Match(ctx context.Context, rows []Row) (share float64, err error
 			}
 		}
 		left = left[len(questions):]
+		e.tell(len(rows)-len(left)-len(unsure), len(rows))
 	}
-	answers, err := e.Answers(ctx, unsure)
+	answers, err := e.answers(ctx, unsure, len(rows)-len(unsure))
 	for _, a := range answers {
 		if a.Exact {
 			equal++

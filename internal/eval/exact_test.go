@@ -137,6 +137,29 @@ func TestExactMatchTakesAtMostMaxTokensAtATime(t *testing.T) {
 	}
 }
 
+func TestAnExactMatchTellsItsProgress(t *testing.T) {
+	rows := slices.Repeat([]Row{{Input: []int32{1, 2}, Target: []int32{150}}}, 5)
+	rows[1].Target = []int32{124} // close, so that it is generated
+	var told [][2]int
+	x := Exact{
+		Engine: infer.New(&always{}, infer.Options{}), Forcer: &forced{}, EOS: 150, MaxTokens: 6,
+		Tell: func(done, of int) { told = append(told, [2]int{done, of}) },
+	}
+	if _, err := x.Match(context.Background(), rows); err != nil {
+		t.Fatal(err)
+	}
+	last := 0
+	for _, x := range told {
+		if x[1] != len(rows) || x[0] < last {
+			t.Fatalf("told %v of %d rows", told, len(rows))
+		}
+		last = x[0]
+	}
+	if last != len(rows) || len(told) < 3 {
+		t.Errorf("told %v, want all %d rows in steps", told, len(rows))
+	}
+}
+
 // Only rows that are close are generated, here by a decoder that fails.
 func TestOnlyRowsThatAreCloseAreGenerated(t *testing.T) {
 	failing := errors.New("asked")

@@ -26,6 +26,7 @@ type follow struct {
 	task    *Task
 	choices []data.Choice // the only texts that may be generated; none: any text
 	labels  [][]int32     // what is scored for each of them
+	mean    bool          // their scores are means over tokens
 }
 
 // NewGenerator returns a generator without prompts, to be closed. Sampling, MaxTokens, EOS and Stop of its requests are
@@ -54,7 +55,7 @@ func (g *Generator) Add(p *prompt.Prompt, b Base, tok Tokenizer, texts, onlyLabe
 		for _, c := range f.choices {
 			f.labels = append(f.labels, c.IDs)
 		}
-		f.labels = LabelEnds(f.labels, m.EOS)
+		f.labels, f.mean = LabelEnds(f.labels, m.EOS), m.LabelScores == data.ScoreMean
 	}
 	if err == nil && p != nil {
 		f.engines, err = g.engine.AddPrompt(p.Values, p.Rows)
@@ -286,15 +287,19 @@ func (g *Generator) answer(w *inWork) (Answer, error) {
 // label returns the likeliest label, the first of several, or with a temperature one that is chosen by
 // its likelihood as a token is by its logit.
 func (g *Generator) label(f *follow, h *Handle) Result {
-	best := Likeliest(h.result.Scores)
+	found := h.result.Scores
+	if f.mean {
+		found = MeanScores(found, f.labels)
+	}
+	best := Likeliest(found)
 	if h.Temperature > 0 {
-		scores := make([]float32, len(h.result.Scores))
-		for i, nll := range h.result.Scores {
+		scores := make([]float32, len(found))
+		for i, nll := range found {
 			scores[i] = float32(-nll)
 		}
 		best = int(h.sample.next(scores, nil, nil))
 	}
-	r := Result{IDs: f.choices[best].IDs, FinishReason: FinishLabel, Scores: h.result.Scores}
+	r := Result{IDs: f.choices[best].IDs, FinishReason: FinishLabel, Scores: found}
 	if g.engine.Decode != nil {
 		r.Text = Continuation(g.engine.Decode, h.IDs, r.IDs)
 	}

@@ -107,6 +107,15 @@ func LabelEnds(labels [][]int32, eos int32) [][]int32 {
 	return labels
 }
 
+// MeanScores returns −log p of labels per token, from the sums over the tokens that are scored of each.
+func MeanScores(sums []float64, labels [][]int32) []float64 {
+	means := make([]float64, len(sums))
+	for l, nll := range sums {
+		means[l] = nll / float64(len(labels[l]))
+	}
+	return means
+}
+
 // score answers waiting requests with labels: the first ones that have ScoreTokens tokens together,
 // but at least one. It reports whether some wait for memory that texts in work take.
 func (e *Engine) score() (full bool) {

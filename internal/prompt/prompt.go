@@ -24,8 +24,10 @@ type Meta struct {
 	Input     string  `json:"input"`     // the task's templates
 	Target    string  `json:"target"`
 	Labels    []Label `json:"labels,omitempty"`
-	Chat      string  `json:"chat,omitempty"`     // SHA-256 of the chat template around them
-	Messages  string  `json:"messages,omitempty"` // instead of them: a conversation's field
+	// LabelScores is mean if a label's score is the mean of −log p over its tokens, empty if it is the sum.
+	LabelScores string `json:"label_scores,omitempty"`
+	Chat        string `json:"chat,omitempty"`     // SHA-256 of the chat template around them
+	Messages    string `json:"messages,omitempty"` // instead of them: a conversation's field
 	// Continued says that targets are encoded as continuations of their inputs. It is set only if
 	// that gives other ids than encoding them alone, as earlier versions did.
 	Continued bool      `json:"continued,omitempty"`

@@ -59,7 +59,8 @@ func NewClassifier(b *base.Base, members []base.Prompt, maxTokens int) (*Classif
 		return nil, err
 	}
 	c.Fields = c.format.Input.Fields()
-	c.options = evalOptions(b, c.one.choices, m.EOS, one.promptRows, maxTokens)
+	c.one.eos, c.one.mean = m.EOS, m.LabelScores == data.ScoreMean
+	c.options = c.one.options(maxTokens)
 	longest := 0
 	for _, x := range c.one.choices {
 		longest = max(longest, len(x.IDs)+1)

@@ -33,14 +33,14 @@ func (r *Rows) trainingCost(steps, batch int) float64 {
 }
 
 // evaluationCost returns the cost of one evaluation of the validation rows where that many prefixes of
-// labels are searched for a row. A small tree of labels is computed whole.
+// labels are searched for a row. A small tree of labels is computed whole, and so is one for means.
 func (r *Rows) evaluationCost(prefixes int) float64 {
 	var labels [][]int32
 	for _, c := range r.Choices {
 		labels = append(labels, c.IDs)
 	}
 	tree := infer.NewLabelTree(infer.LabelEnds(labels, r.EOS))
-	if tree.Small() || prefixes > tree.Rows() {
+	if tree.Small() || r.Mean || prefixes > tree.Rows() {
 		prefixes = tree.Rows()
 	}
 	cost := 0

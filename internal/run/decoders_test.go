@@ -95,7 +95,7 @@ func TestExactMatchFreesItsDecoder(t *testing.T) {
 		return virtual
 	}
 	match := func() {
-		if _, err := evals[0].answers(t.Context(), evalRows(evals[0].Set), 4096); err != nil {
+		if _, err := evals[0].answers(t.Context(), evalRows(evals[0].Set), 4096, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -32,6 +32,7 @@ type Evaluation struct {
 	values     []float32 // of all prompts
 	promptRows []int     // of each prompt
 	choices    []data.Choice
+	mean       bool // labels are scored by means over tokens
 	eos        int32
 }
 
@@ -50,19 +51,16 @@ type MeasureOptions struct {
 // noLimit is the longest row of the base alone, or of a prompt of PEFT: only the base's positions limit it.
 const noLimit = 1 << 30
 
-// EvaluateBase returns the evaluation of the base alone on a file of rows, with templates and labels of
-// the task file's form.
-func EvaluateBase(ctx context.Context, b *base.Base, file, input, target string,
-	labels []prompt.Label) (*Evaluation, error) {
-	eos, err := b.EndToken()
-	if err != nil {
+// EvaluateBase returns the evaluation of the base alone on a file of rows, with the templates and labels of
+// m, in the task file's form.
+func EvaluateBase(ctx context.Context, b *base.Base, file string, m prompt.Meta) (*Evaluation, error) {
+	var err error
+	if m.EOS, err = b.EndToken(); err != nil {
 		return nil, err
 	}
+	m.Continued = b.Tokenizer.Prepends
 	e := &Evaluation{base: b}
-	err = e.load(ctx, file, &prompt.Meta{
-		Input: input, Target: target, Labels: labels, EOS: eos, Continued: b.Tokenizer.Prepends,
-	})
-	return e, err
+	return e, e.load(ctx, file, &m)
 }
 
 // EvaluatePrompts returns the evaluations of a prompt, or of an ensemble of several: on a file of rows
@@ -127,7 +125,7 @@ func ensemble(b *base.Base, members []base.Prompt) (Evaluation, error) {
 // sameTask reports whether two prompts have the same templates, labels and end token.
 func sameTask(a, b *prompt.Meta) bool {
 	return a.Input == b.Input && a.Target == b.Target && slices.Equal(a.Labels, b.Labels) &&
-		a.Chat == b.Chat && a.Continued == b.Continued && a.Messages == b.Messages && a.EOS == b.EOS
+		a.LabelScores == b.LabelScores && a.Chat == b.Chat && a.Continued == b.Continued && a.Messages == b.Messages && a.EOS == b.EOS
 }
 
 // load reads the rows of a file in the form that m describes.
@@ -140,7 +138,7 @@ func (e *Evaluation) load(ctx context.Context, file string, m *prompt.Meta) erro
 	if err != nil {
 		return err
 	}
-	e.choices, e.eos = choices, m.EOS
+	e.choices, e.eos, e.mean = choices, m.EOS, m.LabelScores == data.ScoreMean
 	limits, err := rowLimits(e.base, slices.Max(append(e.promptRows, 0)),
 		cmp.Or(m.MaxTokens, noLimit), m.OnTooLong, m.EOS)
 	if err != nil {
@@ -153,7 +151,7 @@ func (e *Evaluation) load(ctx context.Context, file string, m *prompt.Meta) erro
 
 // Measure evaluates the rows, and the base without the prompt for comparison.
 func (e *Evaluation) Measure(ctx context.Context, o MeasureOptions) (eval.Evaluation, error) {
-	b, rows, options := e.base, evalRows(e.Set), evalOptions(e.base, e.choices, e.eos, e.promptRows, o.MaxTokens)
+	b, rows, options := e.base, evalRows(e.Set), e.options(o.MaxTokens)
 	defer StopWith(ctx, b)()
 	options.Names, options.Probabilities = e.labels(), o.Probabilities
 	name := filepath.Base(e.Set.Path)
@@ -197,6 +195,13 @@ func (e *Evaluation) checkLosses(r *eval.Result) error {
 	return nil
 }
 
+// options returns the options with which the rows are measured.
+func (e *Evaluation) options(maxTokens int) eval.Options {
+	o := evalOptions(e.base, e.choices, e.eos, e.promptRows, maxTokens)
+	o.MeanScores = e.mean
+	return o
+}
+
 // labels returns the names of the labels.
 func (e *Evaluation) labels() []string {
 	var names []string
@@ -211,9 +216,10 @@ func (e *Evaluation) exactMatch(ctx context.Context, res *eval.Evaluation, rows 
 	o MeasureOptions) error {
 	var share float64
 	var err error
+	tell := progress(o.Tell, filepath.Base(e.Set.Path)+", exact match")
 	if !o.Answers {
-		share, err = e.match(ctx, rows, o.MaxTokens)
-	} else if res.Answers, err = e.answers(ctx, rows, o.MaxTokens); err == nil {
+		share, err = e.match(ctx, rows, o.MaxTokens, tell)
+	} else if res.Answers, err = e.answers(ctx, rows, o.MaxTokens, tell); err == nil {
 		share = eval.ExactMatch(res.Answers)
 	}
 	res.ExactMatch = &share
@@ -221,22 +227,26 @@ func (e *Evaluation) exactMatch(ctx context.Context, res *eval.Evaluation, rows 
 }
 
 // match returns the share of rows whose target the model generates.
-func (e *Evaluation) match(ctx context.Context, rows []eval.Row, maxTokens int) (float64, error) {
+func (e *Evaluation) match(ctx context.Context, rows []eval.Row, maxTokens int,
+	tell func(done, of int)) (float64, error) {
 	x, done, err := e.exact(maxTokens)
 	if err != nil {
 		return 0, err
 	}
 	defer done()
+	x.Tell = tell
 	return x.Match(ctx, rows)
 }
 
 // answers returns what the model generates for each row.
-func (e *Evaluation) answers(ctx context.Context, rows []eval.Row, maxTokens int) ([]eval.Answer, error) {
+func (e *Evaluation) answers(ctx context.Context, rows []eval.Row, maxTokens int,
+	tell func(done, of int)) ([]eval.Answer, error) {
 	x, done, err := e.exact(maxTokens)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
+	x.Tell = tell
 	return x.Answers(ctx, rows)
 }
 

@@ -54,7 +54,9 @@ func statePath(dir string) string { return filepath.Join(dir, "state.safetensors
 // addedKeys are keys of the task file that earlier versions of ptune did not have, with the value that
 // those versions behave as. With this value a key is not part of an identity, so that states and sweeps
 // of earlier versions can be continued.
-var addedKeys = map[string]string{"train.max_decrease": "0", "train.best": train.BestLoss}
+var addedKeys = map[string]string{
+	"train.max_decrease": "0", "train.best": train.BestLoss, "data.label_scores": data.ScoreSum,
+}
 
 // CheckAbsent returns a usage error if a file exists that a command would replace. A device is no loss.
 func CheckAbsent(path string) error {

@@ -93,6 +93,9 @@ func (x *Inspection) Text(to io.Writer) error {
 			}
 		}
 		line("labels", "%s", strings.Join(names, ", "))
+		if m.LabelScores != "" {
+			line("", "scores: %s", m.LabelScores)
+		}
 	}
 	if m.Init.Kind != "" {
 		line("init", "%s%s, seed %d", m.Init.Kind, quoted(m.Init.Text+m.Init.File), m.Init.Seed)

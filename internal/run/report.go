@@ -87,7 +87,7 @@ func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open O
 		return err
 	}
 	defer StopWith(ctx, b)()
-	options := evalOptions(b, e.choices, e.eos, e.promptRows, 4096)
+	options := e.options(4096)
 	options.Tell = progress(tell, filepath.Base(e.Set.Path))
 	res, err := eval.Run(ctx, b, e.values, evalRows(e.Set), options)
 	if err == nil {
@@ -120,7 +120,7 @@ func addPrompt(ctx context.Context, r *report.Run, dir string, worst int, open O
 	if len(e.choices) > 0 || len(rows) == 0 {
 		return nil
 	}
-	answers, err := e.answers(ctx, rows, 4096) // of a task with free text
+	answers, err := e.answers(ctx, rows, 4096, nil) // of a task with free text
 	for i, a := range answers {
 		r.Worst[i].Answer, r.Worst[i].Right = shortText(b.Tokenizer.Decode(a.IDs)), a.Exact
 	}

@@ -54,7 +54,7 @@ func TestTheIdentityOfATaskWithoutAddedKeysIsThatOfEarlierVersions(t *testing.T)
 	if id["data.encoding"] != "utf-8" {
 		t.Errorf("the encoding is %q, want utf-8, the default of earlier versions", id["data.encoding"])
 	}
-	task.Train.MaxDecrease, task.Train.Best = 1, train.BestAccuracy
+	task.Train.MaxDecrease, task.Train.Best, task.Data.LabelScores = 1, train.BestAccuracy, data.ScoreMean
 	id = identity(task, b, rows)
 	for key := range addedKeys {
 		if id[key] == "" {

@@ -28,6 +28,7 @@ import (
 type Rows struct {
 	Format  *data.Format
 	Choices []data.Choice  // the labels; none: free text
+	Mean    bool           // labels are scored by means over tokens
 	EOS     int32          // ends each target
 	Chat    *chat.Template // nil: inputs and targets are plain text
 	Train   *data.Set
@@ -51,7 +52,7 @@ func loadAllRows(ctx context.Context, task *config.Task, b *base.Base) (*Rows, e
 	if err != nil {
 		return nil, err
 	}
-	r := &Rows{EOS: eos}
+	r := &Rows{EOS: eos, Mean: task.Data.LabelScores == data.ScoreMean}
 	if r.Format, err = task.Data.Format(); err != nil {
 		return nil, err
 	}
@@ -288,6 +289,7 @@ func (r *Rows) measure(ctx context.Context, b *base.Base, sets []*data.Set, valu
 	promptRows []int, m measuring) ([]report.Eval, error) {
 	defer StopWith(ctx, b)()
 	options := evalOptions(b, r.Choices, r.EOS, promptRows, m.maxTokens)
+	options.MeanScores = r.Mean
 	var evals []report.Eval
 	for _, set := range sets {
 		begin := time.Now()
@@ -301,7 +303,7 @@ func (r *Rows) measure(ctx context.Context, b *base.Base, sets []*data.Set, valu
 		}
 		if m.exactMatch && !math.IsNaN(res.Loss) { // else no text can be generated
 			one := Evaluation{base: b, values: values, promptRows: promptRows, eos: r.EOS}
-			share, err := one.match(ctx, evalRows(set), m.maxTokens)
+			share, err := one.match(ctx, evalRows(set), m.maxTokens, progress(m.tell, set.Name+", exact match"))
 			if err != nil {
 				return nil, fmt.Errorf("evaluate %s: %w", set.Path, err)
 			}

@@ -166,6 +166,9 @@ func (r *Run) describe(m *prompt.Meta) {
 	}
 	m.MaxTokens, m.OnTooLong = task.Data.MaxTokens, task.Data.OnTooLong
 	m.Reading = storedReading(task.Data.Reading())
+	if r.Rows.Mean {
+		m.LabelScores = data.ScoreMean
+	}
 	for _, l := range r.Rows.Format.Labels {
 		m.Labels = append(m.Labels, prompt.Label(l))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 
+	"ptune/internal/data"
 	"ptune/internal/infer"
 )
 
@@ -37,7 +38,9 @@ func (s *Server) score(ctx context.Context, m *served, questions []infer.Questio
 				return nil, errors.New("the likelihoods are NaN: the prompt or the base is damaged")
 			}
 		}
-		scores[i] = result.Scores
+		if scores[i] = result.Scores; m.meta.LabelScores == data.ScoreMean {
+			scores[i] = infer.MeanScores(result.Scores, questions[i].Ends)
+		}
 	}
 	return scores, nil
 }
