@@ -333,7 +333,7 @@ func TestQuestionsShareAPassUpToMaxTokens(t *testing.T) {
 		var done []int
 		o := SearchOptions{All: c.all, MaxTokens: c.most, Done: func(n int) { done = append(done, n) }}
 		if _, err := Search(context.Background(), opened{newForest(), t, c.first}, nil, nil, labels, questions, o); err != nil ||
-			done[len(done)-1] != c.questions || c.all && done[0] != c.first {
+			done[len(done)-1] != c.questions || c.all && done[0] != c.first || !slices.IsSorted(done) {
 			t.Errorf("%+v: answered %v (%v)", c, done, err)
 		}
 	}
@@ -357,4 +357,138 @@ func (o opened) Extend(rows []batch.Row) ([]float32, error) {
 		}
 	}
 	return o.forest.Extend(rows)
+}
+
+// fixed is a scorer and trees in one: token k has −log p = k/10, or NaN.
+type fixed struct {
+	*forest
+	nan     bool
+	prompts [][]float32 // the values of each
+	passes  []int       // rows of each
+	packed  []int       // rows of soft prompts in each batch
+}
+
+func (f *fixed) value(id int32) float32 {
+	if f.nan {
+		return float32(math.NaN())
+	}
+	return float32(id) / 10
+}
+
+func (f *fixed) NLL(_ []float32, b *batch.Forest) (nll []float32, err error) {
+	for _, t := range b.Targets {
+		nll = append(nll, f.value(t.ID))
+	}
+	f.packed = append(f.packed, b.Prompts)
+	return nll, nil
+}
+
+func (f *fixed) AddPrompt(values []float32) (int, error) {
+	f.prompts = append(f.prompts, slices.Clone(values))
+	return f.forest.AddPrompt(values)
+}
+
+func (f *fixed) Extend(rows []batch.Row) (nll []float32, err error) {
+	if _, err := f.forest.Extend(rows); err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		for _, id := range r.Asked {
+			nll = append(nll, f.value(id))
+		}
+	}
+	f.passes = append(f.passes, len(rows))
+	return nll, nil
+}
+
+func TestALikelihoodIsThatOfTheTokensThatSomethingPredicts(t *testing.T) {
+	question := []Question{{Input: nil, Ends: [][]int32{{5, 7}, {3}}}, {Input: []int32{1}, Ends: [][]int32{{5, 7, 2}}}}
+	for _, c := range []struct {
+		rows []int
+		want [][]Likelihood
+	}{
+		{nil, [][]Likelihood{{{0.7, 1}, {0, 0}}, {{1.4, 3}}}}, // nothing predicts the first token
+		{[]int{1}, [][]Likelihood{{{1.2, 2}, {0.3, 1}}, {{1.4, 3}}}},
+	} {
+		got, err := Score(&fixed{}, make([]float32, len(c.rows)), c.rows, question)
+		if err != nil || len(got) != len(c.want) {
+			t.Fatal(got, err)
+		}
+		for i, want := range c.want {
+			for k, w := range want {
+				if a := got[i][k]; len(got[i]) != len(want) || a.Tokens != w.Tokens || !(math.Abs(a.NLL-w.NLL) <= 1e-6) {
+					t.Errorf("prompts of %v rows: question %d, ending %d: %+v, want %+v", c.rows, i, k, a, w)
+				}
+			}
+		}
+	}
+}
+
+func TestASoftPromptIsComputedOnceForAllRequests(t *testing.T) {
+	f := &fixed{}
+	e := New(newSpeller(), Options{Scorer: f, ScoreTokens: 100})
+	p, err := e.AddPrompt([]float32{1, 2, 3}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := e.AddPrompt([]float32{1, 2}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func(p *Prompt) Request { return Request{Prompt: p, IDs: []int32{1}, Labels: [][]int32{{5}}} }
+	if _, err := e.Generate(context.Background(), []Request{request(p), request(q), request(p), request(q)}); err != nil ||
+		!slices.Equal(f.packed, []int{5}) {
+		t.Errorf("batches have %v rows of soft prompts (%v), want one with 5", f.packed, err)
+	}
+}
+
+func TestLabelsAfterNoInputAreScoredWithoutATree(t *testing.T) {
+	f := &fixed{forest: newForest()}
+	e := New(newSpeller(), Options{Scorer: f, Trees: f, ScoreTokens: 100})
+	p, err := e.AddPrompt([]float32{1}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := e.Generate(context.Background(), []Request{{Prompt: p, Labels: [][]int32{{5}, {7}}}})
+	if err != nil || !slices.Equal(f.packed, []int{1}) || f.passes != nil || len(got[0].Scores) != 2 {
+		t.Errorf("%v (%v): batches %v, passes of trees %v", got, err, f.packed, f.passes)
+	}
+}
+
+func TestASearchTakesEachPromptsValues(t *testing.T) {
+	f := &fixed{forest: newForest()}
+	values := []float32{1, 2, 3, 4, 5, 6, 7, 8} // of 3 rows and 1 row
+	_, err := Search(context.Background(), f, values, []int{3, 1}, NewLabelTree([][]int32{{1}, {2}}),
+		[]Asked{{Prompt: 0, Input: []int32{1}}, {Prompt: 1, Input: []int32{1}}}, SearchOptions{MaxTokens: 100})
+	if err != nil || len(f.prompts) != 2 || !slices.Equal(f.prompts[0], values[:6]) || !slices.Equal(f.prompts[1], values[6:]) {
+		t.Errorf("prompts are %v (%v), want 3 rows and 1 row of 2 values", f.prompts, err)
+	}
+}
+
+// What questions begin with is four tokens, after each of three prompts.
+func TestWhatQuestionsBeginWithIsComputedInPassesToo(t *testing.T) {
+	for most, want := range map[int][]int{3: {4, 4, 4}, 7: {4, 4, 4}, 8: {8, 4}, 11: {8, 4}, 12: {12}} {
+		f := &fixed{forest: newForest()}
+		var questions []Asked
+		for p := range 3 {
+			questions = append(questions, Asked{Prompt: p, Input: []int32{9, 9, 9, 9, 1}}, Asked{Prompt: p, Input: []int32{9, 9, 9, 9, 2}})
+		}
+		_, err := Search(context.Background(), f, []float32{1, 2, 3}, []int{1, 1, 1}, NewLabelTree([][]int32{{1}, {2}}),
+			questions, SearchOptions{MaxTokens: most})
+		if err != nil || len(f.passes) < len(want) || !slices.Equal(f.passes[:len(want)], want) {
+			t.Errorf("at most %d tokens: passes of %v rows (%v), want first %v", most, f.passes, err, want)
+		}
+	}
+}
+
+// Without soft prompts the number of one is ignored, and of labels that are all NaN the first is taken.
+func TestASearchWithoutPromptsOrFiniteScoresFindsTheFirstLabel(t *testing.T) {
+	for _, nan := range []bool{false, true} {
+		f := &fixed{forest: newForest(), nan: nan}
+		found, err := Search(context.Background(), f, nil, nil, NewLabelTree([][]int32{{1, 2}, {2}, {3}}),
+			[]Asked{{Prompt: 7, Input: []int32{1}}}, SearchOptions{MaxTokens: 100})
+		if want := map[bool]int{false: 1, true: 0}[nan]; err != nil || found[0].Best != want {
+			t.Errorf("NaN %v: found %+v (%v), want label %d", nan, found, err, want)
+		}
+	}
 }
