@@ -465,6 +465,21 @@ func TestASearchTakesEachPromptsValues(t *testing.T) {
 	}
 }
 
+// The last token of a target and those of labels predict nothing, so they have no rows.
+func TestASearchComputesOnlyRowsThatPredict(t *testing.T) {
+	for _, c := range []struct {
+		target []int32
+		rows   int
+	}{{nil, 2}, {[]int32{1}, 2}, {[]int32{8, 9}, 3}, {[]int32{8, 9, 7}, 4}} {
+		f := &fixed{forest: newForest()}
+		found, err := Search(context.Background(), f, nil, nil, NewLabelTree([][]int32{{1}, {2}}),
+			[]Asked{{Input: []int32{4, 5}, Target: c.target}}, SearchOptions{MaxTokens: 100})
+		if err != nil || found[0].Rows != c.rows || f.rows != c.rows || found[0].Target.Tokens != len(c.target) {
+			t.Errorf("target %v: %+v (%v) of %d rows, want %d rows", c.target, found, err, f.rows, c.rows)
+		}
+	}
+}
+
 // What questions begin with is four tokens, after each of three prompts.
 func TestWhatQuestionsBeginWithIsComputedInPassesToo(t *testing.T) {
 	for most, want := range map[int][]int{3: {4, 4, 4}, 7: {4, 4, 4}, 8: {8, 4}, 11: {8, 4}, 12: {12}} {
@@ -489,6 +504,78 @@ func TestASearchWithoutPromptsOrFiniteScoresFindsTheFirstLabel(t *testing.T) {
 			[]Asked{{Prompt: 7, Input: []int32{1}}}, SearchOptions{MaxTokens: 100})
 		if want := map[bool]int{false: 1, true: 0}[nan]; err != nil || found[0].Best != want {
 			t.Errorf("NaN %v: found %+v (%v), want label %d", nan, found, err, want)
+		}
+	}
+}
+
+func TestATextEndsWhereItIsToWithoutBeingShown(t *testing.T) {
+	for _, c := range []struct {
+		says   string
+		most   int
+		text   string
+		reason string
+	}{
+		{"one<end>two", 30, "one", FinishStop}, {"<end>two", 30, "", FinishStop}, {"abc", 30, "abc", FinishEOS},
+		{"abc", 2, "ab", FinishLength}, {"abc", 1, "a", FinishLength}, {"abc", 0, "", FinishLength}, {"abc", 3, "abc", FinishLength},
+	} {
+		d := newSpeller(c.says)
+		got, err := New(d, Options{Decode: decode}).Generate(context.Background(),
+			[]Request{{IDs: []int32{1}, MaxTokens: c.most, EOS: []int32{0}, Stop: []string{"<end>"}}})
+		if err != nil || got[0].Text != c.text || got[0].FinishReason != c.reason {
+			t.Errorf("%q of at most %d tokens: %+v (%v), want %q (%s)", c.says, c.most, got, err, c.text, c.reason)
+		}
+		if c.reason == FinishStop && d.passes > len("one<end>") {
+			t.Errorf("%q went on for %d passes after its stop text", c.says, d.passes)
+		}
+	}
+}
+
+func TestLogprobsAreGivenIfTheyAreAskedFor(t *testing.T) {
+	for asked, want := range map[int]int{0: 0, 1: 3, 2: 3} { // of abc
+		e := New(newSpeller("abc"), Options{Decode: decode})
+		h, err := e.Add(Request{IDs: []int32{1}, MaxTokens: 3, Logprobs: asked})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for !e.Idle() {
+			if err := e.Step(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := len(h.Logprobs()); got != want {
+			t.Errorf("%d asked for: tokens with logprobs are %d, want %d", asked, got, want)
+		}
+	}
+}
+
+// rowed notes how many rows each step of continued texts computes.
+type rowed struct {
+	*speller
+	rows []int
+}
+
+func (r *rowed) Next(seqs []int, ids [][]int32) ([][]float32, error) {
+	n := 0
+	for _, x := range ids {
+		n += len(x)
+	}
+	r.rows = append(r.rows, n)
+	return r.speller.Next(seqs, ids)
+}
+
+func TestAStepComputesAtMostGuessRows(t *testing.T) {
+	for _, texts := range []int{1, 2, 3, 5} {
+		r := &rowed{speller: newSpeller()}
+		var requests []Request
+		for range texts {
+			r.says = append(r.says, strings.Repeat("ab", 30))
+			requests = append(requests, Request{IDs: []int32{1}, MaxTokens: 60})
+		}
+		if _, err := New(r, Options{Decode: decode, GuessRows: 8}).Generate(context.Background(), requests); err != nil {
+			t.Fatal(err)
+		}
+		if want := 8 / texts * texts; slices.Max(r.rows) != want {
+			t.Errorf("%d texts: steps of %v rows, want at most %d", texts, r.rows, want)
 		}
 	}
 }
