@@ -120,7 +120,7 @@ typedef struct {
 // lines from next on: a thread that prefetches more at a time has to wait.
 INLINE void four_tiles(int n, const char *left, layout at, const int lparts, const char *right,
                        const int rparts, int tiles, const char *next) {
-  const int products = lparts == 2 ? 5 : rparts;
+  const int products = lparts == 3 ? 6 : lparts == 2 ? 5 : rparts;
   const int lines = (16 + products - 1) / products; // a tile's weights are 16 lines
 #define PREFETCH for (int a = 0; a < lines; a++, next += 64) __builtin_prefetch(next, 0, 2)
 #define ROWS(index, offset) \
@@ -148,15 +148,15 @@ INLINE void four_tiles(int n, const char *left, layout at, const int lparts, con
 #undef PREFETCH
 }
 
-// At most 16 rows of x, packed as the right factor. Weights have two parts at most: f32 in three is
-// faster with AVX-512. BF16 weights are read where they are. Others are turned into parts a few
-// steps at a time, which stay in the first-level cache.
+// At most 16 rows of x, packed as the right factor. BF16 weights are read where they are. Others are
+// turned into parts a few steps at a time, which stay in the first-level cache.
 static void few_packed(const product_args *args) {
   enum { CHUNK = 2, WIDE = 64 };
   const product_args a = *args;
-  char parts[2][WIDE / SIDE * CHUNK * 2 * 2 * TILE] __attribute__((aligned(64)));
+  char parts[2][WIDE / SIDE * CHUNK * 3 * 2 * TILE] __attribute__((aligned(64)));
   float t[4][16][16] __attribute__((aligned(64)));
   const long panel = CHUNK * a.wparts * 2 * TILE;
+  const int slice = slice_depth(a.k);
   begin();
   for (int n = a.n0; n < a.n1; n += WIDE) {
     const char *rows = (const char *)a.w + bytes_of(a.format, n * a.ldw);
@@ -164,31 +164,35 @@ static void few_packed(const product_args *args) {
     const int wide = a.n1 - n < WIDE ? a.n1 - n : WIDE, tiles = (wide + 15) / 16;
     const int in_place = a.format == BF16 && a.k % DEPTH == 0 && wide % 16 == 0;
     const int depth = in_place ? DEPTH : CHUNK * DEPTH;
-    clear_sums();
-    for (int k0 = 0, i = 0; k0 < a.k; k0 += depth, i ^= 1, next += bytes_of(a.format, WIDE * depth)) {
-      const int k1 = a.k - k0 < depth ? a.k : k0 + depth, left = steps(k1 - k0);
-      const char *x = (const char *)a.x + (long)k0 / DEPTH * a.xparts * 2 * TILE;
-      if (in_place) {
-        const layout bf16 = {2 * a.ldw, 32 * a.ldw, 64 * a.ldw, 0};
-        if (a.xparts == 3)
-          four_tiles(left, rows + 2 * k0, bf16, 1, x, 3, tiles, next);
-        else
-          four_tiles(left, rows + 2 * k0, bf16, 1, x, 1, tiles, next);
-        continue;
-      }
-      const source s = {a.w, n * a.ldw, a.ldw, wide, k0, k1};
-      weights(a.format, a.wparts, 0, &s, parts[i], panel);
+    for (int s0 = 0, s1; s0 < a.k; s0 = s1) {
+      s1 = a.k - s0 < slice ? a.k : s0 + slice;
+      clear_sums();
+      for (int k0 = s0, i = 0; k0 < s1;
+           k0 += depth, i ^= 1, next += bytes_of(a.format, WIDE * depth)) {
+        const int k1 = s1 - k0 < depth ? s1 : k0 + depth, left = steps(k1 - k0);
+        const char *x = (const char *)a.x + (long)k0 / DEPTH * a.xparts * 2 * TILE;
+        if (in_place) {
+          const layout bf16 = {2 * a.ldw, 32 * a.ldw, 64 * a.ldw, 0};
+          if (a.xparts == 3)
+            four_tiles(left, rows + 2 * k0, bf16, 1, x, 3, tiles, next);
+          else
+            four_tiles(left, rows + 2 * k0, bf16, 1, x, 1, tiles, next);
+          continue;
+        }
+        const source s = {a.w, n * a.ldw, a.ldw, wide, k0, k1};
+        weights(a.format, a.wparts, 0, &s, parts[i], panel);
 #define PARTS(l, r) \
   if (a.wparts == l && a.xparts == r) { \
     const layout packed = {64, TILE, panel, l * 2 * TILE}; \
     four_tiles(left, parts[i], packed, l, x, r, tiles, next); \
   }
-      PARTS(2, 3) PARTS(1, 3) PARTS(1, 1)
+        PARTS(3, 3) PARTS(2, 3) PARTS(1, 3) PARTS(1, 1)
 #undef PARTS
+      }
+      store_sums(t);
+      for (int q = 0; q < tiles; q++)
+        store_tile(t[q], 1, a.out + n + q * 16, a.ldo, a.m, wide - q * 16, a.add || s0 > 0);
     }
-    store_sums(t);
-    for (int q = 0; q < tiles; q++)
-      store_tile(t[q], 1, a.out + n + q * 16, a.ldo, a.m, wide - q * 16, a.add);
   }
   end();
 }

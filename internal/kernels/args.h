@@ -56,7 +56,6 @@ typedef struct {
   const int32_t *spans; // nspans times from, to
   int nspans, own, first, n;
   int rows_at_once; // query rows whose scores are kept at a time
-  int uniform;      // a single row is computed as one of many is
   float *out; // attend writes it; for attend_back it is the gradient of what attend wrote
   long ldo;
   float *lse; // log of each softmax's denominator: attend writes it, attend_back reads it

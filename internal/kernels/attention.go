@@ -137,7 +137,6 @@ type attention struct {
 	q, kv, out Matrix // kv may be by head; out is its own gradient in AttendBack
 	lse        Matrix // [rows of q, Q], the log of each softmax's denominator
 	dq, dkv    Matrix // results of AttendBack
-	uniform    bool   // as Pool.Uniform
 }
 
 // headsPerKey returns the number of query heads that share a key head.
@@ -179,7 +178,7 @@ func (a *attention) reach(units []unit) {
 // each softmax's denominator, which AttendBack needs, to lse [rows, Q]. q is [rows, QCols], kv
 // [key rows, KVCols].
 func (p *Pool) Attend(out, lse, q, kv Matrix, heads Heads, groups []Group) {
-	a := &attention{Heads: heads, q: q, kv: kv, out: out, lse: lse, uniform: p.Uniform}
+	a := &attention{Heads: heads, q: q, kv: kv, out: out, lse: lse}
 	list := units(groups)
 	a.reach(list)
 	p.needScratch(a.scratch(list, 1))

@@ -46,7 +46,7 @@ static void transpose_keys(const float *x, long ld, key_list keys, int dim, floa
       for (; d + VL <= dim; d += VL) {
         float t[VL][VL] __attribute__((aligned(64)));
         for (int i = 0; i < VL; i++) *(V *)t[i] = i < rows ? load(x + list[i] * ld + d) : (V){};
-        transpose(t, out + d * NR + v, NR);
+        transpose(t, sizeof t[0], out + d * NR + v, NR);
       }
       for (; d < dim; d++)
         for (int i = 0; i < VL; i++) out[d * NR + v + i] = i < rows ? x[list[i] * ld + d] : 0;
@@ -254,27 +254,73 @@ static inline void prefetch_key(const float *key, int value, int dim, int i, int
   }
 }
 
-// attend for one query row. Keys and values lie apart, so those read soon are prefetched, a few
-// lines after each product: of many prefetches at once Zen 5 drops some.
+// columns[i] = value d+i of VL listed keys from number j on. Behind the last key it is repeated.
+INLINE void read_keys(const float *x, long ld, key_list keys, int j, int d, V columns[VL]) {
+  const int *list = keys.list + j, last = keys.n - 1 - j;
+  if (last >= VL - 1 && list[VL - 1] == list[0] + VL - 1) { // they follow each other
+    read_columns((const uint8_t *)(x + list[0] * ld + d), sizeof(float) * ld, columns);
+    return;
+  }
+  float t[VL][VL] __attribute__((aligned(64)));
+  for (int i = 0; i < VL; i++) *(V *)t[i] = load(x + list[i < last ? i : last] * ld + d);
+  read_columns((const uint8_t *)t, sizeof t[0], columns);
+}
+
+// s[h][j] = q[h].key j, added up as block does: VL keys at a time are transposed in registers, and
+// while `wide` of these vectors are multiplied, those that follow are prefetched, a few lines at a
+// time: of many prefetches at once Zen 5 drops some.
+INLINE void score_keys(const attend_args *args, const int heads, const int wide, const float *q,
+                       key_list keys, float *s) {
+  const attend_args a = *args;
+  for (int j = 0; j < keys.n; j += wide * VL) {
+    V r[4][4] = {};
+    int d = 0;
+    for (; d + VL <= a.dim; d += VL) {
+      for (int i = j + wide * VL; i < j + 2 * wide * VL && i < keys.n; i++)
+        prefetch_key(a.kv + keys.list[i] * a.ldkv, a.value, a.dim, d / VL, a.dim / VL);
+      for (int v = 0; v < wide && j + v * VL < keys.n; v++) {
+        V columns[VL];
+        read_keys(a.kv, a.ldkv, keys, j + v * VL, d, columns);
+#pragma GCC unroll 16
+        for (int i = 0; i < VL; i++)
+          for (int h = 0; h < heads; h++)
+            multiply_add_one(&r[h][v], q + h * a.dim + d + i, columns[i]);
+      }
+    }
+    for (; d < a.dim; d++)
+      for (int v = 0; v < wide && j + v * VL < keys.n; v++) {
+        V column = {};
+        for (int i = 0; i < VL && j + v * VL + i < keys.n; i++)
+          column[i] = a.kv[keys.list[j + v * VL + i] * a.ldkv + d];
+        for (int h = 0; h < heads; h++) multiply_add_one(&r[h][v], q + h * a.dim + d, column);
+      }
+    for (int h = 0; h < heads; h++)
+      for (int v = 0; v < wide && j + v * VL < keys.n; v++)
+        store(s + h * keys.lds + j + v * VL, r[h][v]);
+  }
+}
+
+// score_keys for up to four heads, with a constant number of them
+static void score_heads(const attend_args *args, int heads, const float *q, key_list keys, float *s) {
+#define HEADS(h, wide) \
+  case h: score_keys(args, h, wide, q, keys, s); break;
+  switch (heads) { HEADS(1, 4) HEADS(2, 2) HEADS(3, 2) HEADS(4, 1) }
+#undef HEADS
+}
+
+// attend for one query row, which needs no transposed copy of the keys
 static void attend_row(const attend_args *args, key_list keys) {
   const attend_args a = *args;
   float *s = a.scratch + keys.lds;
-  for (int j = 0; j < keys.n; j += VL) {
-    for (int h = 0; h < a.heads; h++) {
-      V by[VL];
-      for (int i = 0; i < VL; i++) {
-        const int row = keys.list[j + i < keys.n ? j + i : keys.n - 1];
-        by[i] = products(a.q + h * a.dim, a.kv + row * a.ldkv, a.dim);
-        if (j + VL + i < keys.n)
-          prefetch_key(a.kv + keys.list[j + VL + i] * a.ldkv, a.value, a.dim, h, a.heads);
-      }
-      store(s + h * keys.lds + j, sums(by));
-    }
+  for (int h = 0; h < a.heads; h += 4) {
+    const int heads = a.heads - h < 4 ? a.heads - h : 4;
+    score_heads(args, heads, a.q + h * a.dim, keys, s + h * keys.lds);
   }
   for (int h = 0; h < a.heads; h++) {
     const float *bias = keys.bias ? keys.bias + h * a.ldb : 0;
-    float scale = finish_scores(args, s + h * keys.lds, keys.n, 0, bias, 0);
-    a.lse[h] = softmax(s + h * keys.lds, keys.n, scale);
+    float *p = s + h * keys.lds, scale =
+        finish_scores(args, p, keys.n, first_seen(keys.base, a.window), bias, 0);
+    a.lse[h] = softmax(p, keys.n, scale);
   }
   for (int h = 0; h < a.heads; h += 4) {
     const int heads = a.heads - h < 4 ? a.heads - h : 4;
@@ -293,8 +339,9 @@ static void attend_row(const attend_args *args, key_list keys) {
 static void attend(const attend_args *args) {
   const attend_args a = *args;
   key_list keys = list_keys(args);
-  skip_keys(&keys, first_seen(keys.base, a.window));
-  if (a.n == 1 && !a.uniform) return attend_row(args, keys);
+  // Whole vectors of keys, so that a key has the same place in the sums whichever row is the first.
+  skip_keys(&keys, first_seen(keys.base, a.window) / VL * VL);
+  if (a.n == 1) return attend_row(args, keys);
   int *of_q = (int *)(a.scratch + keys.lds), *of_out = of_q + a.rows_at_once * a.heads;
   float *k = (float *)(of_out + a.rows_at_once * a.heads), *s = k + (long)keys.lds * a.dim;
   query_offsets(a.rows_at_once, a.heads, a.dim, a.ldq, of_q);

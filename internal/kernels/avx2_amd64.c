@@ -9,8 +9,7 @@
 
 #define KERNEL_SET ptune_avx2
 #define VL 8
-#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
-#define ODD 1, 3, 5, 7, 9, 11, 13, 15
+#define COUNT 0, 1, 2, 3, 4, 5, 6, 7
 #define MR 6
 #define half_vector(p) ((V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
 #define half_float(h) _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)))
@@ -24,23 +23,25 @@ static inline float sum8(__m256 v) {
 }
 #define sum(v) sum8((__m256)(v))
 
-// out[c][r] = t[r][c], columns ld apart. Four rows lie beside the four below them, and their 4 x 4
-// blocks are transposed together.
-static inline __attribute__((always_inline)) void transpose(float t[8][8], float *out, long ld) {
+#include "vector.h"
+
+// out[c] = column c of VL rows, which lie ld bytes apart. Four rows lie beside the four below them, and their
+// 4 x 4 blocks are transposed together.
+INLINE void read_columns(const uint8_t *p, long ld, V out[VL]) {
 #pragma GCC unroll 2
-  for (int c = 0; c < 8; c += 4) {
+  for (int c = 0; c < 8; c += 4, p += 16) {
     __m256 r[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-      __m256 low = _mm256_castps128_ps256(_mm_load_ps(&t[i][c]));
-      r[i] = _mm256_insertf128_ps(low, _mm_load_ps(&t[4 + i][c]), 1);
+      __m256 low = _mm256_castps128_ps256(_mm_loadu_ps((const float *)(p + i * ld)));
+      r[i] = _mm256_insertf128_ps(low, _mm_loadu_ps((const float *)(p + (4 + i) * ld)), 1);
     }
     __m256 a = _mm256_unpacklo_ps(r[0], r[1]), b = _mm256_unpackhi_ps(r[0], r[1]);
     __m256 d = _mm256_unpacklo_ps(r[2], r[3]), e = _mm256_unpackhi_ps(r[2], r[3]);
-    _mm256_storeu_ps(out + c * ld, _mm256_shuffle_ps(a, d, 0x44));
-    _mm256_storeu_ps(out + (c + 1) * ld, _mm256_shuffle_ps(a, d, 0xee));
-    _mm256_storeu_ps(out + (c + 2) * ld, _mm256_shuffle_ps(b, e, 0x44));
-    _mm256_storeu_ps(out + (c + 3) * ld, _mm256_shuffle_ps(b, e, 0xee));
+    out[c] = (V)_mm256_shuffle_ps(a, d, 0x44);
+    out[c + 1] = (V)_mm256_shuffle_ps(a, d, 0xee);
+    out[c + 2] = (V)_mm256_shuffle_ps(b, e, 0x44);
+    out[c + 3] = (V)_mm256_shuffle_ps(b, e, 0xee);
   }
 }
 

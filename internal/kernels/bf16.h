@@ -36,6 +36,13 @@ static void begin(void);
 static void end(void);
 static void few_packed(const product_args *args);
 
+// out[c][r] = t[r][c], columns ld apart
+static inline void transpose(float t[16][16], float *out, long ld) {
+  __m512 columns[16];
+  columns512((const uint8_t *)t, 64, columns);
+  for (int c = 0; c < 16; c++) _mm512_storeu_ps(out + c * ld, columns[c]);
+}
+
 // The values i to i+15 of a weight that mask names, zeros for the others. They lie in one block if
 // blocks hold more than one value. Nothing may be read with an empty mask: i can be beyond the end.
 INLINE __m512 load_weights(const uint8_t *w, const int format, long i, __mmask16 mask) {
@@ -156,6 +163,13 @@ INLINE void pack_pairs(const int format, const int parts, source s, char *out, l
 
 static int steps(int k) { return (k + DEPTH - 1) / DEPTH; }
 
+// The depth of a slice. A result is the sum of a slice's steps from first to last, to which that of
+// the next slice is added, in product and in few_packed.
+static int slice_depth(int k) {
+  const int slices = (steps(k) + STEPS - 1) / STEPS;
+  return (steps(k) + slices - 1) / slices * DEPTH;
+}
+
 static void pack(const pack_args *args) {
   const pack_args a = *args;
   for (int b = a.b0; b < a.b1; b++) {
@@ -231,8 +245,7 @@ static void product(const product_args *args) {
   begin();
   const long xblock = (long)steps(a.k) * a.xparts * 2 * TILE;
   const int panels = (a.n1 - a.n0 + SIDE - 1) / SIDE, blocks = (a.m + SIDE - 1) / SIDE;
-  const int slices = (steps(a.k) + STEPS - 1) / STEPS;
-  const int depth = (steps(a.k) + slices - 1) / slices * DEPTH;
+  const int depth = slice_depth(a.k);
   char *packed_panels = (char *)a.scratch;
   float t[2][4][16][16] __attribute__((aligned(64)));
   for (int k0 = 0; k0 < a.k; k0 += depth) {

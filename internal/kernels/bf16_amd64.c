@@ -71,28 +71,64 @@ static __attribute__((noinline)) void sixteen_rows(int n, const char *left, long
   for (int i = 0; i < 16; i++) _mm512_store_ps(t[i], r[i]);
 }
 
+// sixteen_rows for the first m <= 4 columns of the right factor, which writes t[i][r]: pairs of the
+// 16 rows are transposed in registers.
+INLINE void few_columns(const int m, int n, const char *left, long row, long step,
+                        const char *right, const char *next, float t[16][16], int add) {
+  __m512 r[4];
+  for (int i = 0; i < m; i++) r[i] = add ? _mm512_load_ps(t[i]) : _mm512_setzero_ps();
+  for (; n > 0; n--, left += step, right += 2 * TILE, next += 64) {
+    __m512 pairs[16];
+    columns512((const uint8_t *)left, row, pairs);
+#pragma GCC unroll 16
+    for (int p = 0; p < 16; p++) {
+      __builtin_prefetch(next + p * row, 0, 2);
+      for (int i = 0; i < m; i++) {
+        const __m512i x = _mm512_set1_epi32(*(const int32_t *)(right + p * 64 + i * 4));
+        r[i] = _mm512_dpbf16_ps(r[i], (__m512bh)x, (__m512bh)_mm512_castps_si512(pairs[p]));
+      }
+    }
+  }
+  for (int i = 0; i < m; i++) _mm512_store_ps(t[i], r[i]);
+}
+
+// sixteen_rows, or few_columns if x has at most four rows
+static void some_rows(int m, int n, const char *left, long row, long step, const char *right,
+                      const char *next, float t[16][16], int add) {
+  switch (m) {
+#define COLUMNS(m) \
+  case m: few_columns(m, n, left, row, step, right, next, t, add); break;
+    COLUMNS(1) COLUMNS(2) COLUMNS(3) COLUMNS(4)
+#undef COLUMNS
+  default: sixteen_rows(n, left, row, step, right, next, t, add);
+  }
+}
+
 // At most 16 rows of x, packed as the right factor. BF16 weights are read where they are, others
 // are turned into bf16 a few steps at a time.
 static void few_packed(const product_args *args) {
   enum { CHUNK = 4 }; // steps
   const product_args a = *args;
+  const int slice = slice_depth(a.k);
   char parts[CHUNK * 2 * TILE] __attribute__((aligned(64))) = {};
   float t[16][16] __attribute__((aligned(64)));
   for (int n = a.n0; n < a.n1; n += 16) {
     const int wide = a.n1 - n < 16 ? a.n1 - n : 16;
-    const char *x = (const char *)a.x;
-    if (a.format == BF16 && a.k % DEPTH == 0 && wide == 16) {
-      const char *rows = (const char *)a.w + 2 * n * a.ldw;
-      sixteen_rows(steps(a.k), rows, 2 * a.ldw, 64, x, rows + 16 * 2 * a.ldw, t, 0);
-    } else
-      for (int k0 = 0; k0 < a.k; k0 += CHUNK * DEPTH) {
-        const int k1 = a.k - k0 < CHUNK * DEPTH ? a.k : k0 + CHUNK * DEPTH;
-        const source s = {a.w, n * a.ldw, a.ldw, wide, k0, k1};
-        weights(a.format, 1, 0, &s, parts, 0);
-        sixteen_rows(steps(k1 - k0), parts, 64, 2 * TILE, x + (long)k0 / DEPTH * 2 * TILE, parts, t,
-                     k0 > 0);
-      }
-    store_tile(t, 1, a.out + n, a.ldo, a.m, wide, a.add);
+    for (int s0 = 0, s1; s0 < a.k; s0 = s1) {
+      s1 = a.k - s0 < slice ? a.k : s0 + slice;
+      const char *x = (const char *)a.x + (long)s0 / DEPTH * 2 * TILE;
+      if (a.format == BF16 && a.k % DEPTH == 0 && wide == 16) {
+        const char *rows = (const char *)a.w + 2 * (n * a.ldw + s0);
+        some_rows(a.m, steps(s1 - s0), rows, 2 * a.ldw, 64, x, rows + 16 * 2 * a.ldw, t, 0);
+      } else
+        for (int k0 = s0; k0 < s1; k0 += CHUNK * DEPTH, x += CHUNK * 2 * TILE) {
+          const int k1 = s1 - k0 < CHUNK * DEPTH ? s1 : k0 + CHUNK * DEPTH;
+          const source s = {a.w, n * a.ldw, a.ldw, wide, k0, k1};
+          weights(a.format, 1, 0, &s, parts, 0);
+          some_rows(a.m, steps(k1 - k0), parts, 64, 2 * TILE, x, parts, t, k0 > s0);
+        }
+      store_tile(t, a.m > 4, a.out + n, a.ldo, a.m, wide, a.add || s0 > 0);
+    }
   }
 }
 #ifdef __clang__

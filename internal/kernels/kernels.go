@@ -9,7 +9,8 @@
 // Go passes them the structs of args.h (native.go).
 //
 // Threads share output tiles, rows or heads, never a summed dimension, so results do not depend on
-// the number of threads.
+// the number of threads. All kernels of a set add up the values of a result in the same order, so
+// the forward results of a row do not depend on the other rows of a call either, nor on their number.
 package kernels
 
 import (
@@ -88,10 +89,9 @@ type set struct {
 	product       func(packed []float32, m, k int, w Weight, inOut, unpacked bool, n0, n1 int, out Matrix,
 		add bool, scratch []float32)
 
-	// few multiplies x without packing it or the weight. It is used for at most fewRows rows, and
-	// for at most 4 if the weight is stored [k, n]: making panels would take longer.
-	few     func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool)
-	fewRows func(DType) int
+	// few multiplies at most fewRows rows of x, which are not packed, and makes no panels; nil: product
+	// takes these, too.
+	few func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool)
 	// At most this many rows: product can read weights stored [n, k] unpacked, and shares may have any
 	// size.
 	unpackedRows int

@@ -508,7 +508,9 @@ func TestResultsDoNotDependOnTheNumberOfThreads(t *testing.T) {
 	}
 }
 
-func TestInAUniformPoolARowDoesNotDependOnTheOthers(t *testing.T) {
+// A depth of 1200 is summed in several slices. 90 outputs are whole and broken panels. Products of 1 to 4
+// rows, of 5 to 16 and of more take different kernels.
+func TestARowOfAProductDoesNotDependOnTheOthers(t *testing.T) {
 	for _, compute := range []DType{F32, BF16} {
 		for _, name := range Names(compute) {
 			p, err := New(Options{Threads: 2, Kernels: name, Compute: compute})
@@ -516,40 +518,63 @@ func TestInAUniformPoolARowDoesNotDependOnTheOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer p.Close()
-			p.Uniform = true
 			s := newSource(8)
-			for _, inOut := range []bool{false, true} {
-				for format := range formats {
-					w := s.weight(70, 530, DType(format), inOut)
-					x, all, row := s.matrix(40, 530), NewMatrix(40, 70), NewMatrix(40, 70)
-					p.Product(all, x, w)
-					for _, n := range []int{1, 3, 5, 16} {
-						p.Product(row.Top(n), x.Top(n), w)
-						if !slices.Equal(row.Top(n).values(), all.Top(n).values()) {
-							t.Errorf("%s, %v products, %v weight, inOut %v: %d rows differ from those of 40",
-								name, compute, DType(format), inOut, n)
+			for _, depth := range []int{31, 1200} {
+				for _, inOut := range []bool{false, true} {
+					for format := range formats {
+						w := s.weight(90, depth, DType(format), inOut)
+						x, before := s.matrix(40, depth), s.matrix(40, 90)
+						all, added := NewMatrix(40, 90), before.clone()
+						p.Product(all, x, w)
+						p.AddProduct(added, x, w)
+						for _, n := range []int{1, 2, 3, 4, 5, 7, 12, 16, 17, 33} {
+							got, sum := NewMatrix(n, 90), before.clone().Top(n)
+							p.Product(got, x.Top(n), w)
+							p.AddProduct(sum, x.Top(n), w)
+							if !slices.Equal(got.values(), all.Top(n).values()) ||
+								!slices.Equal(sum.values(), added.Top(n).values()) {
+								t.Errorf("%s, %v products, %v weight, inOut %v, depth %d: %d rows differ from 40",
+									name, compute, DType(format), inOut, depth, n)
+							}
 						}
 					}
 				}
 			}
-			h := Heads{Q: 6, KV: 2, Dim: 20, Scale: 0.3}
+		}
+	}
+}
+
+func TestTheAttentionOfARowDoesNotDependOnTheOthers(t *testing.T) {
+	bias := NewALiBi(6)
+	for what, h := range map[string]Heads{
+		"grouped": {Q: 6, KV: 2, Dim: 20, Scale: 0.3},
+		"single":  {Q: 3, KV: 3, Dim: 64, Scale: 0.3},
+		"many":    {Q: 6, KV: 1, Dim: 48, Scale: 0.3, Cap: 2},
+		"window":  {Q: 6, KV: 3, Dim: 16, Scale: 0.3, Window: 37, Bias: bias},
+		"narrow":  {Q: 4, KV: 2, Dim: 16, Scale: 0.3, Window: 3},
+	} {
+		each(t, func(t *testing.T, p, _ *Pool) {
+			s := newSource(8)
 			q, kv := s.matrix(176, h.QCols()), s.matrix(176, h.KVCols())
-			lse, all, alone := NewMatrix(176, 6), NewMatrix(176, h.QCols()), NewMatrix(176, h.QCols())
+			lse, all, got := NewMatrix(176, h.Q), NewMatrix(176, h.QCols()), NewMatrix(176, h.QCols())
 			p.Attend(all, lse, q, kv, h, longForest())
-			var rows []Group
-			for _, g := range longForest() {
-				for i := range g.N {
-					own := g.Own + i
-					rows = append(rows, Group{
-						Row: g.Row + i, N: 1, Own: own, Spans: append(slices.Clone(g.Spans), int32(g.Own), int32(own)),
-					})
+			for _, n := range []int{1, 2, 3, 5, 9, 50} { // groups of n rows
+				var groups []Group
+				for _, g := range longForest() {
+					for i := 0; i < g.N; i += n {
+						own := g.Own + i
+						groups = append(groups, Group{
+							Row: g.Row + i, N: min(n, g.N-i), Own: own,
+							Spans: append(slices.Clone(g.Spans), int32(g.Own), int32(own)),
+						})
+					}
+				}
+				p.Attend(got, lse, q, kv, h, groups)
+				if !slices.Equal(all.values(), got.values()) {
+					t.Errorf("%s, %s: the attention of %d rows at a time differs", p.Kernels(), what, n)
 				}
 			}
-			p.Attend(alone, lse, q, kv, h, rows)
-			if !slices.Equal(all.values(), alone.values()) {
-				t.Errorf("%s: the attention of rows alone differs from that of groups", name)
-			}
-		}
+		})
 	}
 }
 

@@ -118,8 +118,8 @@ func (s *set) setProducts(k *C.product_kernels, parts int) {
 			k: C.int(x.Cols), parts: C.int(parts), in_out: flag(inOut), b0: C.int(b0),
 			b1: C.int(b1), packed: ptr(packed)})
 	}
+	s.few, s.unpackedRows = nil, 0
 	if k.few_rows != nil {
-		s.fewRows = func(DType) int { return 16 }
 		s.few = func(x Matrix, w Weight, inOut bool, n0, n1 int, out Matrix, add bool) {
 			a := productArgs(w, inOut, n0, n1, out, add)
 			a.x, a.ldx, a.m, a.k = ptr(x.Data), C.long(x.Stride), C.int(x.Rows), C.int(x.Cols)
@@ -128,12 +128,6 @@ func (s *set) setProducts(k *C.product_kernels, parts int) {
 	}
 	if k.few_packed != nil {
 		s.unpackedRows = 16
-		s.fewRows = func(d DType) int {
-			if weightParts(d) == 3 { // few_packed takes two parts at most
-				return 16
-			}
-			return 4
-		}
 	}
 	s.product = func(packed []float32, m, cols int, w Weight, inOut, unpacked bool, n0, n1 int, out Matrix,
 		add bool, scratch []float32) {
@@ -166,8 +160,8 @@ func (a *attention) args(head int, u unit, scratch []float32) C.attend_args {
 		scale: C.float(a.Scale), window: C.int(a.Window), cap: C.float(a.Cap),
 		spans:  (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(u.Spans))),
 		nspans: C.int(len(u.Spans) / 2), own: C.int(u.Own), first: C.int(u.first), n: C.int(u.n),
-		rows_at_once: C.int(a.rowsAtOnce(u)), uniform: flag(a.uniform),
-		out: at(a.out, u.row(), h*a.Dim), ldo: C.long(a.out.Stride),
+		rows_at_once: C.int(a.rowsAtOnce(u)),
+		out:          at(a.out, u.row(), h*a.Dim), ldo: C.long(a.out.Stride),
 		lse: at(a.lse, u.row(), h), ldl: C.long(a.lse.Stride),
 		scratch: ptr(scratch),
 	}

@@ -11,11 +11,6 @@ import (
 
 // Pool runs kernels on a fixed number of threads. It runs one call at a time.
 type Pool struct {
-	// Uniform makes the result of a row the same to the bit whatever the other rows of a call are.
-	// Without it, products of few rows and the attention of a single row take faster kernels, which
-	// add up in another order. Set it between calls.
-	Uniform bool
-
 	set     set
 	workers []*worker
 	running atomic.Bool // a call of method each is running

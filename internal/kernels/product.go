@@ -30,6 +30,9 @@ func (p *Pool) ProductBack(out, d Matrix, w Weight, add bool) {
 // share begins with a wait for memory, so small shares would be slower.
 const shareBytes = 1 << 20
 
+// fewRows is the most rows of x that set.few takes.
+const fewRows = 4
+
 // share is a piece of a product's work: the columns n0 <= n < n1 of one weight's outputs.
 type share struct{ of, n0, n1 int }
 
@@ -57,13 +60,9 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 		return
 	}
 	dtype := ws[0].DType
-	few := s.fewRows(dtype)
-	if inOut {
-		few = min(few, 4)
-	}
-	unpacked := m <= s.unpackedRows && !inOut && !p.Uniform
+	unpacked := m <= s.unpackedRows && !inOut
 	large := max(s.sharePanels, shareBytes/max(1, dtype.Bytes(s.panelCols*k)))
-	if m <= few && !p.Uniform {
+	if s.few != nil && m <= fewRows {
 		p.share(outs, large, false)
 		p.InOrder(len(p.shares), func(_, i int) {
 			c := p.shares[i]

@@ -1,8 +1,9 @@
 // Products of f32 activations with weights of any format, added up in f32.
 //
 // product packs x into blocks of MR rows (pack), turns a panel of NR columns of the weight into f32
-// (panel) and multiplies each block with it (tile), whose sums stay in registers. few_rows takes
-// few rows of x: it reads each weight once and packs nothing.
+// (panel) and multiplies each block with it (tile), whose sums stay in registers. few_rows takes 1 to
+// 4 rows of x: it reads each weight once and packs nothing. Both add up the values of a result in the
+// same order (slice_depth), so a row of the result does not depend on the number of rows.
 
 #include "args.h"
 #include "vector.h"
@@ -35,6 +36,31 @@ static inline V load_weights(const uint8_t *w, const int format, long i) {
   __builtin_unreachable();
 }
 
+// Values of a row that read_block reads: a vector, or two of them in pairs.
+static inline int block_depth(const int format) { return format == BF16 ? 2 * VL : VL; }
+
+// out[i] = value at+i of each of VL rows, for i < block_depth(format)
+INLINE void read_block(const uint8_t *w, const int format, long at, long ld, V out[]) {
+  if (format == F32 || format == BF16) {
+    V words[VL];
+    read_columns(w + bytes_of(format, at), bytes_of(format, ld), words);
+#pragma GCC unroll 16
+    for (int i = 0; i < VL; i++) {
+      if (format == F32) {
+        out[i] = words[i];
+        continue;
+      }
+      out[2 * i] = (V)((U)words[i] << 16);
+      out[2 * i + 1] = (V)((U)words[i] & 0xffff0000);
+    }
+    return;
+  }
+  float t[VL][VL] __attribute__((aligned(64)));
+#pragma GCC unroll 16
+  for (int i = 0; i < VL; i++) *(V *)t[i] = load_weights(w, format, at + i * ld);
+  read_columns((const uint8_t *)t, sizeof t[0], out);
+}
+
 // ---- packing ----
 
 // one block of pack, of n rows
@@ -49,7 +75,7 @@ INLINE void pack_block(const float *rows, long ldx, const int n, int k, float *p
       float t[VL][VL] __attribute__((aligned(64)));
 #pragma GCC unroll 16
       for (int i = 0; i < VL; i++) *(V *)t[i] = g + i < n ? load(rows + (g + i) * ldx + j) : (V){};
-      transpose(t, to + g, MR);
+      transpose(t, sizeof t[0], to + g, MR);
     }
     if (to == last) memcpy(p + (long)j * MR, last, sizeof(float) * VL * MR);
   }
@@ -75,14 +101,15 @@ static void pack(const pack_args *args) {
 INLINE void pack_transposed(const uint8_t *w, const int format, long at, long ld, int nb, int kb,
                             float *bp) {
   if (nb < NR) memset(bp, 0, sizeof(float) * NR * kb);
+  const int deep = block_depth(format);
   int j = 0;
   for (; j + VL <= nb; j += VL) {
     int k = 0;
-    for (; k + VL <= kb; k += VL) { // a VL x VL block: convert its rows, then write its columns
-      float t[VL][VL] __attribute__((aligned(64)));
-#pragma GCC unroll 16
-      for (int i = 0; i < VL; i++) *(V *)t[i] = load_weights(w, format, at + (j + i) * ld + k);
-      transpose(t, bp + (long)k * NR + j, NR);
+    for (; k + deep <= kb; k += deep) {
+      V block[2 * VL];
+      read_block(w, format, at + j * ld + k, ld, block);
+#pragma GCC unroll 32
+      for (int i = 0; i < deep; i++) store(bp + (long)(k + i) * NR + j, block[i]);
     }
     for (; k < kb; k++)
       for (int i = 0; i < VL; i++)
@@ -173,9 +200,13 @@ static inline lines lines_of(memory m, int steps) {
   return (lines){m.from, of_row, of_row, at_once, m.apart - 64 * of_row};
 }
 
-INLINE void prefetch_lines(lines *l) {
+// prefetches the next of them into the first-level cache, or the second-level one
+INLINE void prefetch_lines(lines *l, const int first_level) {
   for (int i = 0; i < l->at_once; i++) {
-    __builtin_prefetch(l->at, 0, 3);
+    if (first_level)
+      __builtin_prefetch(l->at, 0, 3);
+    else
+      __builtin_prefetch(l->at, 0, 2);
     l->at += 64;
     if (--l->left == 0) l->at += l->apart, l->left = l->of_row;
   }
@@ -224,7 +255,7 @@ INLINE void tile(const int make, lines *l, const uint8_t *w, const int format, l
   const int deep = 4;
   int k = 0;
   for (; k + deep <= t.kb; k += deep, ap += deep * MR, t.bp += deep * NR) {
-    if (l) prefetch_lines(l);
+    if (l) prefetch_lines(l, 1);
 #pragma GCC unroll 4
     for (int d = 0; d < deep; d++)
       tile_step(make, w, format, at + (k + d) * ld, ld, ap + d * MR, t.bp + d * NR, r);
@@ -279,11 +310,17 @@ static __attribute__((noinline)) void tile_and_panel(const product_args *a, area
   }
 }
 
+// The depth of a slice. A result is the sum of a slice's values from first to last, to which that of
+// the next slice is added.
+static int slice_depth(const product_args *a) {
+  const int slices = (a->k + KB - 1) / KB;
+  const int values = block_values(a->format); // a slice begins with a block
+  return ((a->k + slices - 1) / slices + values - 1) / values * values;
+}
+
 static void product(const product_args *args) {
   const product_args a = *args;
-  const int blocks = (a.m + MR - 1) / MR, slices = (a.k + KB - 1) / KB;
-  const int values = block_values(a.format); // a slice begins with a block
-  const int depth = ((a.k + slices - 1) / slices + values - 1) / values * values;
+  const int blocks = (a.m + MR - 1) / MR, depth = slice_depth(args);
   // With few blocks, each would prefetch so much at once that the multiply-adds wait, so the lines
   // are spread over the steps of the tiles. Measured with AVX2 only.
   const int few = VL == 8 && blocks > 1 && blocks <= 12 && depth >= 64;
@@ -319,170 +356,158 @@ static void product(const product_args *args) {
 
 // ---- few rows ----
 
-// One pass over the weights' rows (stored [n, k]) for m <= 4 rows of x. Each row of weights is read
-// from front to back and prefetched.
-INLINE void dot_rows(const int m, const int format, const product_args a) {
-  // Sums kept apart, because one would wait for itself. As many for each m, so that the bits of a
-  // row do not depend on m.
-  const int APART = VL == 8 ? 2 : 4;
-  const int AHEAD = 8192; // bytes
-  const long bytes = bytes_of(format, APART * VL);
-  for (int n = a.n0; n < a.n1; n++) {
-    V s[4][4];
-    for (int i = 0; i < m; i++)
-      for (int p = 0; p < 4; p++) s[i][p] = (V){};
-    long at = (long)n * a.ldw;
-    const uint8_t *next = a.w + bytes_of(format, at) + AHEAD;
-    int j = 0;
-    for (; j + APART * VL <= a.k; j += APART * VL, at += APART * VL) {
-      for (int line = 0; line < bytes; line += 64) __builtin_prefetch(next + line, 0, 2);
-      next += bytes;
-      for (int p = 0; p < APART; p++) {
-        V b = load_weights(a.w, format, at + p * VL);
-        for (int i = 0; i < m; i++) s[i][p] += load(a.x + i * a.ldx + j + p * VL) * b;
-      }
-    }
-    for (; j + VL <= a.k; j += VL, at += VL)
-      for (int i = 0; i < m; i++)
-        s[i][0] += load(a.x + i * a.ldx + j) * load_weights(a.w, format, at);
-    for (int i = 0; i < m; i++) {
-      float r = sum((s[i][0] + s[i][1]) + (s[i][2] + s[i][3]));
-      for (int t = j; t < a.k; t++)
-        r += a.x[i * a.ldx + t] * load_weight(a.w, format, at + t - j);
-      a.out[i * a.ldo + n] = (a.add ? a.out[i * a.ldo + n] : 0) + r;
-    }
-  }
-}
+// What product computes, for 1 to 4 rows of x that are not packed. Each weight is read once.
 
-// Rows of weights at a time: with four rows of x their sums fit into registers, of which AVX2 has
-// 16.
-enum { WR = VL == 8 ? 3 : 4 };
+// Values of a row of weights that are read at a time: 64 bytes of them.
+static inline int line_values(const int format) { return format == F32 ? 16 : 32; }
 
-// t[4i+r] = sum of x[i] w[r] over the whole vectors of k, for four rows of x and WR rows of
-// weights, which begin at the values at[r]. Returns the number of values summed. On the way up to
-// two more rows of weights are prefetched, at a pace that memory keeps. Not inlined, because sums
-// and weights need all registers.
-#define SUMS(format, values, bytes, parts) \
-  static __attribute__((noinline)) int sums_##format( \
-      const float *const x[4], int k, const uint8_t *w, const long at[WR], \
-      const uint8_t *const next[2], float t[16]) { \
-    int j = 0; \
-    V s[16] = {}; \
-    for (; j + VL <= k; j += VL) { \
-      if (next[0]) __builtin_prefetch(next[0] + bytes_of(format, j), 0, 2); \
-      if (next[1]) __builtin_prefetch(next[1] + bytes_of(format, j), 0, 2); \
-      V b[WR]; \
-      _Pragma("GCC unroll 4") for (int r = 0; r < WR; r++) \
-        b[r] = load_weights(w, format, at[r] + j); \
-      _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) { \
-        V v = load(x[i] + j); \
-        _Pragma("GCC unroll 4") for (int r = 0; r < WR; r++) s[4 * i + r] += v * b[r]; \
-      } \
-    } \
-    for (int i = 0; i < 16; i += VL) store(t + i, sums(s + i)); \
-    return j; \
-  }
-FORMATS(SUMS)
-#undef SUMS
-
-// Up to 16 rows of x, four at a time, times WR rows of weights (stored [n, k]) at a time. The
-// weights come from memory for the first four rows; each four prefetch a part of what follows.
-INLINE void dot_4rows(const int format, const product_args a) {
-  const int passes = (a.m + 3) / 4;
-  for (int n = a.n0; n < a.n1; n += WR)
-    for (int p = 0; p < passes; p++) {
-      const int m4 = a.m - 4 * p < 4 ? a.m - 4 * p : 4, wr = a.n1 - n < WR ? a.n1 - n : WR;
-      const float *x[4];
-      long at[WR];
-      const uint8_t *next[2];
-      for (int r = 0; r < WR; r++) at[r] = (n + (r < wr ? r : 0)) * a.ldw;
-      for (int i = 0; i < 4; i++) x[i] = a.x + (4 * p + (i < m4 ? i : 0)) * a.ldx;
-      for (int i = 0; i < 2; i++) {
-        const int r = p + i * passes;
-        next[i] = r < WR ? a.w + bytes_of(format, (n + 2 * WR + r) * a.ldw) : 0;
+// t[k][j] = value k of row j of weights, for the values of a line of wide vectors of rows. A word of
+// BF16 holds two values. On the way as many lines from next on are prefetched, apart bytes apart.
+INLINE void transpose_line(const int wide, const int format, const uint8_t *w, long at, long ld,
+                           float *t, const uint8_t *next, long apart) {
+  const int deep = block_depth(format), lines = VL * deep / line_values(format); // of a block
+  for (int v = 0; v < wide; v++, at += VL * ld)
+    for (int k = 0; k < line_values(format); k += deep, next += lines * apart) {
+#pragma GCC unroll 16
+      for (int i = 0; i < lines; i++) __builtin_prefetch(next + i * apart, 0, 2);
+      float *to = t + (format == BF16 ? k / 2 : k) * wide * VL + v * VL;
+      if (format == F32 || format == BF16) { // words as they lie in memory
+        transpose(w + bytes_of(format, at + k), bytes_of(format, ld), to, wide * VL);
+        continue;
       }
-      float t[16] __attribute__((aligned(64)));
-      int j = 0;
-      switch (format) {
-#define X(name, values, bytes, parts) \
-  case name: j = sums_##name(x, a.k, a.w, at, next, t); break;
-        FORMATS(X)
-#undef X
-      }
-      for (int q = j; q < a.k; q++)
-        for (int i = 0; i < 4; i++)
-          for (int r = 0; r < WR; r++) t[4 * i + r] += x[i][q] * load_weight(a.w, format, at[r] + q);
-      for (int i = 0; i < m4; i++) {
-        float *to = a.out + (4 * p + i) * a.ldo + n;
-        if (a.add)
-          for (int r = 0; r < wr; r++) t[4 * i + r] += to[r];
-        if (wr == WR) // a constant size needs no call
-          memcpy(to, t + 4 * i, sizeof(float) * WR);
-        else
-          memcpy(to, t + 4 * i, sizeof(float) * wr);
-      }
+      float c[VL][VL] __attribute__((aligned(64)));
+      for (int i = 0; i < VL; i++) *(V *)c[i] = load_weights(w, format, at + i * ld + k);
+      transpose(c, sizeof c[0], to, wide * VL);
     }
 }
 
-// m rows of x times wide vectors of columns, from n on, of weights stored [k, n]
-INLINE void band(const int m, const int wide, const int format, int n, const product_args a) {
+// s[r][v] += x[r] times the values of a line
+INLINE void add_line(const int m, const int wide, const int format, const float *x, long ldx,
+                     const float *t, V s[4][8]) {
+  V sum[4][8];
+#pragma GCC unroll 4
+  for (int r = 0; r < m; r++)
+#pragma GCC unroll 8
+    for (int v = 0; v < wide; v++) sum[r][v] = s[r][v];
+  for (int k = 0; k < line_values(format); k += 1 + (format == BF16), t += wide * VL)
+#pragma GCC unroll 8
+    for (int v = 0; v < wide; v++) {
+      const V word = load(t + v * VL);
+      const V even = format == BF16 ? (V)((U)word << 16) : word;
+      const V odd = (V)((U)word & 0xffff0000);
+#pragma GCC unroll 4
+      for (int r = 0; r < m; r++) {
+        sum[r][v] += x[r * ldx + k] * even;
+        if (format == BF16) sum[r][v] += x[r * ldx + k + 1] * odd;
+      }
+    }
+#pragma GCC unroll 4
+  for (int r = 0; r < m; r++)
+#pragma GCC unroll 8
+    for (int v = 0; v < wide; v++) s[r][v] = sum[r][v];
+}
+
+// writes the sums of a slice to out, or adds them
+INLINE void store_few(const int m, const int wide, const product_args *a, area p, V s[4][8]) {
+#pragma GCC unroll 4
+  for (int r = 0; r < m; r++)
+#pragma GCC unroll 8
+    for (int v = 0; v < wide; v++) {
+      float *to = a->out + r * a->ldo + p.n + v * VL;
+      const int n = wide > 1 ? VL : p.nb;
+      store_n(to, s[r][v] + (a->add || p.k > 0 ? load_n(to, n) : (V){}), n);
+    }
+}
+
+// out[m][n] of m rows of x and of the rows of weights (stored [n, k]) of a part: wide vectors of them
+// or, if wide is 1, a vector or less. Every sum is added up in k's order, as in a tile.
+INLINE void few_of_rows(const int m, const int wide, const int format, const product_args *args,
+                        area p) {
+  const product_args a = *args;
+  const int line = line_values(format);
+  const long at = first_value(args, p), row = bytes_of(format, a.ldw);
+  const float *x = a.x + p.k;
+  float t[32 * 8 * VL] __attribute__((aligned(64)));
+  V s[4][8] = {};
+  int k = 0;
+  if (wide > 1 || p.nb == VL) {
+    // Long rows are prefetched along the row. Of short ones those of the next part.
+    const int LONG = 4096, AHEAD = 512; // bytes
+    const uint8_t *next = a.w + bytes_of(format, at) + (row > LONG ? AHEAD : p.nb * row);
+    if (row <= LONG) next += (p.nb - 1) * bytes_of(format, p.k);
+    const long apart = row > LONG ? row : 64;
+    for (; k + line <= p.kb; k += line, next += row > LONG ? 64 : 64 * p.nb) {
+      transpose_line(wide, format, a.w, at + k, a.ldw, t, next, apart);
+      add_line(m, wide, format, x + k, a.ldx, t, s);
+    }
+  }
+  for (; k < p.kb; k++)
+    for (int v = 0; v < wide; v++) {
+      V b = {};
+      for (int i = 0; i < (wide > 1 ? VL : p.nb); i++)
+        b[i] = load_weight(a.w, format, at + (v * VL + i) * a.ldw + k);
+      for (int r = 0; r < m; r++) s[r][v] += x[r * a.ldx + k] * b;
+    }
+  store_few(m, wide, args, p, s);
+}
+
+// The same for weights stored [k, n].
+INLINE void few_of_columns(const int m, const int wide, const int format, const product_args *args,
+                           area p) {
+  const product_args a = *args;
   const int AHEAD = 16; // rows
-  V s[4][8];
-  for (int i = 0; i < m; i++)
-    for (int v = 0; v < wide; v++) s[i][v] = (V){};
-  for (int t = 0; t < a.k; t++) {
-    long at = t * a.ldw + n;
+  const float *x = a.x + p.k;
+  V s[4][8] = {};
+  long at = first_value(args, p);
+  for (int k = 0; k < p.kb; k++, at += a.ldw) {
     prefetch(a.w + bytes_of(format, at + AHEAD * a.ldw), bytes_of(format, wide * VL));
 #pragma GCC unroll 8
     for (int v = 0; v < wide; v++) {
-      V b = load_weights(a.w, format, at + v * VL);
-      for (int i = 0; i < m; i++) s[i][v] += splat(a.x[i * a.ldx + t]) * b;
+      V b = {};
+      if (wide > 1 || p.nb == VL)
+        b = load_weights(a.w, format, at + v * VL);
+      else
+        for (int i = 0; i < p.nb; i++) b[i] = load_weight(a.w, format, at + i);
+#pragma GCC unroll 4
+      for (int r = 0; r < m; r++) s[r][v] += x[r * a.ldx + k] * b;
     }
   }
-  for (int i = 0; i < m; i++)
-    for (int v = 0; v < wide; v++) {
-      float *to = a.out + i * a.ldo + n + v * VL;
-      store(to, s[i][v] + (a.add ? load(to) : (V){}));
-    }
+  store_few(m, wide, args, p, s);
 }
 
-// m <= 4 rows of x times weights stored [k, n]
-INLINE void columns(const int m, const int format, const product_args a) {
-  const int WIDE = m <= 2 ? 8 : 4;
-  int n = a.n0;
-  for (; n + WIDE * VL <= a.n1; n += WIDE * VL) band(m, WIDE, format, n, a);
-  for (; n + VL <= a.n1; n += VL) band(m, 1, format, n, a);
-  for (; n < a.n1; n++)
-    for (int i = 0; i < m; i++) {
-      float r = 0;
-      for (int t = 0; t < a.k; t++)
-        r += a.x[i * a.ldx + t] * load_weight(a.w, format, t * a.ldw + n);
-      a.out[i * a.ldo + n] = r + (a.add ? a.out[i * a.ldo + n] : 0);
+INLINE void few_rows_of(const int m, const int format, const product_args *args) {
+  // Vectors of sums, as many as registers hold: a sum waits for the one before it.
+  const int rows = m <= 3 ? 4 : 2, columns = m <= 2 ? 8 : 4;
+  const product_args a = *args;
+  const int depth = slice_depth(args), wide = VL * (a.in_out ? columns : rows);
+  for (int n = a.n0, nb; n < a.n1; n += nb) {
+    nb = a.n1 - n >= wide ? wide : a.n1 - n < VL ? a.n1 - n : VL;
+    for (int k = 0; k < a.k; k += depth) {
+      const area here = {n, nb, k, a.k - k < depth ? a.k - k : depth};
+      if (a.in_out && nb == wide)
+        few_of_columns(m, columns, format, args, here);
+      else if (a.in_out)
+        few_of_columns(m, 1, format, args, here);
+      else if (nb == wide)
+        few_of_rows(m, rows, format, args, here);
+      else
+        few_of_rows(m, 1, format, args, here);
     }
-}
-
-INLINE void few_rows_of(const int format, const product_args a) {
-#define ROWS(m) \
-  case m: \
-    if (a.in_out) \
-      columns(m, format, a); \
-    else \
-      dot_rows(m, format, a); \
-    break;
-  switch (a.m) {
-    ROWS(1) ROWS(2) ROWS(3) ROWS(4)
-  default: dot_4rows(format, a); // never in_out
   }
-#undef ROWS
 }
 
 static void few_rows(const product_args *args) {
+#define ROWS(m, format) \
+  case m: few_rows_of(m, format, args); break;
   switch (args->format) {
 #define X(format, values, bytes, parts) \
-  case format: few_rows_of(format, *args); break;
+  case format: \
+    switch (args->m) { ROWS(1, format) ROWS(2, format) ROWS(3, format) ROWS(4, format) } \
+    break;
     FORMATS(X)
 #undef X
   }
+#undef ROWS
 }
 
 // n rounds of multiply-adds in registers, PEAK_FLOPS each: the most that the CPU does

@@ -3,12 +3,13 @@
 //
 //   VL                     floats in a vector
 //   MR                     rows of a tile
-//   EVEN, ODD              the even and the odd numbers below 2 VL
+//   COUNT                  0, 1, … VL-1
 //   half_vector(p)         VL binary16 numbers as floats
 //   half_float(h)          one binary16 number as a float
 //   sum(v)                 the sum of a vector
-//   transpose(t, out, ld)  writes the columns of a VL x VL block, ld apart
 //   widen(p)               VL uint16_t as U; optional
+//
+// After this file it defines read_columns.
 
 #ifndef PTUNE_VECTOR_H
 #define PTUNE_VECTOR_H
@@ -28,6 +29,10 @@ typedef uint16_t H __attribute__((vector_size(VL * 2), aligned(2), may_alias));
 static inline V load(const float *p) { return *(const V *)p; }
 static inline void store(float *p, V v) { *(V *)p = v; }
 static inline V splat(float x) { return x - (V){}; }
+
+// out[c] = column c of VL rows of VL floats, which lie ld bytes apart
+INLINE void read_columns(const uint8_t *p, long ld, V out[VL]);
+
 #ifndef widen
 #define widen(p) __builtin_convertvector(*(const H *)(p), U)
 #endif
@@ -54,25 +59,15 @@ static inline V select_v(I where, V yes, V no) {
 }
 
 // all bits set in the first n numbers
-static inline I mask_first(int n) { return (I){EVEN} < 2 * n - (I){}; }
+static inline I mask_first(int n) { return (I){COUNT} < n - (I){}; }
 
-// gather(a, b, i...) takes the floats i of a followed by b.
-#ifdef __clang__
-#define gather(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define gather(a, b, ...) __builtin_shuffle(a, b, (I){__VA_ARGS__})
-#endif
-
-// The sum of each of VL vectors. Adds neighbours until one vector is left.
-static inline V sums(const V *v) {
-  V s[VL];
-  for (int i = 0; i < VL; i++) s[i] = v[i];
-#pragma GCC unroll 4
-  for (int n = VL / 2; n > 0; n /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < n; i++)
-      s[i] = gather(s[2 * i], s[2 * i + 1], EVEN) + gather(s[2 * i], s[2 * i + 1], ODD);
-  return s[0];
+// Writes the columns of VL rows, which lie ld bytes apart, to the rows of out, which lie ldo floats
+// apart.
+INLINE void transpose(const void *p, long ld, float *out, long ldo) {
+  V columns[VL];
+  read_columns(p, ld, columns);
+#pragma GCC unroll 16
+  for (int c = 0; c < VL; c++) store(out + c * ldo, columns[c]);
 }
 
 static float largest(const float *s, int n) {
@@ -129,6 +124,16 @@ INLINE void multiply_add(V r[2], const float *a, V b0, V b1) {
 #else
   r[0] += *a * b0;
   r[1] += *a * b1;
+#endif
+}
+
+// *r += *a b
+INLINE void multiply_add_one(V *r, const float *a, V b) {
+#ifdef __x86_64__
+  V all;
+  __asm__("vbroadcastss %2, %1\n\tvfmadd231ps %1, %3, %0" : "+v"(*r), "=&v"(all) : "m"(*a), "v"(b));
+#else
+  *r += *a * b;
 #endif
 }
 

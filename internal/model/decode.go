@@ -14,11 +14,9 @@ import (
 // once, until RemovePrompt. Those of a prefix that texts of one Add share are stored once, until the
 // last of these texts is removed.
 //
-// Logits are the same to the bit for the same calls with the same arguments, whatever the number of
-// threads and wherever the rows lie in the cache. A text's logits do not depend on the content of
-// the other texts of a call, but their last bits depend on the number of rows that the call
-// computes: products of few rows sum in another order than products of many. Calls of Next that
-// compute up to RowsAtOnce rows all give the same bits.
+// A text's logits are the same to the bit as those of the text alone (Model.Logits): whatever other
+// texts a call computes, in however many calls the text's tokens are added, and wherever its rows lie
+// in the cache. They do not depend on the number of threads either.
 type Decoder struct {
 	m           *Model
 	cache       []kernels.Matrix // of each layer, as ops.Graph has it

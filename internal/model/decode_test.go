@@ -134,7 +134,7 @@ func TestDecodingTextsThatJoinAndLeaveEqualsEachAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			near(t, "logits of a text among others", logits, want.Row(0))
+			same(t, "logits of a text among others", logits, want.Row(0))
 		}
 		for range 60 {
 			switch n := r.IntN(4); {
@@ -205,37 +205,47 @@ func TestDecodingTextsThatJoinAndLeaveEqualsEachAlone(t *testing.T) {
 	})
 }
 
-// In steps of up to RowsAtOnce rows the bits of a text do not depend on the other texts.
-func TestDecodingUpToFourTextsGivesEachTheBitsThatItHasAlone(t *testing.T) {
+// An input that is read in chunks has the logits of one that is read at once, whatever texts are read
+// with it. Chunks of 1 to 4 rows, of up to 16 and of more take different kernels.
+func TestDecodingAnInputInChunksChangesNoBitOfTheLogits(t *testing.T) {
 	eachGolden(t, func(t *testing.T, m *model.Model, _ *golden) {
-		grow := func(together bool) (logits [][]float32) {
+		ids := make([]int32, 41)
+		for i := range ids {
+			ids[i] = int32(i*i%50 + 1)
+		}
+		alone, err := m.Logits(prompt(m, 3), batch.Pack([]int{3}, []batch.Example{{IDs: ids, From: 1}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want [][]float32 // what follows each token but the last
+		for i := range len(ids) - 1 {
+			want = append(want, slices.Clone(alone.Row(i)))
+		}
+		for _, chunk := range []int{1, 3, 7, 40} {
 			d := m.NewDecoder(1 << 30)
 			p, err := d.AddPrompt(prompt(m, 3))
 			if err != nil {
 				t.Fatal(err)
 			}
 			var seqs []int
-			for i := range model.RowsAtOnce {
-				seq, _, err := d.Add([]batch.Text{{Prompt: p, IDs: []int32{1, int32(20 + i), 3},
-					Room: 10}})
+			for i := range 3 { // texts that begin at different times
+				text := batch.Text{Prompt: p, IDs: ids[:1], Room: len(ids)}
+				seq, logits, err := d.Add([]batch.Text{text})
 				if err != nil {
 					t.Fatal(err)
 				}
-				seqs = append(seqs, seq...)
-			}
-			for step := range 8 {
-				if ids := []int32{int32(step)}; together {
-					logits = append(logits, next(t, d, seqs, ids, ids, ids, ids)...)
-				} else {
-					for _, s := range seqs {
-						logits = append(logits, next(t, d, []int{s}, ids)...)
-					}
+				same(t, "logits of the first token", logits[0], want[0])
+				if seqs = append(seqs, seq...); i < 2 {
+					next(t, d, seq, ids[1:2+i])
 				}
 			}
-			return logits
-		}
-		if !sameBits(grow(true), grow(false)) {
-			t.Error("logits of four texts at once differ from those of each alone")
+			for at := 1; at+2 < len(want); at += chunk {
+				n := min(chunk, len(want)-2-at)
+				got := next(t, d, seqs, ids[at:at+1], ids[at:at+1], ids[at:at+n])
+				if !sameBits(got[2:], want[at:at+n]) {
+					t.Errorf("logits of chunks of %d tokens differ from those of all tokens at once", chunk)
+				}
+			}
 		}
 	})
 }

@@ -67,8 +67,8 @@ func (d *Decoder) promptSpans(p *prefix, rows int) (spans []int32) {
 }
 
 // Extend adds rows to trees, all of them after a soft prompt or all without, and returns −log p of the
-// tokens asked for, row after row. The result is valid until the next call. A row's numbers do not
-// depend, to the bit, on the other rows of the call. After an error, remove the trees.
+// tokens asked for, row after row. The result is valid until the next call. The numbers are those of
+// Model.NLL, to the bit. After an error, remove the trees.
 func (d *Decoder) Extend(rows []batch.Row) ([]float32, error) {
 	l := &ops.Layout{}
 	values, fresh, err := d.computePrompts(rows, l)
@@ -190,8 +190,6 @@ func (d *Decoder) scores(l *ops.Layout, values []float32, prompted bool) ([]floa
 		return nil, err
 	}
 	gr.Cache = d.cache
-	d.m.pool.Uniform = true
-	defer func() { d.m.pool.Uniform = false }()
 	if err := d.m.run(gr, values, l); err != nil {
 		return nil, err
 	}

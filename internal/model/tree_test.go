@@ -58,8 +58,8 @@ func extend(t *testing.T, d *model.Decoder, rows []batch.Row) []float32 {
 	return slices.Clone(nll)
 }
 
-// A row alone, one of a few and one of many take different kernels elsewhere. A tree of more than 48
-// rows lies on several pages of the cache.
+// A row alone, one of a few and one of many take different kernels. A tree of more than 48 rows lies on
+// several pages of the cache.
 func TestTheScoresOfATreeDoNotDependOnTheOtherRowsOfACall(t *testing.T) {
 	for _, name := range append(bases, "mistral-window", "bloom-f16", "gemma2", "falcon-rw") {
 		m := load(t, name, 2)
@@ -146,14 +146,14 @@ func TestTheScoresOfATreeAreThoseOfTheWholeTexts(t *testing.T) {
 			}
 			want := slices.Clone(nll)
 			d, prompt := trees(t, m, p)
-			near(t, "scores", extend(t, d, branch(newTree(t, d, prompt, 0), input, endings)), want)
+			same(t, "scores", extend(t, d, branch(newTree(t, d, prompt, 0), input, endings)), want)
 
 			// The tokens asked for after one row, together and each alone.
 			together := []batch.Row{{Tree: newTree(t, d, prompt, 0), Parent: -1, ID: 1, Asked: []int32{9, 4, 30, 2}}}
 			all := extend(t, d, together)
 			for i, id := range together[0].Asked {
 				alone := []batch.Row{{Tree: newTree(t, d, prompt, 0), Parent: -1, ID: 1, Asked: []int32{id}}}
-				near(t, "a token", extend(t, d, alone), all[i:i+1])
+				same(t, "a token", extend(t, d, alone), all[i:i+1])
 			}
 		}
 	})
