@@ -67,8 +67,10 @@ func (d *Decoder) promptSpans(p *prefix, rows int) (spans []int32) {
 }
 
 // Extend adds rows to trees, all of them after a soft prompt or all without, and returns −log p of the
-// tokens asked for, row after row. The result is valid until the next call. The numbers are those of
-// Model.NLL, to the bit. After an error, remove the trees.
+// tokens asked for, row after row. The result is valid until the next call. Where a row asks for one
+// token, the number is that of Model.NLL, to the bit, whatever the other rows are. Of several, the last
+// bits depend on which they are, because each is left out of the sum that it is compared with. After an
+// error, remove the trees.
 func (d *Decoder) Extend(rows []batch.Row) ([]float32, error) {
 	l := &ops.Layout{}
 	values, fresh, err := d.computePrompts(rows, l)

@@ -148,12 +148,12 @@ func TestTheScoresOfATreeAreThoseOfTheWholeTexts(t *testing.T) {
 			d, prompt := trees(t, m, p)
 			same(t, "scores", extend(t, d, branch(newTree(t, d, prompt, 0), input, endings)), want)
 
-			// The tokens asked for after one row, together and each alone.
+			// The tokens asked for after one row, together and each alone: equal but for the last bits.
 			together := []batch.Row{{Tree: newTree(t, d, prompt, 0), Parent: -1, ID: 1, Asked: []int32{9, 4, 30, 2}}}
 			all := extend(t, d, together)
 			for i, id := range together[0].Asked {
 				alone := []batch.Row{{Tree: newTree(t, d, prompt, 0), Parent: -1, ID: 1, Asked: []int32{id}}}
-				same(t, "a token", extend(t, d, alone), all[i:i+1])
+				near(t, "a token", extend(t, d, alone), all[i:i+1])
 			}
 		}
 	})
