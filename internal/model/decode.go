@@ -571,8 +571,6 @@ func (d *Decoder) run(l *ops.Layout, values []float32, prompted bool) ([][]float
 		return nil, err
 	}
 	gr.Cache = d.cache
-	d.m.pool.Uniform = l.Prompts > 0 // what is kept of a soft prompt does not depend on who is first
-	defer func() { d.m.pool.Uniform = false }()
 	if err := d.m.run(gr, values, l); err != nil {
 		return nil, err
 	}

@@ -208,8 +208,5 @@ func (m *Model) evaluate(kind graphKind, prompts []float32, f *batch.Forest) (*g
 		return nil, err
 	}
 	gr.Cache = nil
-	// The numbers of a text do not depend on the others of the batch, and are those of a Decoder.
-	m.pool.Uniform = kind == lossOnly || l.Prompts > 0
-	defer func() { m.pool.Uniform = false }()
 	return gr, m.run(gr, prompts, l)
 }
