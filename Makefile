@@ -10,7 +10,7 @@ GO ?= go
 VENV ?= .venv
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: help build install test lint demo bench bench-peer arm64 macos race sanitize torture fuzz golden peer quality quality-real journeys base linked dist clean
+.PHONY: help build install test lint demo bench bench-peer arm64 macos race sanitize torture fuzz golden peer quality quality-real journeys load serve-faults base linked dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -170,6 +170,12 @@ quality: build $(VENV)/bin/python ## compare prompts with a grid of PEFT setting
 # example REAL="--compute f32,bf16 --set max_decrease=1".
 quality-real: build ## train on real base models, write docs/quality.md (BASES="DIR DIR"; hours, resumable)
 	python3 testdata/real.py bin/ptune $(BASES) $(REAL)
+
+load: build $(VENV)/bin/python ## measure ptune serve beside servers of PEFT and llama.cpp (BASE=DIR LLAMA=llama-server GGUF=FILE; an hour)
+	$(VENV)/bin/python testdata/load.py bin/ptune $(BASE) $(if $(LLAMA),--llama $(LLAMA) --gguf $(GGUF))
+
+serve-faults: build ## do to ptune serve what clients, operators and disks do to it (minutes)
+	python3 testdata/serve_faults.py bin/ptune
 
 journeys: $(VENV)/bin/python ## walk a new user's journeys in a fresh clone (MODEL=dir with SmolLM2-135M-Instruct; half an hour)
 	VENV=$(VENV) sh testdata/journeys.sh $(MODEL)
