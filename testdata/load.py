@@ -95,7 +95,7 @@ def main():
     a = p.parse_args()
     prompts, adapters, one, texts = prepare(os.path.abspath(a.ptune), a.base)
     generator = os.path.join(WORK, "load")
-    subprocess.run(["go", "build", "-o", generator, "./testdata/load"], cwd=os.path.join(HERE, ".."), check=True)
+    subprocess.run(["go", "build", "-o", generator, "."], cwd=os.path.join(HERE, "load"), check=True)
     names = [f"p{k:02}" for k in range(PROMPTS)]
     base = os.path.basename(os.path.normpath(a.base))
 

@@ -256,8 +256,8 @@ def soak(ptune, base, folder, seconds):
     with open(texts, "w") as f:
         f.writelines(f"The {k}th text is about {w}\n" for k in range(50) for w in ("soup", "a train that was late", "the sea " * (k % 20)))
     names = ",".join(sorted(n[:-3] for n in os.listdir(folder) if n.endswith(".st")))
-    done = subprocess.run(["go", "run", "./testdata/load", "--url", f"http://127.0.0.1:{server.port}", "--kind", "mixed", "--models", names, "--clients", "4",
-                           "--seconds", str(seconds), "--texts", texts, "--pid", str(server.process.pid), "--pause", "100ms"], cwd=os.path.join(HERE, ".."), capture_output=True, text=True)
+    done = subprocess.run(["go", "run", ".", "--url", f"http://127.0.0.1:{server.port}", "--kind", "mixed", "--models", names, "--clients", "4",
+                           "--seconds", str(seconds), "--texts", texts, "--pid", str(server.process.pid), "--pause", "100ms"], cwd=os.path.join(HERE, "load"), capture_output=True, text=True)
     got = json.loads(done.stdout)
     print(got)
     low, median, high = got["resident_mib"]

@@ -60,8 +60,6 @@ var mayImport = map[string]string{
 	// Flags, streams, exit codes, the order of events.
 	"cmd/ptune": "base chat config data demo eval failure files hub infer kernels model process " +
 		"prompt report run serve train",
-
-	"testdata/load": "", // a client that measures a server
 }
 
 // onlyIn lists the packages that may import an external library.

@@ -1,7 +1,7 @@
 // Load asks a server on the network's OpenAI routes with a fixed number of clients and prints requests and
 // tokens a second and the times of requests.
 //
-//	go run ./testdata/load --url http://127.0.0.1:8080 --models a,b --kind classify --clients 8 --seconds 20
+//	cd testdata/load && go run . --url http://127.0.0.1:8080 --models a,b --kind classify --clients 8 --seconds 20
 //
 // Each client sends a request, waits for the answer and sends the next. Client k begins with text and model
 // number k, so the same work is asked of every server. With --kind mixed, a client alternates between

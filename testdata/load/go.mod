@@ -1,0 +1,3 @@
+module ptune/testdata/load
+
+go 1.26.0
