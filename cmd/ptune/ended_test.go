@@ -130,7 +130,7 @@ func (e *ended) run(when func(over <-chan struct{}) syscall.Signal, out string,
 }
 
 // codes returns the exit codes that a process may have after a signal. -1 means that the signal
-// itself ended the process. Go programs exit with 2 after signals that request a stack dump.
+// itself ended the process. After signals that request a stack dump it is that of a crash.
 func codes(by syscall.Signal) []int {
 	switch by {
 	case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP:
@@ -138,7 +138,7 @@ func codes(by syscall.Signal) []int {
 	case syscall.SIGKILL:
 		return []int{-1}
 	}
-	return []int{2, -1}
+	return []int{70, -1}
 }
 
 func (e *ended) read(name string) string {

@@ -38,7 +38,9 @@ const (
 	exitUsage       = 2 // the command line, the task file or the data is wrong
 	exitGate        = 3 // a gate of eval was missed
 	exitDiverged    = 4
-	exitInterrupted = 130 // SIGINT; SIGTERM is 143, SIGHUP 129
+	exitTaskWrong   = 65  // train --tasks: the same again would fail again
+	exitTryAgain    = 75  // train --tasks: the same again continues
+	exitInterrupted = 130 // SIGINT; SIGTERM is 143, SIGHUP 129, SIGUSR1 138
 )
 
 // streams is what a command reads and writes.
@@ -59,6 +61,23 @@ func (s streams) warnAll(texts []string) {
 	}
 }
 
+// markLine begins a line of an error that points at the place of the line before.
+const markLine = "  | "
+
+// printError prints an error and its hint on stderr.
+func (s streams) printError(err error) {
+	for _, line := range strings.Split(err.Error(), "\n") {
+		if strings.HasPrefix(line, markLine) {
+			fmt.Fprintln(s.err, line)
+		} else {
+			fmt.Fprintf(s.err, "ptune: error: %s\n", line)
+		}
+	}
+	if hint := failure.HintOf(err); hint != "" {
+		fmt.Fprintf(s.err, "ptune: hint: %s\n", hint)
+	}
+}
+
 // tell prints a line of progress on stderr.
 func (s streams) tell(format string, args ...any) {
 	fmt.Fprintf(s.err, format+"\n", args...)
@@ -74,6 +93,7 @@ func (s streams) wrote(path string) error {
 }
 
 func main() {
+	process.ExitOnCrash()
 	process.OneMallocArena()
 	process.ExitOnBusError("ptune: error: a model file became shorter while it was in use\n" +
 		"ptune: hint: restore the file; train --resume continues a run; " +
@@ -129,7 +149,7 @@ func execute(args []string, s streams) int {
 	ctx, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1)
 	go func() {
 		first := (<-signals).(syscall.Signal)
 		stop(interrupt{first})
@@ -151,21 +171,10 @@ func execute(args []string, s streams) int {
 	if err == nil {
 		return exitDone
 	}
-	code := exitCode(ctx, err)
-	if errors.Is(err, syscall.EPIPE) || errors.As(err, new(printedError)) {
-		return code // the reader has closed the pipe, so it does not want the error
+	if !errors.Is(err, syscall.EPIPE) && !errors.As(err, new(printedError)) {
+		s.printError(err) // else the reader has closed the pipe, so it does not want the error
 	}
-	for _, line := range strings.Split(err.Error(), "\n") {
-		if strings.HasPrefix(line, "  | ") { // points at the place of the line before
-			fmt.Fprintln(s.err, line)
-		} else {
-			fmt.Fprintf(s.err, "ptune: error: %s\n", line)
-		}
-	}
-	if hint := failure.HintOf(err); hint != "" {
-		fmt.Fprintf(s.err, "ptune: hint: %s\n", hint)
-	}
-	return code
+	return exitCode(ctx, err)
 }
 
 func newRoot(s streams) *cobra.Command {
@@ -177,7 +186,8 @@ on a CPU. It reads a Hugging Face model directory, learns a few virtual tokens a
 file of tens of kilobytes.
 
 Exit codes: 0 done; 1 failed; 2 the command line, task file or data is wrong; 3 a gate of eval was
-missed; 4 training diverged; 130, 143 or 129 interrupted by SIGINT, SIGTERM or SIGHUP.`,
+missed; 4 training diverged; 65 and 75 of train --tasks: a task is wrong, try again; 70 a fault of
+ptune itself; 130, 143, 129 or 138 interrupted by SIGINT, SIGTERM, SIGHUP or SIGUSR1.`,
 		SilenceUsage: true, SilenceErrors: true, Version: version,
 	}
 	root.SetVersionTemplate("ptune {{.Version}}\n")
@@ -245,6 +255,7 @@ type interrupt struct{ signal syscall.Signal }
 func (i interrupt) Error() string {
 	names := map[syscall.Signal]string{
 		syscall.SIGINT: "SIGINT", syscall.SIGTERM: "SIGTERM", syscall.SIGHUP: "SIGHUP",
+		syscall.SIGUSR1: "SIGUSR1",
 	}
 	return "interrupted by " + names[i.signal]
 }
@@ -252,7 +263,12 @@ func (i interrupt) Error() string {
 // exitCode returns the exit code of an error.
 func exitCode(ctx context.Context, err error) int {
 	var i interrupt
+	var tasks tasksFailed
 	switch {
+	case errors.As(err, &tasks) && tasks.again > 0:
+		return exitTryAgain
+	case errors.As(err, &tasks):
+		return exitTaskWrong
 	case errors.As(context.Cause(ctx), &i):
 		return exitInterrupted - int(syscall.SIGINT) + int(i.signal)
 	case failure.IsUsage(err) || !errors.As(err, new(workError)):

@@ -255,7 +255,8 @@ func askAsDocumented(t *testing.T, address string) {
 }
 
 func TestASignalSetsTheExitCodeAndKeepsTheBestPrompt(t *testing.T) {
-	codes := map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143, syscall.SIGHUP: 129}
+	codes := map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143, syscall.SIGHUP: 129,
+		syscall.SIGUSR1: 138}
 	for signal, code := range codes {
 		dir := repository(t)
 		cmd := exec.Command("ptune", "train", "--config", "configs/stars.yaml",

@@ -32,6 +32,7 @@ type trainOptions struct {
 	dryRun   bool
 	json     bool
 	quiet    bool
+	many     tasksOptions
 }
 
 func newTrain(s streams) *cobra.Command {
@@ -48,7 +49,12 @@ their defaults; keys marked ● have none:
 		Example: "  ptune train configs/stars.yaml\n" +
 			"  ptune train configs/stars.yaml --dry-run\n" +
 			"  ptune train configs/stars.yaml --set train.steps=20 -o runs/short.st",
-		RunE: runE(func(ctx context.Context, _ []string) error { return trainTask(ctx, o, s) }),
+		RunE: runE(func(ctx context.Context, _ []string) error {
+			if o.many.list != "" {
+				return trainTasks(ctx, o, s)
+			}
+			return trainTask(ctx, o, s)
+		}),
 	}
 	f := cmd.Flags()
 	taskFile(cmd, &o.config)
@@ -66,6 +72,7 @@ their defaults; keys marked ● have none:
 	f.StringVar(&o.progress, "progress", "auto",
 		"progress on stderr: bar, plain (a line every two seconds), or auto: a bar on a terminal")
 	quietFlag(f, &o.quiet)
+	tasksFlags(cmd, &o.many)
 	return cmd
 }
 
@@ -145,25 +152,13 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	}
 	b.CloseTokenizer()
 	process.FreeMemory()
-	events, err := run.OpenEvents(task.Output.Dir, from)
+	tell, closeEvents, err := r.Record(from)
 	if err != nil {
-		return fmt.Errorf("write events: %w", err)
+		return err
 	}
-	defer events.Close()
-	var eventsErr error
-	failed := func(err error) { eventsErr = errors.Join(eventsErr, err) }
-	tell := report.JSONL(events, failed)
+	defer closeEvents()
 	if !o.quiet {
 		tell = report.All(tell, progressOf(o.progress, s))
-	}
-	if task.Output.TensorBoard {
-		name := fmt.Sprintf("events.out.tfevents.%d.ptune", begin.Unix())
-		board, err := os.Create(filepath.Join(task.Output.Dir, name))
-		if err != nil {
-			return fmt.Errorf("write TensorBoard's events: %w", err)
-		}
-		defer board.Close()
-		tell = report.All(tell, report.TensorBoard(board, time.Now, failed))
 	}
 	notes := r.Rows.Notes()
 	if !o.quiet {
@@ -184,7 +179,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if _, err := os.Stat(path); err == nil && runErr == nil && !o.quiet {
 		s.tell("the earlier %s is replaced", path)
 	}
-	if err := r.Prompt.Save(path); err != nil {
+	if err := r.Save(path, result); err != nil {
 		return errors.Join(runErr, err)
 	}
 	end := report.End{
@@ -192,6 +187,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 		Seconds: time.Since(begin).Seconds(), PeakMemoryBytes: process.PeakMemory(),
 	}
 	tell(end)
+	eventsErr := closeEvents()
 	if runErr != nil {
 		hint := ""
 		if result.StopReason == train.StopInterrupted {
@@ -201,7 +197,7 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 			path, hint)
 	}
 	if eventsErr != nil {
-		return fmt.Errorf("write events: %w", eventsErr)
+		return eventsErr
 	}
 	return printTrained(s, o.json, path, r.Prompt.Meta.Training, &end)
 }

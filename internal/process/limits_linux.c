@@ -87,6 +87,7 @@ __attribute__((constructor)) static void watch_limits(void) {
   sigaction(SIGINT, &a, NULL);
   sigaction(SIGTERM, &a, NULL);
   sigaction(SIGHUP, &a, NULL);
+  sigaction(SIGUSR1, &a, NULL);
 
   char reason[200] = "";
   relay(ends[0], reason, sizeof reason);

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,9 +65,49 @@ func TestMain(m *testing.M) {
 			kept = append(kept, make([]byte, 64<<20))
 		}
 		os.Exit(len(kept))
+	case "panic":
+		ExitOnCrash()
+		done := make(chan int)
+		go func() { panic("of a test") }()
+		<-done
+	case "fatal":
+		ExitOnCrash()
+		debug.SetMaxStack(1 << 20)
+		endless(0)
 	case "wait":
 		fmt.Println("waiting")
 		time.Sleep(time.Minute)
+	}
+}
+
+// endless needs more stack than there is.
+func endless(n int) int { return endless(n+1) + n }
+
+// Go's own exit code is 2, that of a mistake of the user. The first process of a container ignores
+// signals that have no handler.
+func TestACrashHasAnExitCodeOfItsOwn(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for work, want := range map[string]string{"panic": "panic: of a test", "fatal": "stack overflow"} {
+		for _, first := range []bool{false, true} {
+			cmd := exec.Command(exe)
+			cmd.Env = append(os.Environ(), workEnv+"="+work)
+			if first {
+				if os.Getuid() != 0 { // only root may make a namespace everywhere
+					continue
+				}
+				cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+			}
+			out, err := cmd.CombinedOutput()
+			if first && errors.Is(err, syscall.EPERM) {
+				continue // root of a container that may make none
+			}
+			if code := cmd.ProcessState.ExitCode(); code != 70 || !strings.Contains(string(out), want) {
+				t.Errorf("%s, first process %v: %v, want exit code 70 and %q:\n%.500s", work, first, err, want, out)
+			}
+		}
 	}
 }
 

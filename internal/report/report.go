@@ -70,6 +70,17 @@ type Eval struct {
 	Seconds    float64  `json:"seconds"`
 }
 
+// Scores are the metrics of an evaluation.
+type Scores struct {
+	Loss       Number   `json:"loss"`
+	Accuracy   *float64 `json:"accuracy,omitempty"`
+	MacroF1    *float64 `json:"macro_f1,omitempty"`
+	ExactMatch *float64 `json:"exact_match,omitempty"`
+}
+
+// Scores returns the metrics that were measured.
+func (e Eval) Scores() Scores { return Scores{e.Loss, e.Accuracy, e.MacroF1, e.ExactMatch} }
+
 // Stuck warns that a run has stopped learning: its gradient has vanished while its loss is above that
 // of a guess from the labels' shares.
 type Stuck struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -264,7 +265,7 @@ func (m *method) trainPrompt(ctx context.Context, file string) error {
 		return err
 	}
 	m.run.keep(result)
-	if err := m.run.Prompt.Save(file); err != nil {
+	if err := m.run.Save(file, result); err != nil {
 		return err
 	}
 	m.load = func() error {
@@ -291,11 +292,27 @@ func (m *method) tune(ctx context.Context, params []*param.Tensor, file string,
 	if err != nil {
 		return err
 	}
+	if m.result.Method == MethodLoRA {
+		if err := m.loraResult(file, result).write(filepath.Dir(file)); err != nil {
+			return err
+		}
+	}
 	n := 0
 	for _, p := range params {
 		n += len(p.Values)
 	}
 	return m.trained(result.Steps, n, file)
+}
+
+// loraResult returns the result of training the LoRA in file.
+func (m *method) loraResult(file string, t *train.Result) Result {
+	r := m.run.result(MethodLoRA, filepath.Dir(file), file, t)
+	r.Identity = maps.Clone(r.Identity)
+	r.Identity["lora_rank"] = fmt.Sprint(m.options.LoRA.Rank)
+	r.Identity["lora_alpha"] = fmt.Sprint(m.options.LoRA.Alpha)
+	r.Identity["lora_targets"] = fmt.Sprint(m.options.LoRA.Targets)
+	r.Identity["train.learning_rate"] = fmt.Sprint(m.options.LoRARate)
+	return r
 }
 
 // trained notes what the training took, and loads its best parameters as another task's would be.

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"ptune/internal/base"
 	"ptune/internal/config"
@@ -114,25 +115,10 @@ func (r *Run) Resume() (from *train.State, warnings []string, err error) {
 	case damage != nil:
 		warn("%v; the run continues from the previous state, step %d", damage, state.Step)
 	}
-	var changed []string
-	names := slices.Concat(slices.Collect(maps.Keys(r.identity)), slices.Collect(maps.Keys(addedKeys)))
-	for name := range state.Identity {
-		if strings.HasPrefix(name, idValidRows) { // a set may have been removed
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		was := cmp.Or(state.Identity[name], addedKeys[name])
-		is := cmp.Or(r.identity[name], addedKeys[name])
-		switch {
-		case was == is:
-		case name == "kernels":
-			warn("the state was made with the kernels %s, now they are %s: "+
-				"numbers will differ in the last digits", was, is)
-		default:
-			changed = append(changed, r.change(name, was, is))
-		}
+	changed, others := r.changes(state.Identity)
+	if others != "" {
+		warn("the state was made with the kernels %s, now they are %s: "+
+			"numbers will differ in the last digits", others, r.identity["kernels"])
 	}
 	if changed != nil {
 		err := fmt.Errorf("resume from %s: it belongs to another run: %s",
@@ -141,6 +127,30 @@ func (r *Run) Resume() (from *train.State, warnings []string, err error) {
 			"undo the change, or start from the beginning with --force and without --resume"))
 	}
 	return state, warnings, nil
+}
+
+// changes says what differs between an earlier identity and the run's. kernels are those of the earlier
+// one if they are others, which is no other run.
+func (r *Run) changes(before map[string]string) (changed []string, kernels string) {
+	names := slices.Concat(slices.Collect(maps.Keys(r.identity)), slices.Collect(maps.Keys(addedKeys)))
+	for name := range before {
+		if strings.HasPrefix(name, idValidRows) { // a set may have been removed
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		was := cmp.Or(before[name], addedKeys[name])
+		is := cmp.Or(r.identity[name], addedKeys[name])
+		switch {
+		case was == is:
+		case name == "kernels":
+			kernels = was
+		default:
+			changed = append(changed, r.change(name, was, is))
+		}
+	}
+	return changed, kernels
 }
 
 // change says how a part of the identity has changed. Of a hash it says only that it has.
@@ -218,6 +228,39 @@ func OpenEvents(dir string, from *train.State) (*os.File, error) {
 		}
 	}
 	return os.OpenFile(path, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
+}
+
+// Record opens the files of the run's events in output.dir: events.jsonl, as OpenEvents does, and
+// TensorBoard's if the task asks for it. tell writes an event to all of them. close closes them and
+// returns the first error of writing.
+func (r *Run) Record(from *train.State) (tell report.Func, close func() error, err error) {
+	dir := r.Task.Output.Dir
+	var failed error
+	fail := func(err error) { failed = cmp.Or(failed, fmt.Errorf("write events: %w", err)) }
+	events, err := OpenEvents(dir, from)
+	if err != nil {
+		return nil, nil, fmt.Errorf("write events: %w", err)
+	}
+	opened := []*os.File{events}
+	tell = report.JSONL(events, fail)
+	if r.Task.Output.TensorBoard {
+		name := fmt.Sprintf("events.out.tfevents.%d.ptune", r.began.Unix())
+		board, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			events.Close()
+			return nil, nil, fmt.Errorf("write TensorBoard's events: %w", err)
+		}
+		opened = append(opened, board)
+		tell = report.All(tell, report.TensorBoard(board, time.Now, fail))
+	}
+	return tell, func() error {
+		for _, f := range opened {
+			if err := f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+				fail(err)
+			}
+		}
+		return failed
+	}, nil
 }
 
 // The parts of an identity that are hashes. A sweep's folders depend on these names.

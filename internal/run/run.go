@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"ptune/internal/base"
 	"ptune/internal/config"
@@ -33,17 +34,23 @@ type Run struct {
 
 	identity  map[string]string // everything that its numbers depend on
 	version   string            // of the program, for the prompt's file
+	began     time.Time         // when it was opened
 	available func() float64    // memory in bytes; tests replace it
 }
 
 // Open reads the rows of a task, initialises its prompt and makes its training configuration. Its
 // errors are mistakes of the task or the data, unless ctx ends. version is kept in the prompt's file.
 func Open(ctx context.Context, task *config.Task, b *base.Base, version string) (*Run, error) {
+	began := time.Now()
 	rows, err := LoadRows(ctx, task, b)
 	if err != nil {
 		return nil, failure.Usage(err)
 	}
-	return openWith(task, b, rows, identity(task, b, rows), version)
+	r, err := openWith(task, b, rows, identity(task, b, rows), version)
+	if err == nil {
+		r.began = began
+	}
+	return r, err
 }
 
 // openWith is Open with rows that were read before, and the run's identity.
@@ -51,7 +58,7 @@ func openWith(task *config.Task, b *base.Base, rows *Rows, identity map[string]s
 	version string) (*Run, error) {
 	r := &Run{
 		Task: task, Base: b, Rows: rows,
-		identity: identity, version: version, available: process.AvailableMemory,
+		identity: identity, version: version, began: time.Now(), available: process.AvailableMemory,
 	}
 	var err error
 	if r.Prompt, err = r.newPrompt(); err != nil {
@@ -274,7 +281,7 @@ func (r *Run) Unusual() []string {
 // Job returns what training the run's prompt takes, from the beginning. What happens is told to tell.
 func (r *Run) Job(tell report.Func) train.Job {
 	return train.Job{
-		Config: r.Config, Values: r.Prompt.Values,
+		Config: r.Config, Values: r.Prompt.Values, Began: r.began,
 		Examples: r.Rows.examples(), Evaluate: r.Rows.evaluate(r.Base, r.Task, tell), Tell: tell,
 	}
 }

@@ -168,7 +168,7 @@ func (s *Sweep) MostSteps() int {
 	return most
 }
 
-func (r *SweepRun) resultPath() string { return filepath.Join(r.dir, "result.json") }
+func (r *SweepRun) resultPath() string { return filepath.Join(r.dir, resultFile) }
 
 func (s *Sweep) halvedPath() string { return filepath.Join(s.Dir, "halved.json") }
 
@@ -282,11 +282,9 @@ func (r *SweepRun) finish(result *train.Result) error {
 	if err := r.run.Prompt.Save(r.Prompt); err != nil {
 		return err
 	}
-	data, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	return files.WriteBytes(r.resultPath(), data)
+	kept := r.run.result(MethodPrompt, r.dir, r.Prompt, result)
+	kept.Settings = r.Settings
+	return kept.write(r.dir)
 }
 
 // meanAccuracy returns the mean over the validation sets that have an accuracy; nil if none has.

@@ -31,10 +31,11 @@ type run struct {
 	worse     int     // evaluations since the last better one
 	toBeat    float64 // the score of that one; lower is better
 	divergence
-	stuck stuck
-	saved time.Time
-	done  bool
-	err   error
+	stuck   stuck
+	saved   time.Time
+	earlier float64 // seconds of earlier attempts
+	done    bool
+	err     error
 }
 
 func newRun(job Job, number int) (*run, error) {
@@ -45,6 +46,9 @@ func newRun(job Job, number int) (*run, error) {
 	}
 	if job.Params != nil {
 		r.AnchorAt = nil // the anchor is a prompt's
+	}
+	if r.Began.IsZero() {
+		r.Began = time.Now()
 	}
 	var err error
 	if r.params, err = newParameters(job); err == nil && job.From != nil {
@@ -73,12 +77,15 @@ func (r *run) start(ctx context.Context) {
 
 // finish ends the run.
 func (r *run) finish(reason string, err error) {
-	r.done, r.result.StopReason = true, reason
+	r.done, r.result.StopReason, r.result.Seconds = true, reason, r.seconds()
 	if r.Done != nil && reason != StopInterrupted && reason != StopFailed {
 		err = errors.Join(err, r.Done(r.result))
 	}
 	r.err = err
 }
+
+// seconds returns the time that the run has taken, over all attempts.
+func (r *run) seconds() float64 { return r.earlier + time.Since(r.Began).Seconds() }
 
 // diverge ends the run with the best prompt that was evaluated. If none was, the best is the last
 // one whose loss was finite and not far above the first.

@@ -40,7 +40,8 @@ type scalars struct {
 	Valid      []report.Eval     `json:"valid"`
 	Divergence divergenceScalars `json:"away"`
 	Stuck      stuckScalars      `json:"stuck"`
-	Counts     []int             `json:"counts"` // steps of each block's optimizer
+	Counts     []int             `json:"counts"`  // steps of each block's optimizer
+	Seconds    float64           `json:"seconds"` // over all attempts; 0 in states of earlier versions
 }
 
 type divergenceScalars struct {
@@ -84,6 +85,7 @@ func (r *run) state() *State {
 	s.scalars = scalars{
 		Step: r.result.Steps, BestStep: r.result.BestStep, Evaluated: r.evaluated, Worse: r.worse,
 		Loss: exact(r.result.Loss), ToBeat: exact(r.toBeat), Valid: r.result.Valid,
+		Seconds:    r.seconds(),
 		Divergence: divergenceScalars{exact(r.first), exact(r.limit), r.above, r.goodStep},
 		Stuck: stuckScalars{
 			exact(r.stuck.largest), exact(r.stuck.grad), exact(r.stuck.loss), r.stuck.steps,
@@ -130,6 +132,7 @@ func (r *run) restore(s *State) error {
 		Best: slices.Clone(s.best), Loss: float64(s.Loss), Valid: s.Valid,
 	}
 	r.evaluated, r.worse, r.toBeat = s.Evaluated, s.Worse, float64(s.ToBeat)
+	r.earlier = s.Seconds
 	r.divergence = divergence{
 		first: float64(s.Divergence.First), limit: float64(s.Divergence.Limit),
 		above: s.Divergence.Above,

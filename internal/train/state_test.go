@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"ptune/internal/batch"
 	"ptune/internal/report"
@@ -135,6 +136,33 @@ func TestAResumedRunThatDivergesKeepsTheLastGoodPrompt(t *testing.T) {
 	got, err := Run(context.Background(), &bowl{spoil: 1}, job)
 	if !errors.Is(err, ErrDiverged) || got.BestStep != 4 || !slices.Equal(got.Best, last) {
 		t.Errorf("%+v (%v), want the prompt %v of step 4", got, err, last)
+	}
+}
+
+func TestTheSecondsOfARunAreThoseOfAllItsAttempts(t *testing.T) {
+	var saved *State
+	job := stateJob("adamw", "off", func(report.Event) {})
+	ctx, stop := context.WithCancel(context.Background())
+	job.Began = time.Now().Add(-time.Hour)
+	job.Tell = func(e report.Event) {
+		if step, ok := e.(report.Step); ok && step.Step == 6 {
+			stop()
+		}
+	}
+	job.Save = func(s *State) error {
+		path := filepath.Join(t.TempDir(), "state")
+		err := s.Save(path)
+		if err == nil {
+			saved, _, err = LoadState(path)
+		}
+		return err
+	}
+	if r, err := Run(ctx, &wavy{}, job); err == nil || r.Seconds < 3600 {
+		t.Fatalf("the first attempt has %g seconds and the error %v, want at least 3600 and one", r.Seconds, err)
+	}
+	job.From, job.Began = saved, time.Now().Add(-time.Minute)
+	if r, err := Run(context.Background(), &wavy{}, job); err != nil || r.Seconds < 3660 || r.Seconds > 3720 {
+		t.Errorf("both attempts have %g seconds and the error %v, want 3660 to 3720", r.Seconds, err)
 	}
 }
 

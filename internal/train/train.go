@@ -111,6 +111,7 @@ type Job struct {
 	Evaluate Evaluate    // nil: the last values are the best
 	Tell     report.Func // told of steps and evaluations
 	From     *State      // where to resume; nil: start at step 0
+	Began    time.Time   // when the work on this run began, for Result.Seconds; zero: with RunTogether
 	Halved   bool        // Halving ended this job before the restart: only make its result
 
 	// These may be nil.
@@ -144,6 +145,10 @@ type Result struct {
 	Best            []float32     // the soft prompt after BestStep
 	Loss            float64       // the mean of the validation losses after BestStep; +Inf without evaluations
 	Valid           []report.Eval // the evaluations after BestStep
+
+	// Seconds is the time that the run took, over all attempts. Of an attempt that was killed it has the
+	// time until its last state was saved.
+	Seconds float64
 }
 
 // ErrDiverged is wrapped by the error of a run whose loss or values are no longer finite, or whose
