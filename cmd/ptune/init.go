@@ -103,6 +103,9 @@ func initTask(ctx context.Context, o initOptions, args []string, s streams) erro
 		}
 	} else {
 		model, rows = args[0], args[1]
+		if err := checkSources(model, rows); err != nil {
+			return failure.Usage(err)
+		}
 	}
 	g, err := o.guess(ctx, rows)
 	if err != nil {
@@ -151,6 +154,32 @@ func initTask(ctx context.Context, o initOptions, args []string, s streams) erro
 	s.tell("next: ptune validate %s, then ptune train %s", o.output, o.output)
 	_, err = fmt.Fprintln(s.out, o.output)
 	return err
+}
+
+// checkSources returns an error if the arguments of init are no model or no file of rows.
+func checkSources(model, rows string) error {
+	is := func(path string, want func(os.FileInfo) bool) bool {
+		info, err := os.Stat(path)
+		return err == nil && want(info)
+	}
+	isFile := func(info os.FileInfo) bool { return !info.IsDir() }
+	isModel := rows == demo.Name || is(rows, os.FileInfo.IsDir)
+	switch {
+	case is(model, isFile) && isModel:
+		return failure.Hint(fmt.Errorf("%s is a file and %s a model, want the model first", model, rows),
+			"ptune init %s %s", rows, model)
+	case is(model, isFile):
+		return failure.Hint(fmt.Errorf("%s is a file, want a model", model),
+			"ptune init MODEL DATA: a model is a directory, org/name in the Hugging Face cache, or %s", demo.Name)
+	case isModel:
+		return failure.Hint(fmt.Errorf("%s is a model or a directory, want a file of rows", rows),
+			"give a .jsonl, .json, .csv, .tsv or .parquet file")
+	case rows != data.Stdin && !is(rows, func(os.FileInfo) bool { return true }):
+		here, _ := os.Getwd()
+		return failure.Hint(fmt.Errorf("there is no file %s", rows),
+			"give the file of rows after the model; relative paths start at the current directory, %s", here)
+	}
+	return nil
 }
 
 // guess returns what the rows seem to be, with what the flags say.

@@ -199,7 +199,22 @@ func trainTask(ctx context.Context, o trainOptions, s streams) error {
 	if eventsErr != nil {
 		return eventsErr
 	}
+	if !o.quiet {
+		s.tell("next: %s", nextOf(path, task))
+	}
 	return printTrained(s, o.json, path, r.Prompt.Meta.Training, &end)
+}
+
+// nextOf returns the commands that follow a training.
+func nextOf(path string, task *config.Task) string {
+	next := "ptune eval --prompt " + path
+	if len(task.Data.Valid) == 0 {
+		next += " --data FILE"
+	}
+	if len(task.Data.Labels) > 0 {
+		return next + ", then ptune classify --prompt " + path + " FILE"
+	}
+	return next + ", then ptune generate --prompt " + path + " TEXT"
 }
 
 // printTrained prints the result on stdout.

@@ -71,6 +71,9 @@ func validateTask(ctx context.Context, path string, o validateOptions, s streams
 	if o.printConfig {
 		return v.Config().Text(s.out)
 	}
+	if path != config.Stdin {
+		s.tell("next: ptune train %s", path)
+	}
 	_, err = fmt.Fprintf(s.out, "%s is good\n", path)
 	return err
 }

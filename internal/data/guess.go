@@ -345,16 +345,16 @@ func (g *guesser) label() error {
 		return cmp.Or(cmp.Compare(values[b.Value].rows, values[a.Value].rows),
 			strings.Compare(a.Value, b.Value))
 	})
-	g.noteLabels(values)
+	g.noteRare(values, g.noteLabels(values))
 	return nil
 }
 
 // unclear matches labels that may mean that there is none.
 var unclear = regexp.MustCompile(`(?i)^\s*(none|na|n/a|unknown|undefined|-+|\?+)\s*$`)
 
-// noteLabels adds notes on labels that may be mistakes in the rows.
-func (g *guesser) noteLabels(values map[string]*value) {
-	alike := map[string][]string{}
+// noteLabels adds notes on labels that may be mistakes in the rows, and returns these labels.
+func (g *guesser) noteLabels(values map[string]*value) map[string]bool {
+	alike, noted := map[string][]string{}, map[string]bool{}
 	for _, l := range g.Labels {
 		v, where := l.Value, fmt.Sprintf("in line %d", values[l.Value].line)
 		if n := values[l.Value].rows; n > 1 {
@@ -363,19 +363,25 @@ func (g *guesser) noteLabels(values map[string]*value) {
 		switch {
 		case strings.EqualFold(strings.TrimSpace(v), g.Target):
 			g.note("the label %q is the name of its field (%s)", v, where)
+			noted[v] = true
 		case unclear.MatchString(v):
 			g.note("the label %q may mean that there is none (%s)", v, where)
+			noted[v] = true
 		}
 		key := likeness(v)
 		alike[key] = append(alike[key], fmt.Sprintf("%q (%s)", v, where))
 	}
+	told := map[string]bool{}
 	for _, l := range g.Labels {
 		key := likeness(l.Value)
 		if same := alike[key]; len(same) > 1 {
-			g.note("these labels are nearly equal, but each is a class: %s", strings.Join(same, ", "))
-			delete(alike, key)
+			if noted[l.Value] = true; !told[key] {
+				g.note("these labels are nearly equal, but each is a class: %s", strings.Join(same, ", "))
+			}
+			told[key] = true
 		}
 	}
+	return noted
 }
 
 // likeness returns what labels have in common that differ only in case, blanks or how a number is
@@ -386,6 +392,32 @@ func likeness(label string) string {
 		return strconv.FormatFloat(x, 'g', -1, 64)
 	}
 	return key
+}
+
+// fewRows is the number of rows below which a label is hardly learned, and rareShare the share of the rows of
+// a mean label below which it is rare.
+const (
+	fewRows   = 5
+	rareShare = 0.25
+)
+
+// noteRare adds a note on labels with few rows among labels with many: typing errors, and classes that the
+// rows do not show. Labels that were noted before are left out.
+func (g *guesser) noteRare(values map[string]*value, noted map[string]bool) {
+	var rare []string
+	for _, l := range g.Labels {
+		v := values[l.Value]
+		if !noted[l.Value] && v.rows < fewRows && float64(v.rows) < rareShare*float64(g.Rows)/float64(len(g.Labels)) {
+			rare = append(rare, fmt.Sprintf("%q (%d, the first in line %d)", l.Value, v.rows, v.line))
+		}
+	}
+	if more := len(rare) - shownNames; more > 0 {
+		rare = append(rare[:shownNames], fmt.Sprintf("and %d more", more))
+	}
+	if rare != nil {
+		g.note("these labels have too few rows to be learned, if they are not typing errors: %s",
+			strings.Join(rare, ", "))
+	}
 }
 
 // names returns the name of each label if the labels are numbers and field has one name for each; nil

@@ -230,3 +230,31 @@ func TestWhatWasFoundOutIsInTheGuess(t *testing.T) {
 		}
 	}
 }
+
+func TestALabelOfFewRowsAmongManyIsNoted(t *testing.T) {
+	rows := "text,label\n"
+	for i := range 40 {
+		rows += fmt.Sprintf("row number %d,%s\n", i, []string{"good", "bad"}[i%2])
+	}
+	for _, c := range []struct {
+		more string
+		want []string
+	}{
+		{"", nil},
+		{"a last one,goood\n", []string{`these labels have too few rows to be learned, if they are not typing errors: "goood" (1, the first in line 42)`}},
+		{strings.Repeat("one more,ugly\n", 3), []string{`"ugly" (3, the first in line 42)`}},
+		{strings.Repeat("one more,ugly\n", 5), nil},
+	} {
+		path := filepath.Join(t.TempDir(), "rows.csv")
+		if err := os.WriteFile(path, []byte(rows+c.more), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g, err := data.Look(data.Source{Path: path}, data.Roles{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(g.Notes) != len(c.want) || c.want != nil && !strings.HasSuffix(g.Notes[0], c.want[0]) {
+			t.Errorf("%.20q: notes are %q, want %q", c.more, g.Notes, c.want)
+		}
+	}
+}
