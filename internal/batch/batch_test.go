@@ -117,7 +117,8 @@ func TestTheLayoutOfAForest(t *testing.T) {
 		},
 	} {
 		f := batch.Pack(c.prompts, c.examples)
-		if !slices.Equal(f.IDs, c.ids) || !slices.Equal(f.Segments, c.segments) || !slices.Equal(f.Targets, c.targets) {
+		if !slices.Equal(f.IDs, c.ids) || !slices.Equal(f.Segments, c.segments) ||
+			!slices.Equal(f.Targets, c.targets) {
 			t.Errorf("%s:\n%v %+v %+v, want\n%v %+v %+v", name, f.IDs, f.Segments, f.Targets,
 				c.ids, c.segments, c.targets)
 		}
@@ -168,7 +169,8 @@ func TestLeavesAreDividedByTheirMiddleRows(t *testing.T) {
 		{IDs: []int32{1, 2, 3, 4, 5, 6}, From: 5}, {IDs: []int32{1, 2, 3, 4, 7, 8}, From: 5},
 	})
 	if trunk, parts, _ := f.Split(1); trunk.Rows() != 4 || len(parts) != 2 || f.Kept(1) != 5 {
-		t.Errorf("the trunk has %d rows, there are %d parts, %d rows kept; want 4, 2, 5", trunk.Rows(), len(parts), f.Kept(1))
+		t.Errorf("the trunk has %d rows, there are %d parts, %d rows kept; want 4, 2, 5", trunk.Rows(),
+			len(parts), f.Kept(1))
 	}
 }
 

@@ -29,7 +29,8 @@ func TestTheSchemaHasTheReferencesTypesDefaultsAndComments(t *testing.T) {
 		t.Errorf("the file requires %v", root.Required)
 	}
 	for section, required := range map[string][]string{"prompt": nil, "train": nil, "output": {"prompt"}} {
-		if got := root.Properties[section].Required; !slices.Equal(got, required) || (got == nil) != (required == nil) {
+		if got := root.Properties[section].Required; !slices.Equal(got, required) ||
+			(got == nil) != (required == nil) {
 			t.Errorf("%s requires %v, want %v", section, got, required)
 		}
 	}
@@ -48,7 +49,8 @@ func TestTheSchemaHasTheReferencesTypesDefaultsAndComments(t *testing.T) {
 		}
 	}
 	// A comment of several lines, and one with a mark.
-	if got := root.Properties["model"].Description; !strings.HasPrefix(got, "base model: a directory (docs/models.md ") ||
+	if got := root.Properties["model"].Description; !strings.HasPrefix(got,
+		"base model: a directory (docs/models.md ") ||
 		strings.Count(got, " ") < 8 {
 		t.Errorf("model is %q", got)
 	}

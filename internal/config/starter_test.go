@@ -54,7 +54,8 @@ func TestAStarterHasOnlyTheKeysItNeeds(t *testing.T) {
 		}
 	}
 	s.Columns, s.EvalRows, s.Labels = []string{"a", "c"}, 9, []data.Label{{Value: "0", Name: "no"}}
-	for _, line := range []string{"\n  labels:", "\n    \"0\": \"no\"", "\n  columns: [\"a\", \"c\"] ", "\n  eval_rows: 9 "} {
+	for _, line := range []string{"\n  labels:", "\n    \"0\": \"no\"", "\n  columns: [\"a\", \"c\"] ",
+		"\n  eval_rows: 9 "} {
 		if text := s.Text(); !strings.Contains(text, line) {
 			t.Errorf("the starter has no %q:\n%s", line, text)
 		}

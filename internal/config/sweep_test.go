@@ -26,7 +26,8 @@ func sweepOf(t *testing.T, text, dir string) (*Sweep, error) {
 func TestASweepFileIsRead(t *testing.T) {
 	for text, want := range map[string]Sweep{
 		"task: t.yaml\ngrid: {train.seed: [0, 1], train.betas: [[0.9, 0.99]]}\nhalving: 2\nrungs: 3\noutput: runs\n": {
-			Task: "t.yaml", Grid: []Axis{{"train.seed", []string{"0", "1"}}, {"train.betas", []string{"[0.9, 0.99]"}}},
+			Task: "t.yaml", Grid: []Axis{{"train.seed", []string{"0", "1"}},
+				{"train.betas", []string{"[0.9, 0.99]"}}},
 			Halving: 2, Rungs: 3, Dir: "runs",
 		},
 		"task: t.yaml\npreset: rates\nhalving: 0\nrungs: 1\n": {
@@ -56,15 +57,17 @@ func TestEveryMistakeOfASweepFileIsReported(t *testing.T) {
 		grid + "halving: 1\n":       {"halving is 1, which keeps all runs"},
 		grid + "halving: -1\nrungs: 0\noutput: ~\n": {
 			`s.yaml:3:10: halving must be a whole number from 0 to 64, not "-1"`,
-			`s.yaml:4:8: rungs must be a whole number from 1 to 64, not "0"`, "s.yaml:5:9: output must be text, not empty",
+			`s.yaml:4:8: rungs must be a whole number from 1 to 64, not "0"`,
+			"s.yaml:5:9: output must be text, not empty",
 		},
 		grid + "halving: 65\nrungs: 1.5\nseeds: 3\n": {
 			`not "65"`, `not "1.5"`, `s.yaml:5:1: unknown key "seeds"; want task, grid or preset`,
 		},
-		"task: \"-\"\npreset: sizes\n": {`s.yaml:2:9: preset is "sizes", want lengths, inits or rates`, `task is "-"`},
-		"task: [a]\npreset: inits\n":   {"s.yaml:1:7: task must be text, not a list"},
-		"task: t\ngrid: []\n":          {"s.yaml:2:7: grid must be a mapping of task file keys to lists of values"},
-		"task: t\ngrid: {}\n":          {"s.yaml:2:7: grid must be a mapping of task file keys to lists of values"},
+		"task: \"-\"\npreset: sizes\n": {`s.yaml:2:9: preset is "sizes", want lengths, inits or rates`,
+			`task is "-"`},
+		"task: [a]\npreset: inits\n": {"s.yaml:1:7: task must be text, not a list"},
+		"task: t\ngrid: []\n":        {"s.yaml:2:7: grid must be a mapping of task file keys to lists of values"},
+		"task: t\ngrid: {}\n":        {"s.yaml:2:7: grid must be a mapping of task file keys to lists of values"},
 		"task: t\ngrid:\n  data.train: [a]\n  train.seed: 1\n  train.steps: []\n  prompt.tokens: [1]\n  prompt.tokens: [2]\n": {
 			`s.yaml:3:3: grid has "data.train"; only keys of prompt and train can vary`,
 			`s.yaml:4:15: train.seed must be a list of values, not "1"`,

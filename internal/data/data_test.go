@@ -211,7 +211,8 @@ func TestLongRowsAreCutOrDroppedOnlyWhenAsked(t *testing.T) {
 
 func TestARowHasAtMostMaxTokens(t *testing.T) {
 	f := format(t, "{a}", "{b}")
-	if _, err := load(t, `{"a":"abcdefghijklmnopq","b":"Y"}`, f, options); err != nil { // 20 with BOS and the end token
+	// 20 tokens with BOS and the end token.
+	if _, err := load(t, `{"a":"abcdefghijklmnopq","b":"Y"}`, f, options); err != nil {
 		t.Error(err)
 	}
 	_, err := load(t, `{"a":"abcdefghijklmnopqr","b":"Y"}`, f, options)
@@ -283,7 +284,8 @@ func TestErrorsListAtMostTwentyNames(t *testing.T) {
 	}
 	for n, more := range map[int]string{60: "", 61: "…"} {
 		_, err := load(t, `{"`+strings.Repeat("é", n)+`":1}`, format(t, "{a}", "x"), options)
-		if want := `it has "` + strings.Repeat("é", 60) + more + `"`; err == nil || !strings.HasSuffix(err.Error(), want) {
+		if want := `it has "` + strings.Repeat("é", 60) + more + `"`; err == nil ||
+			!strings.HasSuffix(err.Error(), want) {
 			t.Errorf("a name of %d letters: error is %v, want %s", n, err, want)
 		}
 	}

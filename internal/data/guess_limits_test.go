@@ -37,7 +37,8 @@ func TestAFirstLineWithAValueOfAClassIsARow(t *testing.T) {
 		}
 		g, err := look(t, "a.tsv", text)
 		if got := err == nil && g.Columns != nil; got != c.want {
-			t.Errorf("%d values in %d rows: the first line is a row: %v (%v), want %v", c.values, c.rows, got, err, c.want)
+			t.Errorf("%d values in %d rows: the first line is a row: %v (%v), want %v", c.values, c.rows,
+				got, err, c.want)
 		}
 	}
 }
@@ -91,7 +92,8 @@ func TestAFieldThatEndsInTheTargetIsNoInput(t *testing.T) {
 		}
 		g, err := look(t, "a.jsonl", text.String())
 		if err != nil || slices.Contains(g.Texts, "story") == out {
-			t.Errorf("%d of 10 end in the target: the input is %v (%v), want it left out: %v", ends, g.Texts, err, out)
+			t.Errorf("%d of 10 end in the target: the input is %v (%v), want it left out: %v", ends,
+				g.Texts, err, out)
 		}
 	}
 	var text strings.Builder

@@ -109,8 +109,9 @@ func TestAPassHasAtMostMaxTokens(t *testing.T) {
 		s := &scorer{}
 		_, err := eval.Run(context.Background(), s, make([]float32, c.prompts), slices.Repeat([]eval.Row{row}, 3),
 			eval.Options{
-				Labels: [][]int32{{5}, {7}}, EOS: 9, MaxTokens: c.most, PromptRows: slices.Repeat([]int{1}, c.prompts),
-				Tell: func(done, of int) { told = append(told, done) },
+				Labels: [][]int32{{5}, {7}}, EOS: 9, MaxTokens: c.most,
+				PromptRows: slices.Repeat([]int{1}, c.prompts),
+				Tell:       func(done, of int) { told = append(told, done) },
 			})
 		want := map[int][]int{1: {0, 1, 2, 3}, 2: {0, 2, 3}, 3: {0, 3}}[c.rows]
 		if err != nil || !slices.Equal(told, want) || s.calls != len(want)-1 {

@@ -75,7 +75,8 @@ func TestAStepReadsAtMostReadTokens(t *testing.T) {
 		"the first takes all":                 {[][]int32{slices.Concat(a, b[:2]), b[:5]}, [][]int{{10}, {5}}, nil},
 		"equal inputs are read once":          {[][]int32{a, a, b}, [][]int{{8, 8, 2}}, []int{6}},
 		"an input that is longer by one":      {[][]int32{slices.Concat(a, b[:3])}, [][]int{{10}}, []int{1}},
-		"a long one leaves nothing":           {[][]int32{slices.Concat(a, b, a[:4]), b}, [][]int{{10}, {8}}, []int{10}},
+		"a long one leaves nothing": {[][]int32{slices.Concat(a, b, a[:4]), b},
+			[][]int{{10}, {8}}, []int{10}},
 	} {
 		r := &recorder{speller: newSpeller()}
 		e := New(r, Options{Decode: decode, ReadTokens: 10})
@@ -131,7 +132,8 @@ func TestTextsWaitForMorePlacesOnlyIfMoreWait(t *testing.T) {
 		add(c.running)
 		add(c.waiting)
 		if got := len(e.running) - c.running; got != c.begun {
-			t.Errorf("%d of 8 places are taken, %d texts wait: %d were begun, want %d", c.running, c.waiting, got, c.begun)
+			t.Errorf("%d of 8 places are taken, %d texts wait: %d were begun, want %d", c.running,
+				c.waiting, got, c.begun)
 		}
 	}
 }
@@ -227,6 +229,7 @@ func TestTheEndTokenIsScoredIfALabelBeginsLikeAnother(t *testing.T) {
 		{[][]int32{{1}, {1, 2}}, [][]int32{{1, 9}, {1, 2, 9}}},
 		{[][]int32{{3}, {1, 2}, {1}}, [][]int32{{3, 9}, {1, 2, 9}, {1, 9}}},
 		{[][]int32{{1}}, [][]int32{{1}}},
+		{[][]int32{{1, 2}, {1, 2}}, [][]int32{{1, 2, 9}, {1, 2, 9}}},
 	} {
 		if got := LabelEnds(c.labels, 9); !slices.EqualFunc(got, c.want, slices.Equal) {
 			t.Errorf("labels %v: %v are scored, want %v", c.labels, got, c.want)
@@ -332,7 +335,8 @@ func TestQuestionsShareAPassUpToMaxTokens(t *testing.T) {
 		}
 		var done []int
 		o := SearchOptions{All: c.all, MaxTokens: c.most, Done: func(n int) { done = append(done, n) }}
-		if _, err := Search(context.Background(), opened{newForest(), t, c.first}, nil, nil, labels, questions, o); err != nil ||
+		if _, err := Search(context.Background(), opened{newForest(), t, c.first}, nil, nil, labels,
+			questions, o); err != nil ||
 			done[len(done)-1] != c.questions || c.all && done[0] != c.first || !slices.IsSorted(done) {
 			t.Errorf("%+v: answered %v (%v)", c, done, err)
 		}
@@ -402,7 +406,8 @@ func (f *fixed) Extend(rows []batch.Row) (nll []float32, err error) {
 }
 
 func TestALikelihoodIsThatOfTheTokensThatSomethingPredicts(t *testing.T) {
-	question := []Question{{Input: nil, Ends: [][]int32{{5, 7}, {3}}}, {Input: []int32{1}, Ends: [][]int32{{5, 7, 2}}}}
+	question := []Question{{Input: nil, Ends: [][]int32{{5, 7}, {3}}},
+		{Input: []int32{1}, Ends: [][]int32{{5, 7, 2}}}}
 	for _, c := range []struct {
 		rows []int
 		want [][]Likelihood
@@ -416,7 +421,8 @@ func TestALikelihoodIsThatOfTheTokensThatSomethingPredicts(t *testing.T) {
 		}
 		for i, want := range c.want {
 			for k, w := range want {
-				if a := got[i][k]; len(got[i]) != len(want) || a.Tokens != w.Tokens || !(math.Abs(a.NLL-w.NLL) <= 1e-6) {
+				if a := got[i][k]; len(got[i]) != len(want) || a.Tokens != w.Tokens ||
+					!(math.Abs(a.NLL-w.NLL) <= 1e-6) {
 					t.Errorf("prompts of %v rows: question %d, ending %d: %+v, want %+v", c.rows, i, k, a, w)
 				}
 			}
@@ -436,7 +442,8 @@ func TestASoftPromptIsComputedOnceForAllRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	request := func(p *Prompt) Request { return Request{Prompt: p, IDs: []int32{1}, Labels: [][]int32{{5}}} }
-	if _, err := e.Generate(context.Background(), []Request{request(p), request(q), request(p), request(q)}); err != nil ||
+	if _, err := e.Generate(context.Background(), []Request{request(p), request(q), request(p),
+		request(q)}); err != nil ||
 		!slices.Equal(f.packed, []int{5}) {
 		t.Errorf("batches have %v rows of soft prompts (%v), want one with 5", f.packed, err)
 	}
@@ -460,7 +467,8 @@ func TestASearchTakesEachPromptsValues(t *testing.T) {
 	values := []float32{1, 2, 3, 4, 5, 6, 7, 8} // of 3 rows and 1 row
 	_, err := Search(context.Background(), f, values, []int{3, 1}, NewLabelTree([][]int32{{1}, {2}}),
 		[]Asked{{Prompt: 0, Input: []int32{1}}, {Prompt: 1, Input: []int32{1}}}, SearchOptions{MaxTokens: 100})
-	if err != nil || len(f.prompts) != 2 || !slices.Equal(f.prompts[0], values[:6]) || !slices.Equal(f.prompts[1], values[6:]) {
+	if err != nil || len(f.prompts) != 2 || !slices.Equal(f.prompts[0], values[:6]) ||
+		!slices.Equal(f.prompts[1], values[6:]) {
 		t.Errorf("prompts are %v (%v), want 3 rows and 1 row of 2 values", f.prompts, err)
 	}
 }
@@ -486,9 +494,11 @@ func TestWhatQuestionsBeginWithIsComputedInPassesToo(t *testing.T) {
 		f := &fixed{forest: newForest()}
 		var questions []Asked
 		for p := range 3 {
-			questions = append(questions, Asked{Prompt: p, Input: []int32{9, 9, 9, 9, 1}}, Asked{Prompt: p, Input: []int32{9, 9, 9, 9, 2}})
+			questions = append(questions, Asked{Prompt: p, Input: []int32{9, 9, 9, 9, 1}},
+				Asked{Prompt: p, Input: []int32{9, 9, 9, 9, 2}})
 		}
-		_, err := Search(context.Background(), f, []float32{1, 2, 3}, []int{1, 1, 1}, NewLabelTree([][]int32{{1}, {2}}),
+		_, err := Search(context.Background(), f, []float32{1, 2, 3}, []int{1, 1, 1},
+			NewLabelTree([][]int32{{1}, {2}}),
 			questions, SearchOptions{MaxTokens: most})
 		if err != nil || len(f.passes) < len(want) || !slices.Equal(f.passes[:len(want)], want) {
 			t.Errorf("at most %d tokens: passes of %v rows (%v), want first %v", most, f.passes, err, want)
@@ -516,7 +526,8 @@ func TestATextEndsWhereItIsToWithoutBeingShown(t *testing.T) {
 		reason string
 	}{
 		{"one<end>two", 30, "one", FinishStop}, {"<end>two", 30, "", FinishStop}, {"abc", 30, "abc", FinishEOS},
-		{"abc", 2, "ab", FinishLength}, {"abc", 1, "a", FinishLength}, {"abc", 0, "", FinishLength}, {"abc", 3, "abc", FinishLength},
+		{"abc", 2, "ab", FinishLength}, {"abc", 1, "a", FinishLength}, {"abc", 0, "", FinishLength},
+		{"abc", 3, "abc", FinishLength},
 	} {
 		d := newSpeller(c.says)
 		got, err := New(d, Options{Decode: decode}).Generate(context.Background(),
@@ -571,7 +582,8 @@ func TestAStepComputesAtMostGuessRows(t *testing.T) {
 			r.says = append(r.says, strings.Repeat("ab", 30))
 			requests = append(requests, Request{IDs: []int32{1}, MaxTokens: 60})
 		}
-		if _, err := New(r, Options{Decode: decode, GuessRows: 8}).Generate(context.Background(), requests); err != nil {
+		if _, err := New(r, Options{Decode: decode, GuessRows: 8}).Generate(context.Background(),
+			requests); err != nil {
 			t.Fatal(err)
 		}
 		if want := 8 / texts * texts; slices.Max(r.rows) != want {

@@ -171,7 +171,8 @@ func TestANewLoRATargetsPEFTsModulesAndStartsAtTheBase(t *testing.T) {
 
 func TestAnUnknownTargetIsRefusedWithTheModulesThatThereAre(t *testing.T) {
 	modules := []param.Module{
-		{Name: "layers.0.q_proj", Out: 6, In: 16}, {Name: "layers.1.q_proj", Out: 6, In: 16}, {Name: "head", Out: 9, In: 16},
+		{Name: "layers.0.q_proj", Out: 6, In: 16}, {Name: "layers.1.q_proj", Out: 6, In: 16},
+		{Name: "head", Out: 9, In: 16},
 	}
 	_, err := prompt.NewLoRA(prompt.LoRAConfig{Rank: 1, Alpha: 1, Targets: []string{"magic"}}, "llama", modules, 0)
 	want := `LoRA targets "magic", but the base has no such module; it has q_proj, head`

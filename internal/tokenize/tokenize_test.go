@@ -188,7 +188,8 @@ func TestAFileAtItsLimitsIsChecked(t *testing.T) {
 		want string
 	}{{64 << 20, ""}, {64<<20 + 1, "f is larger than 64 MB"}} {
 		data, err := read(fstest.MapFS{"f": {Data: make([]byte, c.size)}}, "f")
-		if c.want == "" && (err != nil || len(data) != c.size) || c.want != "" && (err == nil || err.Error() != c.want) {
+		if c.want == "" && (err != nil || len(data) != c.size) || c.want != "" &&
+			(err == nil || err.Error() != c.want) {
 			t.Errorf("%d bytes: read %d, error %v, want %q", c.size, len(data), err, c.want)
 		}
 	}

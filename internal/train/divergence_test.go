@@ -38,7 +38,8 @@ func TestALossIsFarAboveTheFirstBeyondALimit(t *testing.T) {
 		}
 		for step := 2; step < 40; step++ { // at the limit all is well
 			if err := check(step, limit); err != nil || d.goodStep != step-1 {
-				t.Fatalf("first loss %g: %g at step %d: %v, the good prompt is of step %d", first, limit, step, err, d.goodStep)
+				t.Fatalf("first loss %g: %g at step %d: %v, the good prompt is of step %d", first, limit,
+					step, err, d.goodStep)
 			}
 		}
 		for step := 40; step < 59; step++ {

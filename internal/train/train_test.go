@@ -172,7 +172,8 @@ func TestAPackedBatchHasAtMostPackedTokens(t *testing.T) {
 		lengths []int // of the rows
 		want    []int // tokens of each batch, at most 10
 	}{
-		{[]int{4, 7}, []int{4, 7}}, {[]int{4, 6}, []int{10}}, {[]int{1, 9, 1}, []int{10, 1}}, {[]int{12, 2}, []int{12, 2}},
+		{[]int{4, 7}, []int{4, 7}}, {[]int{4, 6}, []int{10}}, {[]int{1, 9, 1}, []int{10, 1}},
+		{[]int{12, 2}, []int{12, 2}},
 	} {
 		run := config()
 		run.PackedTokens, run.BatchSize = 10, len(c.lengths)
@@ -321,7 +322,8 @@ func TestAPromptThatGrowsAMillionfoldHasDiverged(t *testing.T) {
 		job := Job{Config: config(), Values: []float32{c.start}, Examples: examples(10), Tell: (&events{}).tell}
 		job.Steps, job.Schedule, job.Warmup, job.ClipNorm, job.Optimizer.Name = 1, "constant", 0, 0, "sgd"
 		job.LearningRate = c.rate
-		if _, err := Run(context.Background(), &bowl{}, job); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrDiverged) {
+		if _, err := Run(context.Background(), &bowl{}, job); (err == nil) != c.ok || err != nil &&
+			!errors.Is(err, ErrDiverged) {
 			t.Errorf("%+v: error is %v", c, err)
 		}
 	}
@@ -468,7 +470,8 @@ func TestTheBestPromptIsChosenByTheMetricAskedFor(t *testing.T) {
 			}}
 		got, err := Run(context.Background(), &bowl{}, job)
 		if err != nil || got.BestStep != want || best[len(best)-1] != want {
-			t.Errorf("by %q: the best is of step %d, told of %v (%v); want step %d", by, got.BestStep, best, err, want)
+			t.Errorf("by %q: the best is of step %d, told of %v (%v); want step %d", by, got.BestStep, best,
+				err, want)
 		}
 	}
 }
@@ -501,6 +504,7 @@ func TestAPassThatEndsWithTheContextIsAnInterruption(t *testing.T) {
 		Tell: func(report.Event) {}, Save: func(s *State) error { saved = s; return nil }}
 	got, err := Run(ctx, stopped{cancel}, job)
 	if !errors.Is(err, context.Canceled) || got.StopReason != StopInterrupted || saved == nil || saved.Step != 0 {
-		t.Errorf("error is %v, reason %s, state %v; want an interruption and a saved state", err, got.StopReason, saved)
+		t.Errorf("error is %v, reason %s, state %v; want an interruption and a saved state", err,
+			got.StopReason, saved)
 	}
 }
