@@ -370,6 +370,50 @@ func TestAPromptTrainedOnSeveralQuestionsAnswersEach(t *testing.T) {
 	}
 }
 
+// As ptune classify does, for a prompt whose long rows were cut in training.
+func TestLongInputsAreCutAsInTraining(t *testing.T) {
+	b, err := openDemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	server := start(t, nil)
+	p := newPrompt(b, 1, 5, prompt.Meta{Input: "{text}\nAnswer:", Target: " {label}", Labels: stars,
+		OnTooLong: data.TooLongCutInput, MaxTokens: 24})
+	server.save("cut", p)
+	task, err := infer.NewTask(&p.Meta, b, b.Tokenizer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	format, choices, err := task.Format()
+	if err != nil {
+		t.Fatal(err)
+	}
+	longest := 0
+	for _, c := range choices {
+		longest = max(longest, len(c.IDs)+1)
+	}
+	text := strings.Repeat("The soup was cold. ", 30)
+	input, err := format.EncodeInput(data.Texts(map[string]string{"text": text}), b.Tokenizer, 24-longest, true)
+	if err != nil || len(input) > 24-longest {
+		t.Fatalf("%d tokens, %v", len(input), err)
+	}
+	scores, err := infer.Score(b, p.Values, []int{p.Rows}, []infer.Question{{Input: input, Ends: infer.LabelEnds(
+		[][]int32{choices[0].IDs, choices[1].IDs, choices[2].IDs, choices[3].IDs}, p.Meta.EOS)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []float64
+	for _, s := range scores[0] {
+		want = append(want, s.NLL)
+	}
+	var c struct{ Data []classified }
+	server.post("/classify", object{"model": "cut", "input": text}, &c)
+	if want = infer.Probabilities(want); !slices.Equal(c.Data[0].Probs, want) {
+		t.Errorf("got %v, want %v", c.Data[0].Probs, want)
+	}
+}
+
 func TestWrongQuestionsAreRefusedByName(t *testing.T) {
 	b, err := openDemo()
 	if err != nil {
