@@ -167,7 +167,7 @@ func (s *Server) logRequest(x *exchange, r *http.Request, id string, took time.D
 		args = append(args, "model", x.model, "prompt_tokens", x.used.Prompt, "completion_tokens", x.used.Completion)
 	}
 	if x.err != nil {
-		if x.status >= 500 {
+		if x.status >= 500 && level == slog.LevelInfo {
 			level = slog.LevelError
 		}
 		args = append(args, "error", x.err)

@@ -63,11 +63,23 @@ func (l *loop) run(ctx context.Context) {
 			return
 		default:
 		}
+		l.engine.ReadTokens = l.inputTokens()
+		l.engine.ScoreTokens = l.engine.ReadTokens
 		began := time.Now()
 		_ = l.engine.Step(ctx) // its requests have the error
 		l.metrics.step.Observe(time.Since(began).Seconds())
 		l.finish()
 	}
+}
+
+// inputTokens returns how many tokens of inputs the next step may compute.
+func (l *loop) inputTokens() int {
+	for _, t := range l.tickets {
+		if t.handle.Generated() > 0 {
+			return tokensBeside
+		}
+	}
+	return tokensAlone
 }
 
 // post has the loop call f between two steps. It never blocks.
