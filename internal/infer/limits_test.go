@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -588,6 +589,34 @@ func TestAStepComputesAtMostGuessRows(t *testing.T) {
 		}
 		if want := 8 / texts * texts; slices.Max(r.rows) != want {
 			t.Errorf("%d texts: steps of %v rows, want at most %d", texts, r.rows, want)
+		}
+	}
+}
+
+// A seed draws the same numbers in later versions.
+func TestASeedAndAStreamDrawTheirNumbers(t *testing.T) {
+	for _, stream := range []uint64{0, 1, 65535, 65536, 200_000} {
+		want := rand.New(rand.NewPCG(7+stream>>16*0x9e3779b97f4a7c15, 0x73616d706c65+stream<<48)).Float64()
+		if got := newSampler(Sampling{Seed: 7, Stream: int(stream)}).r.Float64(); got != want {
+			t.Errorf("stream %d: drew %g, want %g", stream, got, want)
+		}
+	}
+}
+
+func TestTokensAreTakenUpToTheirShareOfTheProbability(t *testing.T) {
+	if got := newSampler(Sampling{}).next([]float32{1, 3, 3, 2}, nil, nil); got != 1 {
+		t.Errorf("greedy took token %d, want 1, the first of the likeliest", got)
+	}
+	for _, c := range []struct {
+		topP, u float64
+		want    int32
+	}{
+		{0, 0, 0}, {0, 0.49, 0}, {0, 0.5, 1}, {0, 0.99, 1}, // two tokens, equally likely
+		{0.5, 0.99, 0}, {0.51, 0.99, 1}, // the first reaches a half
+	} {
+		s := newSampler(Sampling{Temperature: 1, TopP: c.topP})
+		if got := s.drawSorted([]float32{2, 2}, c.u); got != c.want {
+			t.Errorf("%+v: token %d", c, got)
 		}
 	}
 }
