@@ -88,7 +88,12 @@ func (o *order) fill(logits []float32, temperature, depth float64) (ok bool) {
 	bins, last := o.bins[:o.last+1], float64(o.last)-0.5
 	clear(bins)
 	o.deep = 0
+	deep := float32(last / o.scale * (1 + 1e-6)) // most tokens lie below it: they need one comparison
 	for _, v := range logits {
+		if o.most-v > deep {
+			o.deep++
+			continue
+		}
 		x := float64(o.most-v) * o.scale
 		if !(x < last) { // or not a number
 			o.deep++
