@@ -195,7 +195,7 @@ ptune itself; 130, 143, 129 or 138 interrupted by SIGINT, SIGTERM, SIGHUP or SIG
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.AddCommand(newInit(s), newValidate(s), newSchema(s), newData(s), newTrain(s), newEval(s),
-		newGenerate(s), newServe(s), newClassify(s), newInspect(s), newReport(s), newSweep(s), newCompare(s), newPull(s),
+		newGenerate(s), newServe(s), newClassify(s), newInspect(s), newReport(s), newCollect(s), newSweep(s), newCompare(s), newPull(s),
 		newExport(s), newImport(s), newVersion(s), newMan(), newLoadTokenizer())
 	root.AddCommand(newTopics()...)
 	complete(root)

@@ -8,10 +8,11 @@ import (
 	"math"
 )
 
-// Page is a report of one or more runs.
+// Page is a report of one or more runs, or a table of many.
 type Page struct {
 	Title   string
 	Version string
+	Table   Table
 	Runs    []Run
 }
 
