@@ -10,7 +10,7 @@ GO ?= go
 VENV ?= .venv
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: help build install test lint demo bench bench-peer arm64 macos race sanitize torture fuzz golden peer quality quality-real journeys load serve-faults base linked dist clean
+.PHONY: help build install test lint demo bench bench-peer arm64 macos race sanitize torture fuzz golden peer quality quality-real journeys load serve-faults base manifests linked dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ lint: $(LIBTOKENIZERS) ## run gofmt, go vet, staticcheck, actionlint and go mod 
 	$(GO) tool staticcheck ./...
 	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 configs/ci/github.yaml
 	$(GO) mod tidy -diff
+
+manifests: ## check packaging's Kubernetes manifests against the API's types, in a module of its own
+	cd packaging/kubernetes && $(GO) test -count=1 .
 
 linked: ## write docs/linked.md: all linked libraries with versions and licences
 	sh packaging/linked.sh > docs/linked.md
@@ -95,6 +98,7 @@ sanitize: $(LIBTOKENIZERS) ## test kernels and operators with the address and un
 KILLS ?= 1000
 torture: $(VENV)/bin/python ## run the long tests for hours: kills, signals, fuzzing, sanitizers, races
 	$(GO) test ./cmd/ptune -count=1 -timeout 0 -v -run 'KilledAgain|EachSignal' -kills $(KILLS) -steps 100
+	$(MAKE) manifests
 	@mkdir -p .bench
 	$(VENV)/bin/python testdata/differential.py --files 100000 --seed $(SEED) .bench/differential.jsonl
 	$(GO) test ./internal/tensorfile -count=1 -v -run RustLibrary -differential $(abspath .bench/differential.jsonl)

@@ -246,13 +246,13 @@ func (w *manyTasks) trainOn(ctx context.Context, model string, tasks []*run.List
 		return nil
 	}
 	defer b.Close()
-	checked := false
+	checked, cache := false, &run.RowCache{}
 	for _, t := range tasks {
 		if ctx.Err() != nil {
 			w.failed.again++
 			continue
 		}
-		status, result, err := w.train(ctx, b, t, &checked)
+		status, result, err := w.train(ctx, b, t, cache, &checked)
 		t.Close()
 		if err := w.ended(t, status, result, err); err != nil {
 			return err
@@ -262,9 +262,9 @@ func (w *manyTasks) trainOn(ctx context.Context, model string, tasks []*run.List
 }
 
 // train trains a task unless that is done. checked says whether the base's weights were checked.
-func (w *manyTasks) train(ctx context.Context, b *base.Base, t *run.ListedTask, checked *bool) (status string,
-	result *run.Result, err error) {
-	done, warnings, err := t.Open(ctx, b, version)
+func (w *manyTasks) train(ctx context.Context, b *base.Base, t *run.ListedTask, cache *run.RowCache,
+	checked *bool) (status string, result *run.Result, err error) {
+	done, warnings, err := t.Open(ctx, b, cache, version)
 	w.warnTask(t, warnings)
 	if err != nil {
 		return "", nil, err

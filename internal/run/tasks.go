@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -80,14 +82,54 @@ func (t *ListedTask) checkPaths(writers map[string]string) error {
 	return nil
 }
 
+// RowCache has the rows of the last task that was opened on a base. Tasks that differ in other things share
+// them.
+type RowCache struct {
+	key  string
+	rows *Rows
+}
+
+// load returns the rows of a task as LoadRows does.
+func (c *RowCache) load(ctx context.Context, task *config.Task, b *base.Base) (*Rows, error) {
+	var key strings.Builder
+	values := task.Values()
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if strings.HasPrefix(name, "data.") || name == "prompt.tokens" { // which limits the rows' length
+			fmt.Fprintf(&key, "%q %q\n", name, values[name])
+		}
+	}
+	for path := range dataFiles(task) { // a file may change while tasks are trained
+		info, err := os.Stat(path)
+		if err != nil {
+			c.rows = nil
+			break
+		}
+		fmt.Fprintf(&key, "%q %d %v\n", path, info.Size(), info.ModTime())
+	}
+	if c.rows == nil || c.key != key.String() {
+		rows, err := loadAllRows(ctx, task, b)
+		if err != nil {
+			return nil, err
+		}
+		c.key, c.rows = key.String(), rows
+	}
+	return c.rows.sampled(task.Train.EvalRows, task.Train.Seed), nil
+}
+
 // Open opens the task on its base, locks its folder and finds what earlier attempts left there. If the
 // training has ended, it returns the result, and nothing is written, made or locked.
-func (t *ListedTask) Open(ctx context.Context, b *base.Base, version string) (done *Result,
+func (t *ListedTask) Open(ctx context.Context, b *base.Base, cache *RowCache, version string) (done *Result,
 	warnings []string, err error) {
 	t.Task.Output.Dir = outputDir(t.Task)
-	if t.run, err = Open(ctx, t.Task, b, version); err != nil {
+	began := time.Now()
+	rows, err := cache.load(ctx, t.Task, b)
+	if err != nil {
+		return nil, nil, failure.Usage(err)
+	}
+	if t.run, err = openWith(t.Task, b, rows, identity(t.Task, b, rows), version); err != nil {
 		return nil, nil, err
 	}
+	t.run.began = began
 	if done := t.run.ended(); done != nil {
 		return done, nil, nil
 	}
