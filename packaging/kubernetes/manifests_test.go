@@ -4,14 +4,27 @@ package kubernetes
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
+
+// strictly reads a document as the API server does with strict validation: names have their case, and all
+// fields are known.
+func strictly(document []byte, object any) error {
+	text, err := yaml.YAMLToJSONStrict(document)
+	if err != nil {
+		return err
+	}
+	unknown, err := json.UnmarshalStrict(text, object)
+	return errors.Join(append(unknown, err)...)
+}
 
 func TestTheManifestsHaveOnlyFieldsOfTheAPI(t *testing.T) {
 	for _, path := range []string{"tasks.yaml", "../kubernetes.yaml"} {
@@ -30,7 +43,7 @@ func TestTheManifestsHaveOnlyFieldsOfTheAPI(t *testing.T) {
 			if object == nil {
 				t.Errorf("%s, document %d is a %s of %s, which this test does not know", path, i+1, kind.Kind,
 					kind.APIVersion)
-			} else if err := yaml.UnmarshalStrict(document, object); err != nil {
+			} else if err := strictly(document, object); err != nil {
 				t.Errorf("%s, document %d: %v", path, i+1, err)
 			}
 		}
@@ -44,7 +57,7 @@ func TestTheJobIsValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	var job batchv1.Job
-	if err := yaml.UnmarshalStrict(text, &job); err != nil {
+	if err := strictly(text, &job); err != nil {
 		t.Fatal(err)
 	}
 	s := job.Spec
