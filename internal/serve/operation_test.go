@@ -196,7 +196,8 @@ func TestFilesOfPromptsAreTakenUpWithoutARestart(t *testing.T) {
 	}
 	replace := func(content []byte) {
 		t.Helper()
-		if err := os.WriteFile(path+".new", content, 0o644); err == nil {
+		err := os.WriteFile(path+".new", content, 0o644)
+		if err == nil {
 			err = os.Rename(path+".new", path)
 		}
 		if err != nil {
