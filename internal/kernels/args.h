@@ -39,6 +39,16 @@ typedef struct {
   float *scratch; // scratch_floats values for panels of weights; product only
 } product_args;
 
+// Turns a quantised weight into f32: out[r][i] is value at + r ld + i, for i < n. at, ld and n are
+// multiples of 16.
+typedef struct {
+  const uint8_t *w;
+  int format;
+  long at, ld;
+  int rows, n;
+  float *out;
+} floats_args;
+
 // Attention of n query rows of a group over one key head, for the query heads that share it.
 // Row i of the group sees the key rows of its spans, then own to own+i. (Group in attention.go.)
 typedef struct {
@@ -93,6 +103,7 @@ typedef struct {
 
 typedef void pack_kernel(const pack_args *);
 typedef void product_kernel(const product_args *);
+typedef void floats_kernel(const floats_args *);
 typedef void attend_kernel(const attend_args *);
 typedef void attend_back_kernel(const attend_back_args *);
 typedef void norm_kernel(const norm_args *);
@@ -117,6 +128,7 @@ typedef struct {
 
 typedef struct {
   product_kernels products;
+  floats_kernel *floats;
   attend_kernel *attend;
   attend_back_kernel *attend_back;
   norm_kernel *rms_norm, *rms_norm_back, *layer_norm, *layer_norm_back;

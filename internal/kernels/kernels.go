@@ -57,6 +57,19 @@ type Weight struct {
 	Stride  int  // values from one stored row to the next
 	From    int  // if this is a part (OutRange): its first output in the stored matrix
 	InOut   bool // stored [In, Out], as GPT-2's Conv1D is
+	// Pairs, if not 0, tells that the outputs of each head of this many values are stored in pairs: 0,
+	// Pairs/2, 1, Pairs/2+1 and so on, as in llama.cpp's files. Products have them in order. Only with
+	// whole heads and stored [Out, In].
+	Pairs int
+}
+
+// StoredRow returns the row of a weight stored [Out, In] that makes output i.
+func (w Weight) StoredRow(i int) int {
+	if w.Pairs == 0 {
+		return i
+	}
+	half, at := w.Pairs/2, i%w.Pairs
+	return i - at + at%half*2 + at/half
 }
 
 // OutRange returns the part of w that makes the outputs from <= o < from+n. If w is stored
@@ -96,6 +109,10 @@ type set struct {
 	// size.
 	unpackedRows int
 
+	// floats writes value at + r ld + i of a quantised weight to out[r n + i], for r < rows and i < n.
+	// at, ld and n are multiples of 16.
+	floats func(out []float32, data []byte, t DType, at, ld, rows, n int)
+
 	attend func(a *attention, head int, u unit, scratch []float32)
 	// attendBack adds the gradients of key rows < from to before, of others to a.dkv.
 	attendBack func(a *attention, head int, u unit, before Matrix, from int, scratch []float32)
@@ -115,7 +132,7 @@ type set struct {
 }
 
 func plainSet() set {
-	return set{name: "plain", attend: plainAttend, attendBack: plainAttendBack,
+	return set{name: "plain", floats: plainFloats, attend: plainAttend, attendBack: plainAttendBack,
 		gated: plainGated, gatedBack: plainGatedBack, act: plainAct, actBack: plainActBack,
 		softmaxPart: plainSoftmaxPart, rmsNorm: plainRMSNorm, rmsNormBack: plainRMSNormBack,
 		layerNorm: plainLayerNorm, layerNormBack: plainLayerNormBack,

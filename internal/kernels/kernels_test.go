@@ -129,7 +129,7 @@ func TestProductsEqualThePlainLoop(t *testing.T) {
 		for _, m := range []int{1, 2, 4, 5, 8, 11, 13, 16, 40} {
 			for _, n := range []int{1, 7, 16, 32, 33, 70, 129} {
 				k := []int{1, 8, 15, 17, 64, 530}[s.IntN(6)]
-				typ, inOut, add := DType(s.IntN(len(formats))), s.IntN(2) == 0, s.IntN(2) == 0
+				typ, inOut, add := DType(s.IntN(int(F16)+1)), s.IntN(2) == 0, s.IntN(2) == 0
 				w := s.weight(n, k, typ, inOut)
 				what := fmt.Sprintf("m %d n %d k %d %v inOut %v add %v", m, n, k, typ, inOut, add)
 				x, got := s.matrix(m, k), s.matrix(m, n)
@@ -521,7 +521,7 @@ func TestARowOfAProductDoesNotDependOnTheOthers(t *testing.T) {
 			s := newSource(8)
 			for _, depth := range []int{31, 1200} {
 				for _, inOut := range []bool{false, true} {
-					for format := range formats {
+					for format := range F16 + 1 {
 						w := s.weight(90, depth, DType(format), inOut)
 						x, before := s.matrix(40, depth), s.matrix(40, 90)
 						all, added := NewMatrix(40, 90), before.clone()

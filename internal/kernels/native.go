@@ -11,6 +11,7 @@ package kernels
 // to Go memory must not be passed by address.
 static void call_pack(pack_kernel *f, pack_args a) { f(&a); }
 static void call_product(product_kernel *f, product_args a) { f(&a); }
+static void call_floats(floats_kernel *f, floats_args a) { f(&a); }
 static void call_attend(attend_kernel *f, attend_args a) { f(&a); }
 static void call_attend_back(attend_back_kernel *f, attend_back_args a) { f(&a); }
 static void call_norm(norm_kernel *f, norm_args a) { f(&a); }
@@ -34,6 +35,8 @@ import "unsafe"
 // This compiles only if the enumerations of Go and of C agree.
 var (
 	_ = [1]int{}[C.F32-F32|C.BF16-BF16|C.F16-F16]
+	_ = [1]int{}[C.Q8_0-Q8_0|C.Q4_0-Q4_0|C.Q4_1-Q4_1|C.Q5_0-Q5_0|C.Q5_1-Q5_1|C.Q2_K-Q2_K|
+		C.Q3_K-Q3_K|C.Q4_K-Q4_K|C.Q5_K-Q5_K|C.Q6_K-Q6_K|C.IQ4_NL-IQ4_NL|C.IQ4_XS-IQ4_XS]
 	_ = [1]int{}[C.SILU-SiLU|C.GELU_TANH-GELUTanh|C.GELU-GELU|C.RELU-ReLU]
 )
 
@@ -41,6 +44,11 @@ var (
 func nativeSet(name string, k *C.kernel_set) set {
 	s := set{
 		name: name,
+		floats: func(out []float32, data []byte, t DType, at, ld, rows, n int) {
+			C.call_floats(k.floats, C.floats_args{
+				w: (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(data))), format: C.int(t),
+				at: C.long(at), ld: C.long(ld), rows: C.int(rows), n: C.int(n), out: ptr(out)})
+		},
 		attend: func(a *attention, head int, u unit, scratch []float32) {
 			C.call_attend(k.attend, a.args(head, u, scratch))
 		},

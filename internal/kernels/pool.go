@@ -19,6 +19,8 @@ type Pool struct {
 	packed  []float32   // x of the running product, packed
 	shares  []share     // of the running product
 	scratch [][]float32 // one for each thread
+	floats  [][]float32 // panels of a quantised weight, one for each thread
+	paired  []float32   // of ProductBack: gradients in the order in which a weight is stored
 	rested  []time.Time // when each thread last called Go's scheduler
 	crowded bool        // more threads than CPUs: a waiting thread lets Go's scheduler run others
 	sums    [][]float32 // gradients of keys in AttendBack
@@ -104,6 +106,7 @@ func New(o Options) (*Pool, error) {
 	p := &Pool{
 		set:     s,
 		scratch: make([][]float32, threads),
+		floats:  make([][]float32, threads),
 		next:    make([]counter, threads),
 		rested:  make([]time.Time, threads),
 		crowded: threads > cpus,

@@ -12,10 +12,14 @@ func (p *Pool) Product(out, x Matrix, w Weight) {
 func (p *Pool) Products(outs []Matrix, x Matrix, ws []Weight) {
 	for len(ws) > 0 {
 		n := 1
-		for n < len(ws) && ws[n].InOut == ws[0].InOut {
+		for n < len(ws) && ws[n].InOut == ws[0].InOut &&
+			ws[n].DType.computed() == ws[0].DType.computed() {
 			n++
 		}
 		p.product(outs[:n], x, ws[:n], ws[0].InOut, false)
+		for i, w := range ws[:n] {
+			p.inOrder(outs[i], outs[i], w, false)
+		}
 		outs, ws = outs[n:], ws[n:]
 	}
 }
@@ -23,7 +27,67 @@ func (p *Pool) Products(outs []Matrix, x Matrix, ws []Weight) {
 // ProductBack writes d W to out, or adds it: the gradient of Product's x,
 // out[m][i] = Σ_o d[m][o] W[o][i]. d is [M, Out], out [M, In].
 func (p *Pool) ProductBack(out, d Matrix, w Weight, add bool) {
+	if w.Pairs != 0 {
+		stored := View(grow(&p.paired, d.Rows*d.Cols), d.Rows, d.Cols)
+		p.inOrder(stored, d, w, true)
+		d = stored
+	}
 	p.product([]Matrix{out}, d, []Weight{w}, !w.InOut, add)
+}
+
+// inOrder writes the rows of x, outputs of w as they are stored, to out in order, or with back the other
+// way. out may be x. It does nothing if w has no Pairs.
+func (p *Pool) inOrder(out, x Matrix, w Weight, back bool) {
+	if w.Pairs == 0 {
+		return
+	}
+	half := w.Pairs / 2
+	p.rows(x.Rows, 2*x.Cols, func(from, to int) {
+		head := make([]float32, w.Pairs)
+		for i := from; i < to; i++ {
+			row, into := x.Row(i), out.Row(i)
+			for c := 0; c < len(row); c += w.Pairs {
+				copy(head, row[c:c+w.Pairs])
+				for j := range half {
+					if back {
+						into[c+2*j], into[c+2*j+1] = head[j], head[j+half]
+					} else {
+						into[c+j], into[c+j+half] = head[2*j], head[2*j+1]
+					}
+				}
+			}
+		}
+	})
+}
+
+// panelFloats is about the size of the part of a quantised weight that is turned into f32 at a time,
+// for each thread: 256 KB, which stay in the second-level cache.
+const panelFloats = 1 << 16
+
+// inPanels calls f for the columns of a share: columns n0 <= n < n1 of w, whose products have k terms, go
+// to the same columns of out. It calls f for groups of whole panels of a quantised weight, each group
+// in f32.
+func (p *Pool) inPanels(thread int, w Weight, inOut bool, out Matrix, k int, c share,
+	f func(w Weight, out Matrix, n0, n1 int)) {
+	if !w.DType.Quantised() {
+		f(w, out, c.n0, c.n1)
+		return
+	}
+	cols := max(1, panelFloats/(k*p.set.panelCols)) * p.set.panelCols
+	for n := c.n0; n < c.n1; n += cols {
+		part, from, to := w, n, min(n+cols, c.n1)
+		part.DType = F32
+		at, ld, rows := n*w.Stride, k, to-n // stored [n, k]
+		if inOut {
+			from = n / runValues * runValues
+			at, ld, rows = from, (to-from+runValues-1)/runValues*runValues, k
+		}
+		part.Stride = ld
+		buf := grow(&p.floats[thread], rows*ld)
+		p.set.floats(buf, w.Data, w.DType, at, w.Stride, rows, ld)
+		part.Data = FloatBytes(buf)
+		f(part, out.Columns(from, out.Cols-from), n-from, to-from)
+	}
 }
 
 // shareBytes is about the size of the weights in a share if the product is limited by memory. Each
@@ -59,14 +123,16 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 		}
 		return
 	}
-	dtype := ws[0].DType
+	dtype := ws[0].DType.computed()
 	unpacked := m <= s.unpackedRows && !inOut
 	large := max(s.sharePanels, shareBytes/max(1, dtype.Bytes(s.panelCols*k)))
 	if s.few != nil && m <= fewRows {
 		p.share(outs, large, false)
-		p.InOrder(len(p.shares), func(_, i int) {
+		p.InOrder(len(p.shares), func(thread, i int) {
 			c := p.shares[i]
-			s.few(x, ws[c.of], inOut, c.n0, c.n1, outs[c.of], add)
+			p.inPanels(thread, ws[c.of], inOut, outs[c.of], k, c, func(w Weight, out Matrix, n0, n1 int) {
+				s.few(x, w, inOut, n0, n1, out, add)
+			})
 		})
 		return
 	}
@@ -84,7 +150,9 @@ func (p *Pool) product(outs []Matrix, x Matrix, ws []Weight, inOut, add bool) {
 	p.needScratch(s.scratchFloats)
 	p.InOrder(len(p.shares), func(thread, i int) {
 		c := p.shares[i]
-		s.product(packed, m, k, ws[c.of], inOut, unpacked, c.n0, c.n1, outs[c.of], add, p.scratch[thread])
+		p.inPanels(thread, ws[c.of], inOut, outs[c.of], k, c, func(w Weight, out Matrix, n0, n1 int) {
+			s.product(packed, m, k, w, inOut, unpacked, n0, n1, out, add, p.scratch[thread])
+		})
 	})
 }
 

@@ -3,6 +3,7 @@
 
 #include "attention.h"
 #include "product.h"
+#include "quant.h"
 #include "rowwise.h"
 
 const kernel_set KERNEL_SET = {
@@ -17,6 +18,7 @@ const kernel_set KERNEL_SET = {
             .product = product,
             .few_rows = few_rows,
         },
+    .floats = floats,
     .attend = attend,
     .attend_back = attend_back,
     .rms_norm = rms_norm,

@@ -19,8 +19,24 @@
   X(BF16, 1, 2, 1) \
   X(F16, 1, 2, 2)
 
-#define X(name, values, bytes, parts) name,
-enum { FORMATS(X) };
+// The quantised formats: X(name, values, bytes). Products read them as panels of f32, which quant.h
+// makes.
+#define QUANTISED(X) \
+  X(Q8_0, 32, 34) \
+  X(Q4_0, 32, 18) \
+  X(Q4_1, 32, 20) \
+  X(Q5_0, 32, 22) \
+  X(Q5_1, 32, 24) \
+  X(Q2_K, 256, 84) \
+  X(Q3_K, 256, 110) \
+  X(Q4_K, 256, 144) \
+  X(Q5_K, 256, 176) \
+  X(Q6_K, 256, 210) \
+  X(IQ4_NL, 32, 18) \
+  X(IQ4_XS, 256, 136)
+
+#define X(name, ...) name,
+enum { FORMATS(X) QUANTISED(X) };
 #undef X
 
 static inline int block_values(int format) {
