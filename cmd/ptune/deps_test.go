@@ -21,7 +21,8 @@ var mayImport = map[string]string{
 	"internal/failure":    "",              // errors: usage mistakes and hints
 	"internal/process":    "",              // memory, CPUs and bus errors of the process
 	"internal/files":      "",              // atomic writing, and files in the place of others
-	"internal/tensorfile": "files",         // safetensors on disk
+	"internal/tensorfile": "files",         // safetensors and GGUF on disk
+	"internal/gguf":       "tensorfile",    // a GGUF file as a Hugging Face checkpoint
 	"internal/hub":        "files",         // the Hugging Face cache and its downloads
 	"internal/demo":       "failure files", // the embedded base model and its data
 
@@ -49,7 +50,7 @@ var mayImport = map[string]string{
 	// From a task file to a run.
 	"internal/config": "data failure prompt train", // the task file
 	// An opened base model with its tokenizer and chat template.
-	"internal/base": "chat demo failure hub kernels model prompt tokenize",
+	"internal/base": "chat demo failure gguf hub kernels model prompt tokenize",
 	// A task becomes a run; sweeps and comparisons.
 	"internal/run": "base batch chat config data demo eval failure files infer model param process " +
 		"prompt report train",

@@ -62,6 +62,17 @@ func LoadFS(name string, dir fs.FS) (*Model, error) {
 	return load(name, name, c, loader, weights)
 }
 
+// LoadFrom loads a model from the files of a checkpoint and its weights, which it takes over. name is
+// the model's.
+func LoadFrom(name string, files fs.FS, weights *tensorfile.Dir) (*Model, error) {
+	c, loader, err := readConfig(files, name)
+	if err != nil {
+		weights.Close()
+		return nil, err
+	}
+	return load(name, name, c, loader, weights)
+}
+
 func load(
 	name, path string, c *Config, loader func(*builder), weights *tensorfile.Dir,
 ) (*Model, error) {

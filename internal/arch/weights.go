@@ -111,7 +111,7 @@ func (r *reader) matrix(name string, rows, cols int, inOut bool) kernels.Weight 
 	t, d := r.tensor(name, rows, cols)
 	w := kernels.Weight{
 		Name: r.prefix + name, Data: aligned(t.Data, d.Align()), DType: d,
-		Out: rows, In: cols, Stride: cols, InOut: inOut,
+		Out: rows, In: cols, Stride: cols, InOut: inOut, Pairs: t.Pairs,
 	}
 	if inOut {
 		w.Out, w.In = cols, rows

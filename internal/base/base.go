@@ -14,6 +14,7 @@ import (
 	"ptune/internal/chat"
 	"ptune/internal/demo"
 	"ptune/internal/failure"
+	"ptune/internal/gguf"
 	"ptune/internal/kernels"
 	"ptune/internal/model"
 	"ptune/internal/tokenize"
@@ -63,7 +64,7 @@ func Open(path string, o Options) (*Base, error) {
 	if path == demo.Name {
 		err = b.loadDemo()
 	} else {
-		err = b.load(dir, o)
+		dir, err = b.load(dir, o)
 		if err == nil && dir != path {
 			b.Name = filepath.Base(strings.TrimPrefix(path, hubPrefix))
 		}
@@ -93,7 +94,7 @@ func explain(err error, path, dir string) error {
 		return err
 	}
 	return failure.Hint(err, "a model is a directory with config.json, "+
-		"model.safetensors and tokenizer.json, or %s", demo.Name)
+		"model.safetensors and tokenizer.json, a .gguf file, or %s", demo.Name)
 }
 
 // brokenLink returns the first file of a model's directory that is a link to nothing, and where it points to.
@@ -123,8 +124,28 @@ func (b *Base) loadDemo() (err error) {
 	return err
 }
 
-// load reads weights and tokenizer at the same time: each takes about half of the start-up time.
-func (b *Base) load(dir string, o Options) error {
+// load reads weights and tokenizer at the same time: each takes about half of the start-up time. It
+// returns dir, or the GGUF file in it.
+func (b *Base) load(dir string, o Options) (string, error) {
+	file, err := gguf.Find(dir)
+	if err != nil {
+		return dir, err
+	}
+	load := func() (*model.Model, error) {
+		if o.Copy {
+			return model.LoadCopy(dir, b.Pool)
+		}
+		return model.Load(dir, b.Pool)
+	}
+	if file != "" {
+		dir = file
+		c, err := gguf.Open(file, o.Copy)
+		if err != nil {
+			return dir, err
+		}
+		b.files = c.Files
+		load = func() (*model.Model, error) { return model.LoadFrom(c.Name, c.Files, c.Weights, b.Pool) }
+	}
 	known := trust
 	if !o.Trusted {
 		known = func(sum string) (bool, error) { return probeTokenizer(dir, sum) }
@@ -133,21 +154,16 @@ func (b *Base) load(dir string, o Options) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		b.Tokenizer, tokErr = tokenize.Open(dir, known)
+		b.Tokenizer, tokErr = tokenize.OpenFS(dir, b.files, known)
 	}()
-	load := model.Load
-	if o.Copy {
-		load = model.LoadCopy
-	}
-	var err error
-	b.Model, err = load(dir, b.Pool)
+	b.Model, err = load()
 	if <-done; err == nil {
 		err = tokErr
 	}
 	if err == nil {
 		err = b.match()
 	}
-	return err
+	return dir, err
 }
 
 // match has the model and the tokenizer agree. It limits the ids of texts to the model's vocabulary. BOS is

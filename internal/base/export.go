@@ -1,12 +1,14 @@
 package base
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 
 	"ptune/internal/demo"
 	"ptune/internal/failure"
+	"ptune/internal/gguf"
 	"ptune/internal/kernels"
 	"ptune/internal/tokenize"
 )
@@ -28,6 +30,11 @@ func (b *Base) SaveWithPrompt(p Prompt, from, to string) (Served, error) {
 		err := errors.New("the embedded base is not a directory to copy")
 		return Served{}, failure.Usage(failure.Hint(err,
 			"its files are internal/demo/base in ptune's source; give that with --model"))
+	}
+	if file, err := gguf.Find(from); err != nil || file != "" {
+		err = cmp.Or(err, fmt.Errorf("the base %s is a GGUF file, whose vocabulary cannot be extended", file))
+		return Served{}, failure.Usage(failure.Hint(err,
+			"give the checkpoint in safetensors that it was made of with --model"))
 	}
 	if entries, err := os.ReadDir(to); err == nil && len(entries) > 0 {
 		return Served{}, failure.Usage(fmt.Errorf("%s is not empty", to))

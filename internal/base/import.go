@@ -37,7 +37,7 @@ func ImportAdapter(adapter string) (Prompt, error) {
 func (p Prompt) Base() (model string, found bool) {
 	model = cmp.Or(PathAt(p.Path, p.Meta.Base.Path), adapterBase(p))
 	dir, err := Dir(model)
-	return model, err == nil && (isDir(dir) || dir == demo.Name)
+	return model, err == nil && (isDir(dir) || isGGUF(dir) || dir == demo.Name)
 }
 
 // HasTask reports whether the prompt's file says what its rows are. PEFT does not save that.

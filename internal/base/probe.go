@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ptune/internal/failure"
+	"ptune/internal/gguf"
 	"ptune/internal/tokenize"
 )
 
@@ -92,13 +93,22 @@ func panicMessage(stderr string) string {
 	return fmt.Sprintf("%.200s", strings.TrimSpace(lines[0]))
 }
 
-// Probe is the child process's work: it loads the tokenizer of a directory and uses it once. It limits
+// Probe is the child process's work: it loads the tokenizer of a model and uses it once. It limits
 // the memory and the CPU time of its process, which the system kills after probeTime.
 func Probe(dir string) error {
 	if err := errors.Join(limit(syscall.RLIMIT_AS, probeMemory), limitTime(probeTime)); err != nil {
 		return err
 	}
-	tok, err := tokenize.Open(dir, nil)
+	files := os.DirFS(dir)
+	if file, err := gguf.Find(dir); err == nil && file != "" {
+		c, err := gguf.Open(file, false)
+		if err != nil {
+			return err
+		}
+		defer c.Weights.Close()
+		files = c.Files
+	}
+	tok, err := tokenize.OpenFS(dir, files, nil)
 	if err != nil {
 		return err
 	}

@@ -98,6 +98,12 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
+// isGGUF reports whether path is a GGUF file.
+func isGGUF(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil && strings.HasSuffix(path, ".gguf")
+}
+
 // LoadPrompts reads prompts, as LoadPrompt does.
 func LoadPrompts(paths []string) ([]Prompt, error) {
 	var prompts []Prompt

@@ -188,9 +188,9 @@ func (c *copier) matrix(w kernels.Weight, out int) (kernels.Weight, kernels.Matr
 	}
 	values := view(x.Values)
 	for i := range partRows {
-		kernels.ToFloats(values.Row(i), w.Data[w.DType.Bytes(i*w.Stride):], w.DType)
+		kernels.ToFloats(values.Row(i), w.Data[w.DType.Bytes(w.StoredRow(i)*w.Stride):], w.DType)
 	}
-	w.Data, w.DType, w.Stride = kernels.FloatBytes(x.Values[from:]), kernels.F32, cols
+	w.Data, w.DType, w.Stride, w.Pairs = kernels.FloatBytes(x.Values[from:]), kernels.F32, cols, 0
 	return w, view(x.Grad)
 }
 

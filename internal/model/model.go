@@ -13,6 +13,7 @@ import (
 	"ptune/internal/arch"
 	"ptune/internal/kernels"
 	"ptune/internal/ops"
+	"ptune/internal/tensorfile"
 )
 
 // Model is a frozen causal language model. It is not safe for concurrent calls.
@@ -51,6 +52,12 @@ func LoadCopy(dir string, pool *kernels.Pool) (*Model, error) {
 // binary.
 func LoadFS(name string, dir fs.FS, pool *kernels.Pool) (*Model, error) {
 	a, err := arch.LoadFS(name, dir)
+	return runnable(a, pool, err)
+}
+
+// LoadFrom loads a model from the files of a checkpoint and its weights, which it takes over.
+func LoadFrom(name string, files fs.FS, weights *tensorfile.Dir, pool *kernels.Pool) (*Model, error) {
+	a, err := arch.LoadFrom(name, files, weights)
 	return runnable(a, pool, err)
 }
 

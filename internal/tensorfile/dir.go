@@ -120,7 +120,7 @@ func shards(path string) (names []string, owner map[string]string, err error) {
 
 // otherWeights are the names of weights in formats that are not read.
 var otherWeights = []string{
-	"pytorch_model*.bin", "*.bin", "*.pth", "*.pt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.npz",
+	"pytorch_model*.bin", "*.bin", "*.pth", "*.pt", "*.h5", "*.msgpack", "*.onnx", "*.npz",
 }
 
 // noWeights returns the error for a directory without weights. It names those that are not read.

@@ -17,8 +17,11 @@ import (
 // Tensor is a named array in a file.
 type Tensor struct {
 	Name  string
-	DType string // F32, BF16, F16, I64, …
+	DType string // F32, BF16, F16, I64, …; in GGUF also Q4_K and the like
 	Shape []int
+	// Pairs, if not 0, tells that the rows of each head of this many lie in pairs: 0, Pairs/2, 1,
+	// Pairs/2+1 and so on.
+	Pairs int
 	Data  []byte // little-endian; part of the mapped file, valid until Close
 }
 
@@ -32,25 +35,9 @@ type File struct {
 
 // Open maps a safetensors file. It checks the header before it allocates anything.
 func Open(path string) (*File, error) {
-	f, err := os.Open(path)
+	mapped, err := mapFile("tensors", path)
 	if err != nil {
-		return nil, fmt.Errorf("read tensors: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("read tensors: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read tensors %q: not a regular file", path)
-	}
-	if info.Size() < 8 {
-		return nil, fmt.Errorf("read tensors %q: the file is %d bytes, want at least 8: %s",
-			path, info.Size(), cutOff)
-	}
-	mapped, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("map tensors %q: %w", path, err)
+		return nil, err
 	}
 	t, err := Parse(path, mapped)
 	if err != nil {
@@ -59,6 +46,31 @@ func Open(path string) (*File, error) {
 	}
 	t.mapped = mapped
 	return t, nil
+}
+
+// mapFile maps a file into memory, at least 8 bytes. what is for errors.
+func mapFile(what, path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", what, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", what, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read %s %q: not a regular file", what, path)
+	}
+	if info.Size() < 8 {
+		return nil, fmt.Errorf("read %s %q: the file is %d bytes, want at least 8: %s",
+			what, path, info.Size(), cutOff)
+	}
+	mapped, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %s %q: %w", what, path, err)
+	}
+	return mapped, nil
 }
 
 // Parse reads a safetensors file in memory. path is for errors.

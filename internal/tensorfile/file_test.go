@@ -215,8 +215,7 @@ func TestOtherWeightsAreNamed(t *testing.T) {
 			"its weights are in pytorch_model-00001-of-00002.bin, which"},
 		"rows": {"model.safetensors", "{\"text\": \"good\"}\n{",
 			`it is not a safetensors file: it begins with the text "{\"text\": \"good\"}\n{"`},
-		"llama.cpp's": {"model-q4.gguf", "GGUF", "its weights are in model-q4.gguf, which"},
-		"none":        {"readme.md", "x", "neither model.safetensors nor model.safetensors.index.json is there"},
+		"none": {"readme.md", "x", "neither model.safetensors nor model.safetensors.index.json is there"},
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.data), 0o644); err != nil {
