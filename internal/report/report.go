@@ -234,8 +234,15 @@ func SweepText(w io.Writer, runs int, every time.Duration) Func {
 		case Step:
 			if time.Since(last) >= every {
 				last = time.Now()
-				fmt.Fprintf(w, "step %d/%d of %d runs  %.2f s/step  lowest validation loss %.4f\n",
-					e.Step, e.Of, runs, e.Seconds, lowest)
+				line := fmt.Sprintf("step %d/%d", e.Step, e.Of)
+				if runs > 1 {
+					line += fmt.Sprintf(" of %d runs", runs)
+				}
+				line += fmt.Sprintf("  %.2f s/step", e.Seconds)
+				if !math.IsInf(lowest, 1) {
+					line += fmt.Sprintf("  lowest validation loss %.4f", lowest)
+				}
+				fmt.Fprintln(w, line)
 			}
 		}
 	}

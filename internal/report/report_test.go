@@ -64,3 +64,19 @@ func TestTextHasNoControlCharacters(t *testing.T) {
 		t.Errorf("text is %q, want five plain lines", s)
 	}
 }
+
+func TestTheProgressOfASweepNamesOnlyWhatIsKnown(t *testing.T) {
+	for runs, want := range map[int]string{
+		1: "step 1/2  0.50 s/step\nstep 2/2  0.50 s/step  lowest validation loss 0.7000\n",
+		3: "step 1/2 of 3 runs  0.50 s/step\nstep 2/2 of 3 runs  0.50 s/step  lowest validation loss 0.7000\n",
+	} {
+		var out strings.Builder
+		tell := report.SweepText(&out, runs, 0)
+		tell(report.Step{Step: 1, Of: 2, Seconds: 0.5})
+		tell(report.Eval{Loss: 0.7})
+		tell(report.Step{Step: 2, Of: 2, Seconds: 0.5})
+		if out.String() != want {
+			t.Errorf("of %d runs it prints %q, want %q", runs, out.String(), want)
+		}
+	}
+}
