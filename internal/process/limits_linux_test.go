@@ -73,7 +73,7 @@ func TestMain(m *testing.M) {
 	case "fatal":
 		ExitOnCrash()
 		debug.SetMaxStack(1 << 20)
-		endless(0)
+		os.Exit(endless(0))
 	case "wait":
 		fmt.Println("waiting")
 		time.Sleep(time.Minute)
@@ -81,7 +81,12 @@ func TestMain(m *testing.M) {
 }
 
 // endless needs more stack than there is.
-func endless(n int) int { return endless(n+1) + n }
+func endless(n int) int {
+	if n < 0 {
+		return 0
+	}
+	return endless(n+1) + n
+}
 
 // Go's own exit code is 2, that of a mistake of the user. The first process of a container ignores
 // signals that have no handler.
