@@ -557,6 +557,11 @@ func TestLogprobsAreGivenIfTheyAreAskedFor(t *testing.T) {
 		if got := len(h.Logprobs()); got != want {
 			t.Errorf("%d asked for: tokens with logprobs are %d, want %d", asked, got, want)
 		}
+		for _, l := range h.Logprobs() { // one of them is the token itself
+			if len(l.Top) != asked-1 {
+				t.Errorf("%d asked for: %d others, want %d", asked, len(l.Top), asked-1)
+			}
+		}
 	}
 }
 
