@@ -90,7 +90,7 @@ func setFlag(f *pflag.FlagSet, set *[]string) {
 // modelFlag adds --model, the base that prompts are used with.
 func modelFlag(f *pflag.FlagSet, model *string) {
 	f.StringVar(model, "model", "",
-		"the base model: a directory, org/name or ptune:demo (default: what the prompt's file names)")
+		"the base model: a directory, a .gguf file, org/name or ptune:demo (default: what the prompt's file names)")
 }
 
 // scoresFlag adds --label-scores, which replaces data.label_scores of a prompt's file.

@@ -34,7 +34,7 @@ the file alone says.`,
 		}),
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.model, "model", "", "the base model: a directory, org/name or ptune:demo "+
+	f.StringVar(&o.model, "model", "", "the base model: a directory, a .gguf file, org/name or ptune:demo "+
 		"(default: what the prompt's file names)")
 	f.IntVar(&o.top, "top", 5, "number of nearest tokens to show for each virtual token")
 	o.computeOptions.flags(cmd)
