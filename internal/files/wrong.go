@@ -28,7 +28,7 @@ var kinds = []kind{
 	{"PK\x03\x04", "a zip archive, as .xlsx files and those of torch.save are",
 		"unpack it, or export the sheet as .csv", save},
 	{"\x80\x02", "a pickle, as older versions of torch.save write it", "export its rows as .jsonl", save},
-	{"GGUF", "a GGUF file", "", "give the directory of the model in Hugging Face's format"},
+	{"GGUF", "a GGUF file", "", "give the .gguf file's own path as the model, or the directory in Hugging Face's format"},
 	{"\x1f\x8b", "compressed with gzip", "", "unpack it"},
 	{"\x28\xb5\x2f\xfd", "compressed with zstd", "", "unpack it"},
 	{"BZh9", "compressed with bzip2", "unpack it (gzip and zstd are read)", "unpack it"},
