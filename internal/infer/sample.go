@@ -21,6 +21,12 @@ type Sampling struct {
 	Stream            int // requests with the same seed and another Stream draw other numbers
 }
 
+// Limits of Sampling.RepetitionPenalty. Beyond them, finite logits could become infinite ones.
+const (
+	MinPenalty = 0.01
+	MaxPenalty = 100.0
+)
+
 // Check returns an error for a setting outside its range, with the name that the command line gives it.
 func (s Sampling) Check() error {
 	switch {
@@ -32,8 +38,8 @@ func (s Sampling) Check() error {
 		return fmt.Errorf("top-k is %d, want at least 0", s.TopK)
 	case !(s.MinP >= 0 && s.MinP <= 1):
 		return fmt.Errorf("min-p is %g, want 0 to 1", s.MinP)
-	case !(s.RepetitionPenalty > 0 && s.RepetitionPenalty <= math.MaxFloat32):
-		return fmt.Errorf("repetition-penalty is %g, want above 0", s.RepetitionPenalty)
+	case !(s.RepetitionPenalty >= MinPenalty && s.RepetitionPenalty <= MaxPenalty):
+		return fmt.Errorf("repetition-penalty is %g, want %g to %g", s.RepetitionPenalty, MinPenalty, MaxPenalty)
 	}
 	return nil
 }
@@ -55,16 +61,19 @@ func newSampler(s Sampling) *sampler {
 }
 
 // next chooses the token after an input and a text: the repetition penalty first, then temperature,
-// top-k, top-p and min-p, in transformers' order.
+// top-k, top-p and min-p, in transformers' order. If a logit is NaN, it returns the first such token. If
+// the greatest is infinite, it returns that token: no probabilities can be computed.
 func (s *sampler) next(logits []float32, input, text []int32) int32 {
 	logits = s.penalise(logits, input, text)
-	if s.Temperature == 0 {
-		best, most := 0, logits[0]
-		for i, v := range logits {
-			if v > most {
-				best, most = i, v
-			}
+	best, most := 0, logits[0]
+	for i, v := range logits {
+		if v > most {
+			best, most = i, v
+		} else if v != v {
+			return int32(i)
 		}
+	}
+	if s.Temperature == 0 || math.IsInf(float64(most), 0) {
 		return int32(best)
 	}
 	u := s.r.Float64()
@@ -110,7 +119,7 @@ func (s *sampler) drawSorted(logits []float32, u float64) int32 {
 		sum += p[i]
 	}
 	if s.TopP > 0 && s.TopP < 1 {
-		had, n := 0.0, 0
+		had, n := p[0], 1
 		for n < len(p) && had < s.TopP*sum { // the token that reaches top-p is kept
 			had += p[n]
 			n++
@@ -118,7 +127,7 @@ func (s *sampler) drawSorted(logits []float32, u float64) int32 {
 		order, p, sum = order[:n], p[:n], had
 	}
 	if s.MinP > 0 {
-		n, had := 0, 0.0
+		had, n := p[0], 1
 		for n < len(p) && p[n] >= s.MinP {
 			had += p[n]
 			n++

@@ -2,6 +2,7 @@ package infer
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"math"
 	"math/rand/v2"
@@ -149,15 +150,43 @@ func TestDrawingWithoutSortingTakesTheSameTokens(t *testing.T) {
 	}
 }
 
-func TestLogitsWithoutAFiniteSumAreDrawnFromAsWell(t *testing.T) {
+func TestLogitsThatAreNotFiniteEndTheirRequest(t *testing.T) {
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())
-	for _, logits := range [][]float32{{1}, {2, 2, 2}, {inf, 1}, {-inf, -inf}, {nan, 1}, {1, nan}, {0, inf, nan}} {
-		for _, temperature := range []float64{1e-300, 1e-40, 0.5, 1e300} {
-			id := newSampler(Sampling{Temperature: temperature}).next(logits, nil, nil)
-			if id < 0 || int(id) >= len(logits) {
-				t.Errorf("%v at temperature %g: token %d", logits, temperature, id)
+	for _, logits := range [][]float32{{1}, {2, 2, 2}, {-inf, 3}, {inf, 1}, {-inf, -inf}, {nan, 1}, {1, nan},
+		{0, inf, nan}} {
+		for _, s := range []Sampling{{}, {TopK: 1}, {TopP: 1e-300}, {TopP: 0.9}, {MinP: 0.1}, {MinP: 1}} {
+			for _, s.Temperature = range []float64{1e-300, 1e-40, 0.5, 1e300, 0} {
+				h := &Handle{Request: Request{MaxTokens: 2, Sampling: s}, sample: newSampler(s)}
+				id, _ := h.choose(logits)
+				if id < 0 || int(id) >= len(logits) {
+					t.Errorf("%v with %+v: token %d", logits, s, id)
+				}
+				most := slices.Max(logits) // NaN if one is
+				if want := most-most != 0; errors.Is(h.err, ErrNaN) != want {
+					t.Errorf("%v with %+v: the error is %v, want ErrNaN: %v", logits, s, h.err, want)
+				}
+				if most == most {
+					newSampler(s).drawSorted(logits, 0.5) // must not panic
+				}
 			}
 		}
+	}
+}
+
+func TestThePenaltyKeepsLogitsFinite(t *testing.T) {
+	for _, penalty := range []float64{math.Inf(1), 101, 0.0099, 1e-40, 0, -1, math.NaN()} {
+		if (Sampling{TopP: 1, RepetitionPenalty: penalty}).Check() == nil {
+			t.Errorf("a repetition penalty of %g is accepted", penalty)
+		}
+	}
+	for _, penalty := range []float64{MinPenalty, 1, MaxPenalty} {
+		if err := (Sampling{TopP: 1, RepetitionPenalty: penalty}).Check(); err != nil {
+			t.Error(err)
+		}
+	}
+	s := Sampling{Temperature: 1, TopP: 0.9, MinP: 0.1, RepetitionPenalty: 1e-40} // what Check refuses
+	if id := newSampler(s).next([]float32{1, 2, 3}, []int32{1}, nil); id != 1 {
+		t.Errorf("token %d was taken, want the one with an infinite logit", id)
 	}
 }
 

@@ -197,30 +197,34 @@ func (e *Engine) scoreTogether(asked []*Handle) error {
 	return nil
 }
 
-// scoreTrees is scoreTogether with one tree for each soft prompt. It holds the inputs and the labels,
-// and what they begin with once.
-func (e *Engine) scoreTrees(asked []*Handle) (err error) {
+// scoreTrees is scoreTogether with trees after each soft prompt. They hold the inputs and the labels, and
+// what they begin with once. Requests that ask for different tokens after the same row have trees of their
+// own, because the last bits of an answer depend on what else its row is asked for.
+func (e *Engine) scoreTrees(asked []*Handle) error {
 	var trees []*textTree
-	of := map[*Prompt]*textTree{}
+	of := map[*Prompt][]*textTree{}
 	defer func() {
 		for _, t := range trees {
 			e.Trees.RemoveTree(t.handle)
 		}
 	}()
 	for _, h := range asked {
-		t := of[h.Prompt]
-		if t == nil {
+		own := newTextTree(0)
+		own.add(h)
+		at := slices.IndexFunc(of[h.Prompt], func(t *textTree) bool { return t.takes(own) })
+		if at < 0 {
 			prompt := batch.NoPrompt
 			if h.Prompt != nil {
 				prompt = h.Prompt.handle
 			}
-			t = &textTree{rowOf: map[edge]int{}}
-			if t.handle, err = e.Trees.NewTree(prompt, 0); err != nil {
+			handle, err := e.Trees.NewTree(prompt, 0)
+			if err != nil {
 				return err
 			}
-			of[h.Prompt], trees = t, append(trees, t)
+			t := newTextTree(handle)
+			at, of[h.Prompt], trees = len(of[h.Prompt]), append(of[h.Prompt], t), append(trees, t)
 		}
-		t.add(h)
+		of[h.Prompt][at].add(h)
 	}
 	var rows []batch.Row
 	for _, t := range trees {
@@ -243,6 +247,8 @@ type textTree struct {
 	rowOf  map[edge]int // the row after another one's
 	asked  []askedLabel
 }
+
+func newTextTree(handle int) *textTree { return &textTree{handle: handle, rowOf: map[edge]int{}} }
 
 // edge is a token after a row of a tree; -1: at its beginning.
 type edge struct {
@@ -280,6 +286,27 @@ func (t *textTree) add(h *Handle) {
 		}
 		t.asked = append(t.asked, a)
 	}
+}
+
+// takes reports whether the texts of another tree can be added so that each row is asked for the same
+// tokens, in the same order, as in that tree and before.
+func (t *textTree) takes(other *textTree) bool {
+	at := map[int]int{-1: -1} // the row of each of the other's that both have
+	for i, r := range other.rows {
+		parent, ok := at[r.Parent]
+		if !ok {
+			continue
+		}
+		row, ok := t.rowOf[edge{parent, r.ID}]
+		if !ok {
+			continue
+		}
+		at[i] = row
+		if has := t.rows[row].Asked; len(has) > 0 && len(r.Asked) > 0 && !slices.Equal(has, r.Asked) {
+			return false
+		}
+	}
+	return true
 }
 
 // after returns the row of a token after another row.

@@ -116,11 +116,37 @@ func TestWhatRequestsBeginWithIsComputedOnce(t *testing.T) {
 	labels := [][]int32{{5, 6}, {5, 7}, {8}}
 	_, err := e.Generate(context.Background(), []Request{
 		{IDs: []int32{1, 2, 3}, Labels: labels}, {IDs: []int32{1, 2, 4}, Labels: labels},
-		{IDs: []int32{1, 2, 3}, Labels: labels[:1]},
+		{IDs: []int32{1, 2, 3}, Labels: labels},
 	})
 	// 1 2, then 3 5 and 4 5
 	if err != nil || g.trees.rows != 6 || g.calls != 1 {
 		t.Errorf("%d rows in %d passes, want 6 in 1 (%v)", g.trees.rows, g.calls, err)
+	}
+}
+
+// What a row is asked for may change the last bits of an answer, so no request changes it for another.
+func TestRowsAreAskedForWhatEachRequestAlonePutsThere(t *testing.T) {
+	for name, c := range map[string]struct {
+		labels [][]int32 // of the second request; the first has 5 6, 5 7 and 8
+		input  []int32
+		rows   int
+	}{
+		"the same labels":             {[][]int32{{5, 6}, {5, 7}, {8}}, []int32{1, 2}, 3},
+		"other labels":                {[][]int32{{6}, {9}}, []int32{1, 2}, 5},
+		"some of the labels":          {[][]int32{{5}}, []int32{1, 2}, 5},
+		"another order":               {[][]int32{{8}, {5, 6}, {5, 7}}, []int32{1, 2}, 6},
+		"an input with a label's":     {[][]int32{{6}, {9}}, []int32{1, 2, 5}, 6},
+		"another row":                 {[][]int32{{6}, {9}}, []int32{1}, 3},
+		"after a row that is unasked": {[][]int32{{6}, {9}}, []int32{1, 2, 8}, 4},
+	} {
+		g := newGrove()
+		e := New(g, Options{Scorer: scorer{}, Trees: g, ScoreTokens: 1000})
+		_, err := e.Generate(context.Background(), []Request{
+			{IDs: []int32{1, 2}, Labels: [][]int32{{5, 6}, {5, 7}, {8}}}, {IDs: c.input, Labels: c.labels},
+		})
+		if err != nil || g.trees.rows != c.rows || g.calls != 1 {
+			t.Errorf("%s: %d rows in %d passes, want %d in 1 (%v)", name, g.trees.rows, g.calls, c.rows, err)
+		}
 	}
 }
 

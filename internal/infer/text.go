@@ -121,7 +121,7 @@ func (h *Handle) choose(logits []float32) (id int32, more bool) {
 		return 0, false
 	}
 	id = h.sample.next(logits, h.IDs, h.ids)
-	if v := logits[id]; v != v {
+	if v := logits[id]; v-v != 0 { // NaN or infinite
 		h.err = ErrNaN
 		return 0, false
 	}

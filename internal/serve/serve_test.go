@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -232,6 +233,8 @@ func TestWrongRequestsAreRefusedByName(t *testing.T) {
 			"temperature", "want a number"},
 		{"POST", "/v1/completions", `{"model": "ptune:demo", "prompt": "a", "max_tokens": 201}`, 400,
 			"max_tokens", "at most 200"},
+		{"POST", "/v1/completions", `{"model": "ptune:demo", "prompt": "a", "repetition_penalty": 1e-40, "top_p": 0.9}`,
+			400, "repetition_penalty", "0.01 to 100"},
 		{"POST", "/v1/completions", `{"model": "ptune:demo", "prompt": "a", "n": 0}`, 400, "n", "1 to 128"},
 		{"POST", "/v1/completions", `{"model": "ptune:demo", "prompt": "a", "stop": ["x", ""]}`, 400, "stop", "0 bytes"},
 		{"POST", "/v1/completions", `{"model": `, 400, "", "not JSON"},
@@ -326,5 +329,56 @@ func TestScoresAreThoseOfThePromptAlone(t *testing.T) {
 	}
 	if fmt.Sprint(m.choices[1].Name) != "good" {
 		t.Errorf("the choices are %v", m.choices)
+	}
+}
+
+// The last bits of an answer depend on which tokens its rows are asked for, so requests with the same input
+// and other options must not share them.
+func TestScoresDoNotDependOnOptionsOfOtherRequests(t *testing.T) {
+	b, err := openDemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	decoder := b.NewDecoder(1 << 28)
+	defer decoder.Close()
+	e := infer.New(decoder, infer.Options{Scorer: b, Trees: decoder, ScoreTokens: 1 << 20})
+	p := newPrompt(b, 2, 5, prompt.Meta{})
+	soft, err := e.AddPrompt(p.Values, p.Rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := func(text string) []int32 {
+		ids, err := b.Tokenizer.Encode(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	input := tokens("The soup was cold:")
+	a := tokens(" the waiter was very slow")
+	longer := slices.Concat(input, a[:2]) // begins with an option of others
+	var requests []infer.Request
+	for i := range 12 {
+		r := infer.Request{Prompt: soft, IDs: [][]int32{input, longer}[i%2]}
+		for k := range 2 + i%4 {
+			r.Labels = append(r.Labels, []int32{int32(40 + 7*i + k*k), int32(60 + k)}, a[i%2*2:])
+		}
+		requests = append(requests, r)
+	}
+	together, err := e.Generate(context.Background(), requests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range requests {
+		alone, err := e.Generate(context.Background(), []infer.Request{r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, want := range alone[0].Scores {
+			if got := together[i].Scores[k]; got != want {
+				t.Errorf("request %d, option %d: −log p is %v beside others, %v alone", i, k, got, want)
+			}
+		}
 	}
 }
