@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,7 +61,7 @@ code is 0 if all were answered. A second signal ends the server at once.`,
 	modelFlag(f, &o.model)
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address and port; :8080 is port 8080 of all addresses")
 	f.StringVar(&o.keyFile, "api-key-file", "",
-		"file of API keys, one a line: every route but /health asks for one of them")
+		"file of API keys, one a line (# begins a comment): every route but /health asks for one of them")
 	f.StringVar(&o.cert, "tls-cert", "", "certificate chain (PEM), to serve HTTPS")
 	f.StringVar(&o.key, "tls-key", "", "private key of --tls-cert (PEM)")
 	f.StringSliceVar(&o.Origins, "cors-origins", nil,
@@ -80,7 +81,13 @@ code is 0 if all were answered. A second signal ends the server at once.`,
 }
 
 func (o *serveFlags) check() error {
+	host, port, err := net.SplitHostPort(o.Listen)
 	switch {
+	case err != nil || port == "":
+		return failure.Hint(fmt.Errorf("--listen is %q, want an address and a port", o.Listen),
+			"such as 127.0.0.1:8080, or :8080 for all addresses of this machine")
+	case net.ParseIP(host) == nil && strings.ContainsAny(host, " /"):
+		return fmt.Errorf("--listen is %q: %q is no address", o.Listen, host)
 	case o.Texts < 1:
 		return fmt.Errorf("--batch is %d, want at least 1", o.Texts)
 	case o.Queue < 0:
@@ -151,8 +158,12 @@ func openServed(ctx context.Context, o serveFlags) (*base.Base, error) {
 		}
 	}
 	if first == "" {
-		return nil, failure.Usage(failure.Hint(errors.New("no prompt file says which base model to open"),
-			"give the base's directory with --model"))
+		why := errors.New("no prompt file says which base model to open")
+		if o.Folder != "" {
+			why = fmt.Errorf("%s has no .st file that says which base model to open", o.Folder)
+		}
+		return nil, failure.Usage(failure.Hint(why,
+			"give the base's directory with --model, or prompt files with --prompt or --prompts"))
 	}
 	p, err := base.LoadPrompt(first)
 	if err != nil {
@@ -180,7 +191,7 @@ func namedPrompts(given []string) (map[string]string, error) {
 	return files, nil
 }
 
-// readKeys reads API keys, one a line.
+// readKeys reads API keys, one a line. Lines that begin with # are comments.
 func readKeys(path string) (keys []string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -189,7 +200,7 @@ func readKeys(path string) (keys []string, err error) {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		if key := strings.TrimSpace(lines.Text()); key != "" {
+		if key := strings.TrimSpace(lines.Text()); key != "" && !strings.HasPrefix(key, "#") {
 			keys = append(keys, key)
 		}
 	}

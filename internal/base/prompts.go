@@ -73,9 +73,15 @@ func PromptPaths(paths []string) ([]string, error) {
 func PromptFiles(folder string) (names []string, err error) {
 	entries, err := os.ReadDir(folder)
 	for _, e := range entries {
-		if filepath.Ext(e.Name()) == ".st" && !unfinished[e.Name()] {
-			names = append(names, e.Name())
+		name := e.Name()
+		if filepath.Ext(name) != ".st" || strings.HasPrefix(name, ".") || unfinished[name] {
+			continue
 		}
+		// To open a FIFO would wait for a writer.
+		if info, err := os.Stat(filepath.Join(folder, name)); err == nil && !info.Mode().IsRegular() {
+			continue
+		}
+		names = append(names, name)
 	}
 	return names, err
 }

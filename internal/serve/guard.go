@@ -24,8 +24,8 @@ func (s *Server) checkKey(w http.ResponseWriter, r *http.Request) error {
 	if len(s.keys) == 0 {
 		return nil
 	}
-	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
+	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
 		_, key, _ = r.BasicAuth()
 	}
 	sum, match := sha256.Sum256([]byte(key)), 0

@@ -65,7 +65,7 @@ func (s *Server) handler() http.Handler {
 		}
 		w.Header().Set("Allow", strings.Join(methods, ", "))
 		return &apiError{status: http.StatusMethodNotAllowed, Type: typeInvalid,
-			Message: fmt.Sprintf("%s takes %s, not %s", pattern, strings.Join(methods, " or "), r.Method)}
+			Message: fmt.Sprintf("%.200s takes %s, not %s", r.URL.Path, strings.Join(methods, " or "), r.Method)}
 	}}))
 	return mux
 }

@@ -55,6 +55,7 @@ const (
 	writeTime     = 60 * time.Second // for a client to read one piece of an answer
 	idleTime      = 2 * time.Minute  // of a connection between two requests
 	pollTime      = time.Second      // between two looks at the files of prompts
+	cutTime       = 2 * time.Second  // to write that requests are cut off
 	defaultLength = 8192             // Options.MaxLength of a model that can read longer texts
 )
 
@@ -139,6 +140,9 @@ func Run(ctx context.Context, o Options) error {
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {
 		cut(errEnding)
+		answers, cancel := context.WithTimeout(context.WithoutCancel(work), cutTime)
+		defer cancel()
+		_ = server.Shutdown(answers) // the requests that were cut off are answered that they were
 		server.Close()
 		return fmt.Errorf("requests were cut off after %v: %w", o.Drain, context.Cause(ctx))
 	}
