@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"ptune/internal/chat"
@@ -27,8 +28,10 @@ type Base struct {
 	Pool      *kernels.Pool
 
 	files        fs.FS
-	special      chat.Tokens    // the tokenizer's special tokens by name
-	chatTemplate *chat.Template // nil until Chat is called
+	special      chat.Tokens // the tokenizer's special tokens by name
+	chatOnce     sync.Once   // reads the two fields below
+	chatTemplate *chat.Template
+	chatErr      error
 }
 
 // Options are how a base is opened and computes.
@@ -202,16 +205,16 @@ func (b *Base) Close() {
 	b.Pool.Close()
 }
 
-// Chat returns the base's chat template.
-func (b *Base) Chat() (t *chat.Template, err error) {
-	if b.chatTemplate == nil {
-		b.chatTemplate, err = chat.Open(b.Name, b.files, b.special)
-	}
-	if errors.Is(err, chat.ErrNone) {
-		err = failure.Hint(err, "only chat models have a chat template; "+
-			"data.input and data.target work without one")
-	}
-	return b.chatTemplate, err
+// Chat returns the base's chat template. It is read once.
+func (b *Base) Chat() (*chat.Template, error) {
+	b.chatOnce.Do(func() {
+		b.chatTemplate, b.chatErr = chat.Open(b.Name, b.files, b.special)
+		if errors.Is(b.chatErr, chat.ErrNone) {
+			b.chatErr = failure.Hint(b.chatErr, "only chat models have a chat template; "+
+				"data.input and data.target work without one")
+		}
+	})
+	return b.chatTemplate, b.chatErr
 }
 
 // ChatOf returns the base's chat template if its hash is sum, as a prompt's file keeps it.
