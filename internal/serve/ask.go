@@ -116,27 +116,60 @@ func score(p []float64) float64 {
 	return sum
 }
 
+// checkCount refuses a request whose field has no question, or more than are ever answered together.
+func (s *Server) checkCount(field string, n int) error {
+	switch most := min(maxQuestions, cap(s.loop.places)); {
+	case n == 0:
+		return invalid(field, "%s is missing or empty: want at least one element", field)
+	case n > most:
+		return invalid(field, "%s has %d elements, want at most %d", field, n, most)
+	}
+	return nil
+}
+
+// encode calls f, which makes the tokens of a request with n texts. It refuses the request if the queue is
+// full, and bounds how many requests are encoded at a time: tokenizing a long text takes a core for long.
+func (s *Server) encode(ctx context.Context, n int, f func() error) error {
+	if len(s.loop.places)+n > cap(s.loop.places) {
+		s.loop.metrics.rejected.Inc()
+		return errBusy
+	}
+	select {
+	case s.encoding <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-s.encoding }()
+	return f()
+}
+
 // decide answers questions and returns the number of tokens of their inputs.
 func (s *Server) decide(ctx context.Context, w http.ResponseWriter, m *served, questions []question) (
 	[]decided, int, error) {
-	switch n := min(maxQuestions, cap(s.loop.places)); {
-	case len(questions) == 0:
-		return nil, 0, invalid("questions", "questions is empty: ask at least one")
-	case len(questions) > n:
-		return nil, 0, invalid("questions", "there are %d questions, want at most %d", len(questions), n)
-	}
-	a, err := s.asker(m)
-	if err != nil {
-		return nil, 0, err
-	}
 	answers := make([]answering, len(questions))
 	scored, tokens := make([]infer.Question, len(questions)), 0
-	for i := range questions {
-		if answers[i], err = a.ask(&questions[i]); err != nil {
-			return nil, 0, err
+	err := s.encode(ctx, len(questions), func() error {
+		a, err := s.asker(m)
+		if err != nil {
+			return err
 		}
-		scored[i] = answers[i].question
-		tokens += len(scored[i].Input)
+		for i := range questions {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if answers[i], err = a.ask(&questions[i]); err != nil {
+				return err
+			}
+			scored[i] = answers[i].question
+			if err := s.checkQuestion(m, &scored[i]); err != nil {
+				return err
+			}
+			tokens += len(scored[i].Input)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
 	}
 	note(w, m.id, &usage{Prompt: tokens, Total: tokens})
 	scores, err := s.score(ctx, m, scored)
@@ -214,7 +247,7 @@ func (s *Server) asker(m *served) (*asker, error) {
 		a.choices, a.ends = m.choices, infer.LabelEnds(ids, a.meta.EOS)
 	}
 	if a.most, a.cut = a.task.Limit(s.base.MaxPositions, m.rows, longest); !a.cut {
-		a.most = math.MaxInt // score refuses longer ones
+		a.most = math.MaxInt // checkQuestion refuses longer ones
 	}
 	if fields := a.task.FieldNames(); len(fields) > 1 {
 		for _, f := range fields {

@@ -106,9 +106,15 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	template, _ := s.base.Chat() // nil if the base has none
-	ids, err := m.task.Messages(messages, template)
+	var ids []int32
+	err = s.encode(r.Context(), 1, func() error {
+		if ids, err = m.task.Messages(messages, template); err != nil {
+			return invalid("messages", "messages: %v", err)
+		}
+		return nil
+	})
 	if err != nil {
-		return invalid("messages", "messages: %v", err)
+		return err
 	}
 	asked, err := s.choices(m, &body.sampling, common, [][]int32{ids})
 	if err != nil {

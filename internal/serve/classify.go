@@ -42,8 +42,8 @@ func (s *Server) classify(w http.ResponseWriter, r *http.Request) error {
 	if len(m.choices) == 0 {
 		return invalid("model", "%q has no labels: /v1/decisions takes questions with options", m.id)
 	}
-	if len(body.Input) == 0 {
-		return invalid("input", "input is missing, or an empty array")
+	if err := s.checkCount("input", len(body.Input)); err != nil {
+		return err
 	}
 	var questions []question
 	for i, text := range body.Input {

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
@@ -81,7 +82,11 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 		}
 		common.Logprobs = 1 + *body.Logprobs
 	}
-	inputs, err := s.inputs(m, &body)
+	var inputs []textInput
+	err = s.encode(r.Context(), 1, func() (err error) {
+		inputs, err = s.inputs(r.Context(), m, &body)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -178,7 +183,7 @@ func (t *teller) token(decode func([]int32) string, input []int32, x infer.Logpr
 
 // inputs returns the inputs of a completion. A text fills the prompt's input template, as that of ptune
 // generate does; token ids are the whole input.
-func (s *Server) inputs(m *served, body *completionRequest) ([]textInput, error) {
+func (s *Server) inputs(ctx context.Context, m *served, body *completionRequest) ([]textInput, error) {
 	if body.Fields != nil {
 		if body.Prompt != nil {
 			return nil, invalid("fields", "give prompt or fields, not both")
@@ -198,10 +203,19 @@ func (s *Server) inputs(m *served, body *completionRequest) ([]textInput, error)
 	var several [][]int32
 	switch {
 	case json.Unmarshal(body.Prompt, &texts) == nil && len(texts) > 0:
+		if err := s.checkChoices(&body.sampling, len(texts)); err != nil {
+			return nil, err
+		}
 		for _, text := range texts {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
 			ids, err := m.task.Text(text)
 			if err != nil {
 				return nil, invalid("prompt", "prompt: %v", err)
+			}
+			if err := s.checkLength(m, len(ids)); err != nil {
+				return nil, err
 			}
 			inputs = append(inputs, textInput{text, ids})
 		}
@@ -210,6 +224,9 @@ func (s *Server) inputs(m *served, body *completionRequest) ([]textInput, error)
 		several = [][]int32{ids}
 	case json.Unmarshal(body.Prompt, &several) != nil:
 		return nil, invalid("prompt", "prompt is neither a text, token ids, nor an array of texts or of token ids")
+	}
+	if err := s.checkChoices(&body.sampling, len(several)); err != nil {
+		return nil, err
 	}
 	for _, ids := range several {
 		if len(ids) == 0 {

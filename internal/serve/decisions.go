@@ -85,6 +85,9 @@ func (s *Server) decisions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkCount("questions", len(body.Questions)); err != nil {
+		return err
+	}
 	x, err := readInput(body.Input)
 	if err != nil {
 		return err

@@ -433,7 +433,7 @@ func TestWrongQuestionsAreRefusedByName(t *testing.T) {
 	}
 	const d, one, classify = "/v1/decisions", "/v1/systemone", "/classify"
 	for _, c := range []struct{ path, body, want string }{
-		{d, `{"model":"stars","input":"x"}`, "questions is empty"},
+		{d, `{"model":"stars","input":"x"}`, "questions is missing or empty"},
 		{d, `{"model":"none","input":"x","questions":[{"type":"choice"}]}`, `"none" does not exist`},
 		{d, `{"model":"stars","questions":[{"type":"choice"}]}`, "input is missing"},
 		{d, `{"model":"stars","input":7,"questions":[{"type":"choice"}]}`, "neither a text nor an array"},
@@ -468,11 +468,11 @@ func TestWrongQuestionsAreRefusedByName(t *testing.T) {
 		{d, `{"model":"chat","input":"x","questions":[{"type":"choice"}]}`, "was trained on conversations"},
 		{d, `{"model":"two","input":"x","questions":[{"type":"choice"}]}`, "has the fields title, text"},
 		{d, `{"model":"two","input":"{\"text\":\"x\"}","questions":[{"type":"choice"}]}`, "has the fields title, text"},
-		{d, `{"model":"stars","input":"x","questions":[` + strings.TrimSuffix(strings.Repeat(`{"type":"choice"},`, 401), ",") + `]}`, "there are 401 questions"},
+		{d, `{"model":"stars","input":"x","questions":[` + strings.TrimSuffix(strings.Repeat(`{"type":"choice"},`, 401), ",") + `]}`, "questions has 401 elements"},
 		{d, `{"model":"stars","input":"` + strings.Repeat("word ", 600) + `","questions":[{"type":"choice"}]}`, "tokens"},
 		{one, `{"model":"stars","questions":{"a":{"type":"choice"}}}`, "state is missing"},
 		{one, `{"model":"stars","state":null,"questions":{"a":{"type":"choice"}}}`, "state is missing"},
-		{one, `{"model":"stars","state":"x","questions":{}}`, "questions is empty"},
+		{one, `{"model":"stars","state":"x","questions":{}}`, "questions is missing or empty"},
 		{one, `{"model":"stars","state":"x","questions":[1]}`, "no JSON object"},
 		{one, `{"model":"stars","state":"x","questions":{"a":{"type":"choice"},"a":{"type":"choice"}}}`, `"a" is there twice`},
 		{one, `{"model":"stars","state":"x","questions":{"a":7}}`, "questions.a is not a JSON object"},

@@ -297,11 +297,19 @@ func (l *loop) end(t *ticket) {
 	t.work.tell()
 }
 
+// failure returns why a request that is over has no result: why ctx ended, if that took it from the engine.
+func (t *ticket) failure(ctx context.Context) error {
+	if t.err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return t.err
+}
+
 // wait returns the result of a request, or why there is none.
 func (l *loop) wait(ctx context.Context, t *ticket) (*infer.Result, error) {
 	select {
 	case <-t.over:
-		return t.result, t.err
+		return t.result, t.failure(ctx)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case <-l.ending:

@@ -86,7 +86,8 @@ func (s *Server) request(p *sampling, most *int, otherwise int) (infer.Request, 
 		{"min_p", r.MinP >= 0 && r.MinP <= 1, r.MinP, "0 to 1"},
 		{"repetition_penalty", r.RepetitionPenalty >= infer.MinPenalty && r.RepetitionPenalty <= infer.MaxPenalty,
 			r.RepetitionPenalty, fmt.Sprintf("%g to %g", infer.MinPenalty, infer.MaxPenalty)},
-		{"n", orElse(p.N, 1) >= 1 && orElse(p.N, 1) <= maxChoices, orElse(p.N, 1), fmt.Sprintf("1 to %d", maxChoices)},
+		{"n", orElse(p.N, 1) >= 1 && orElse(p.N, 1) <= s.mostChoices(), orElse(p.N, 1),
+			fmt.Sprintf("1 to %d", s.mostChoices())},
 		{"stop", len(p.Stop) <= maxStops, len(p.Stop), fmt.Sprintf("at most %d texts", maxStops)},
 		{"max_tokens", orElse(most, 1) >= 0, orElse(most, 1), "at least 0"},
 		{"max_tokens", orElse(most, 1) <= s.MaxTokens, orElse(most, 1),
@@ -113,14 +114,22 @@ type asked struct {
 	prompt   int             // tokens of the inputs
 }
 
+// mostChoices returns the most choices of a request: more would never find a place.
+func (s *Server) mostChoices() int { return min(maxChoices, cap(s.loop.places)) }
+
+// checkChoices refuses a request with more choices for n inputs than are ever made together.
+func (s *Server) checkChoices(p *sampling, inputs int) error {
+	n := orElse(p.N, 1)
+	if n*inputs <= s.mostChoices() {
+		return nil
+	}
+	return invalid("n", "%d prompts with n %d are %d choices, want at most %d", inputs, n, n*inputs, s.mostChoices())
+}
+
 // choices returns n requests for each input, which are common but for the input.
 func (s *Server) choices(m *served, p *sampling, common infer.Request, inputs [][]int32) (*asked, error) {
 	a := &asked{model: m}
 	n := orElse(p.N, 1)
-	if n*len(inputs) > maxChoices {
-		return nil, invalid("n", "%d prompts with n %d are %d choices, want at most %d",
-			len(inputs), n, n*len(inputs), maxChoices)
-	}
 	for _, ids := range inputs {
 		one := common
 		if err := s.checkLength(m, len(ids)+min(1, one.MaxTokens)); err != nil {

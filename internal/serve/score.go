@@ -14,13 +14,6 @@ import (
 func (s *Server) score(ctx context.Context, m *served, questions []infer.Question) ([][]float64, error) {
 	requests := make([]infer.Request, len(questions))
 	for i, q := range questions {
-		longest := 0
-		for _, end := range q.Ends {
-			longest = max(longest, len(end))
-		}
-		if err := s.checkLength(m, len(q.Input)+longest); err != nil {
-			return nil, err
-		}
 		requests[i] = infer.Request{IDs: q.Input, Labels: q.Ends}
 	}
 	w, err := s.loop.begin(ctx, m.engine, requests, false)
@@ -43,6 +36,15 @@ func (s *Server) score(ctx context.Context, m *served, questions []infer.Questio
 		}
 	}
 	return scores, nil
+}
+
+// checkQuestion refuses a question that has more tokens with its longest ending than the server takes.
+func (s *Server) checkQuestion(m *served, q *infer.Question) error {
+	longest := 0
+	for _, end := range q.Ends {
+		longest = max(longest, len(end))
+	}
+	return s.checkLength(m, len(q.Input)+longest)
 }
 
 // checkLength refuses a text of more tokens than the server takes.

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -79,6 +80,8 @@ type Server struct {
 	ready   atomic.Bool // the base is loaded
 	metrics *metrics
 	routes  []route
+
+	encoding chan struct{} // has an element for each request whose texts are being tokenized
 }
 
 // Run serves until ctx ends, and then until the requests in work are answered or Options.Drain has
@@ -154,7 +157,8 @@ func Run(ctx context.Context, o Options) error {
 var errEnding = errors.New("the server is ending")
 
 func newServer(o Options) *Server {
-	s := &Server{Options: o, keys: hashKeys(o.Keys), metrics: newMetrics()}
+	s := &Server{Options: o, keys: hashKeys(o.Keys), metrics: newMetrics(),
+		encoding: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	s.addRoutes()
 	return s
 }

@@ -235,7 +235,7 @@ func TestWrongRequestsAreRefusedByName(t *testing.T) {
 			"max_tokens", "at most 200"},
 		{"POST", "/v1/completions", `{"model": "ptune:demo", "prompt": "a", "repetition_penalty": 1e-40, "top_p": 0.9}`,
 			400, "repetition_penalty", "0.01 to 100"},
-		{"POST", "/v1/completions", `{"model": "ptune:demo", "prompt": "a", "n": 0}`, 400, "n", "1 to 128"},
+		{"POST", "/v1/completions", `{"model": "ptune:demo", "prompt": "a", "n": 0}`, 400, "n", "1 to 72"},
 		{"POST", "/v1/completions", `{"model": "ptune:demo", "prompt": "a", "stop": ["x", ""]}`, 400, "stop", "0 bytes"},
 		{"POST", "/v1/completions", `{"model": `, 400, "", "not JSON"},
 		{"POST", "/v1/completions", `[]`, 400, "", "not a JSON object"},

@@ -69,8 +69,8 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, a *asked, wi
 	if err == nil {
 		return e.write([]byte("data: [DONE]\n\n"))
 	}
-	if e.began && ctx.Err() == nil {
-		_ = e.send(asAPI(err)) // the client may have left
+	if e.began && context.Cause(ctx) != context.Canceled { // the client is there
+		_ = e.send(asAPI(err))
 	}
 	return err
 }
@@ -101,8 +101,8 @@ func (s *Server) pieces(ctx context.Context, e *events, work *work, used *usage,
 			var reason *string
 			select {
 			case <-t.over:
-				if t.err != nil {
-					return t.err
+				if err := t.failure(ctx); err != nil {
+					return err
 				}
 				ended[i] = true
 				left--

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 )
 
@@ -72,15 +71,17 @@ func (o *ordered) UnmarshalJSON(raw []byte) error {
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return fmt.Errorf("%.20s is no JSON object", raw)
 	}
+	seen := map[string]bool{}
 	for dec.More() {
 		t, err := dec.Token()
 		if err != nil {
 			return err
 		}
 		x := member{name: t.(string)}
-		if slices.ContainsFunc(*o, func(other member) bool { return other.name == x.name }) {
+		if seen[x.name] {
 			return fmt.Errorf("the field %.100q is there twice", x.name)
 		}
+		seen[x.name] = true
 		if err := dec.Decode(&x.value); err != nil {
 			return err
 		}
@@ -141,6 +142,10 @@ func (s *Server) systemOne(w http.ResponseWriter, r *http.Request) error {
 	if !given(body.State) {
 		return invalid("state", "state is missing")
 	}
+	if err := s.checkCount("questions", len(body.Questions)); err != nil {
+		return err
+	}
+	input := jsonState(body.State)
 	questions := make([]question, len(body.Questions))
 	wire := make([]systemOneQuestion, len(body.Questions))
 	for i, q := range body.Questions {
@@ -151,7 +156,7 @@ func (s *Server) systemOne(w http.ResponseWriter, r *http.Request) error {
 		if questions[i], err = wire[i].read(at); err != nil {
 			return err
 		}
-		questions[i].input = jsonState(body.State)
+		questions[i].input = input
 	}
 	all, tokens, err := s.decide(r.Context(), w, m, questions)
 	if err != nil {
