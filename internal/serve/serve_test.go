@@ -356,13 +356,21 @@ func TestScoresDoNotDependOnOptionsOfOtherRequests(t *testing.T) {
 		return ids
 	}
 	input := tokens("The soup was cold:")
-	a := tokens(" the waiter was very slow")
-	longer := slices.Concat(input, a[:2]) // begins with an option of others
+	// The likeliest tokens change the sum that the others are compared with.
+	next, err := e.Generate(context.Background(), []infer.Request{
+		{Prompt: soft, IDs: input, MaxTokens: 1, Logprobs: 41},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	longer := slices.Concat(input, []int32{next[0].Logprobs[0].ID}) // begins with an option of others
+	random := rand.New(rand.NewPCG(1, 2))
 	var requests []infer.Request
-	for i := range 12 {
-		r := infer.Request{Prompt: soft, IDs: [][]int32{input, longer}[i%2]}
-		for k := range 2 + i%4 {
-			r.Labels = append(r.Labels, []int32{int32(40 + 7*i + k*k), int32(60 + k)}, a[i%2*2:])
+	for i := range 24 {
+		r := infer.Request{Prompt: soft, IDs: [][]int32{input, input, longer}[i%3]}
+		for range 1 + i%8 {
+			one := next[0].Logprobs[0].Top[random.IntN(40)].ID
+			r.Labels = append(r.Labels, []int32{one, random.Int32N(int32(b.Vocab))})
 		}
 		requests = append(requests, r)
 	}
