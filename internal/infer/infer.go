@@ -47,6 +47,10 @@ type Options struct {
 	Unsettled   func(ids []int32) int    // how many of the last ids have a text that may still change; nil: none
 }
 
+// ErrFull is wrapped by the error of a soft prompt, and of a request, for which there is not enough memory
+// for keys and values beside what is registered or in work.
+var ErrFull = batch.ErrFull
+
 // Engine works on requests. It is not safe for concurrent use.
 type Engine struct {
 	Options

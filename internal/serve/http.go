@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"ptune/internal/infer"
 )
 
 // route is a path with its handler. A handler's error is answered as OpenAI's API does.
@@ -197,7 +199,10 @@ type apiError struct {
 	Code    string // for programs; empty: none
 }
 
-const typeInvalid = "invalid_request_error"
+const (
+	typeInvalid = "invalid_request_error"
+	codeLength  = "context_length_exceeded" // the code of a text with too many tokens
+)
 
 func (e *apiError) Error() string { return e.Message }
 
@@ -235,9 +240,10 @@ func asAPI(err error) *apiError {
 	switch {
 	case errors.As(err, &e):
 		return e
+	case errors.Is(err, infer.ErrFull): // even if nothing else is in work
+		return &apiError{status: http.StatusBadRequest, Type: typeInvalid, Code: codeLength, Message: err.Error()}
 	case errors.As(err, new(refused)):
-		return &apiError{status: http.StatusBadRequest, Type: typeInvalid, Param: "prompt",
-			Code: "context_length_exceeded", Message: err.Error()}
+		return &apiError{status: http.StatusBadRequest, Type: typeInvalid, Message: err.Error()}
 	case errors.Is(err, errEnding):
 		return &apiError{status: http.StatusServiceUnavailable, Type: "unavailable_error", Code: "ending",
 			Message: errEnding.Error()}

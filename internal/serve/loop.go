@@ -2,6 +2,8 @@ package serve
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"sync"
 	"time"
 
@@ -256,6 +258,10 @@ func (r refused) Unwrap() error { return r.error }
 // add adds a request to the engine.
 func (l *loop) add(t *ticket) {
 	err := l.register(t.model)
+	if errors.Is(err, infer.ErrFull) { // it was removed, and what is in work takes its place
+		err = &apiError{status: http.StatusServiceUnavailable, Type: "unavailable_error", Code: "cache_full",
+			Message: err.Error()}
+	}
 	if err == nil {
 		t.request.Prompt = t.model.prompt
 		if t.handle, err = l.engine.Add(t.request); err != nil {

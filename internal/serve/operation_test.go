@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"ptune/internal/demo"
+	"ptune/internal/infer"
 	"ptune/internal/prompt"
 )
 
@@ -226,6 +227,92 @@ func TestFilesOfPromptsAreTakenUpWithoutARestart(t *testing.T) {
 	})
 	server.save("ptune:demo", newPrompt(b, 4, 3, meta)) // the base's name
 	until(t, "refused", func() bool { look(); return strings.Contains(server.log.String(), "the base model has the same name") })
+}
+
+func TestAPromptIsLoadedOnceThereIsMemory(t *testing.T) {
+	b, err := openDemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	server := start(t, func(o *Options) { o.CacheBytes = 1 << 20 })
+	l := server.server.loop
+	_, limit := l.decoder.Bytes()
+	rows := int(limit / l.decoder.TokenBytes())
+	var all *infer.Prompt
+	fill := func() {
+		t.Helper()
+		err := l.call(func() (err error) {
+			all, err = l.engine.AddPrompt(make([]float32, rows*b.Hidden), rows)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	free := func() { l.post(func() { l.engine.RemovePrompt(all) }) }
+	answer := func() (int, string) {
+		return server.do("POST", "/v1/completions", `{"model": "p", "prompt": "x", "max_tokens": 1}`)
+	}
+	fill()
+	server.save("p", newPrompt(b, 1, 6, prompt.Meta{Input: "{text}", Target: "{y}"}))
+	for range 3 {
+		if status, text := answer(); status != http.StatusNotFound {
+			t.Fatalf("without memory: %d %s", status, text)
+		}
+	}
+	if log := server.log.String(); strings.Count(log, "tried again") != 1 || !strings.Contains(log, "cache is full") {
+		t.Errorf("the log is\n%s", log)
+	}
+	free()
+	if status, text := answer(); status != http.StatusOK {
+		t.Fatalf("with memory: %d %s", status, text)
+	}
+
+	// A request that has found the model just before its file is removed.
+	old := server.server.models.get("p").engine
+	l.post(func() { l.retire(old) })
+	fill()
+	w, err := l.begin(t.Context(), old, []infer.Request{{IDs: []int32{1}, MaxTokens: 1}}, false)
+	if err == nil {
+		_, err = l.wait(t.Context(), w.tickets[0])
+	}
+	if e := asAPI(err); e.status != http.StatusServiceUnavailable || !strings.Contains(e.Message, "cache is full") {
+		t.Errorf("for an old model without memory: %d %v", e.status, err)
+	}
+	free()
+}
+
+func TestARequestThatTheCacheCannotHoldIsRefused(t *testing.T) {
+	server := start(t, func(o *Options) { o.CacheBytes = 1 })
+	status, text := server.do("POST", "/v1/completions", `{"model": "ptune:demo", "prompt": "x", "max_tokens": 200}`)
+	if status != http.StatusBadRequest || !strings.Contains(text, "cache is full") || !strings.Contains(text, codeLength) {
+		t.Errorf("%d %s, want 400", status, text)
+	}
+}
+
+func TestOnlyLengthsHaveTheirCode(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		code   string
+	}{
+		{refused{errors.New("x")}, 400, ""},
+		{refused{fmt.Errorf("y: %w", infer.ErrFull)}, 400, codeLength},
+		{fmt.Errorf("y: %w", infer.ErrFull), 400, codeLength},
+		{infer.ErrNaN, 500, ""},
+		{errEnding, 503, "ending"},
+	} {
+		if e := asAPI(c.err); e.status != c.status || e.Code != c.code || e.Param != "" {
+			t.Errorf("%v: %+v, want %d with code %q", c.err, e, c.status, c.code)
+		}
+	}
+	server := start(t, nil)
+	m := server.server.models.get(demo.Name)
+	_, err := server.server.choices(m, &sampling{}, infer.Request{MaxTokens: 1}, [][]int32{{}})
+	if err == nil || asAPI(err).status != 400 || asAPI(err).Code != "" || !strings.Contains(err.Error(), "no tokens") {
+		t.Errorf("an empty prompt of the base alone: %v", err)
+	}
 }
 
 func TestARunningRequestEndsOnThePromptItBeganWith(t *testing.T) {

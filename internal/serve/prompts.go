@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net/http"
 	"os"
@@ -42,13 +43,15 @@ type registry struct {
 
 	scanning sync.Mutex
 	seen     map[string]fs.FileInfo // of each path that was read, or refused
+	full     map[string]fs.FileInfo // of each path for which there was no memory
 	ids      map[string]string      // the id of each path
 }
 
 // newRegistry reads all prompts. A file that was named must be right; one of the folder that is not is
 // logged and left out.
 func newRegistry(s *Server) (*registry, error) {
-	g := &registry{s: s, models: map[string]*served{}, seen: map[string]fs.FileInfo{}, ids: map[string]string{}}
+	g := &registry{s: s, models: map[string]*served{}, seen: map[string]fs.FileInfo{},
+		full: map[string]fs.FileInfo{}, ids: map[string]string{}}
 	b := s.base
 	if _, err := b.Chat(); err != nil { // read once, so that handlers can share it
 		s.Log.Debug("no chat template", "error", err)
@@ -131,7 +134,8 @@ func (g *registry) read(id, path string, info fs.FileInfo) (*served, error) {
 }
 
 // scan takes up the files that are new or have changed, and forgets those that are gone. A file that
-// is refused is logged once, and the model that was read from it before stays.
+// is refused is logged once, and the model that was read from it before stays. One for which there is no
+// memory now is tried again by the next scan.
 func (g *registry) scan() {
 	g.scanning.Lock()
 	defer g.scanning.Unlock()
@@ -158,6 +162,18 @@ func (g *registry) scan() {
 		if err = g.free(id, path); err == nil {
 			err = g.take(id, path, info)
 		}
+		if errors.Is(err, infer.ErrFull) {
+			delete(g.seen, path)
+			level := slog.LevelWarn
+			if old := g.full[path]; old != nil && same(old, info) {
+				level = slog.LevelDebug
+			}
+			g.full[path] = info
+			g.s.Log.Log(context.Background(), level, "prompt not loaded yet: it is tried again", "file", path, "model", id,
+				"error", err)
+			continue
+		}
+		delete(g.full, path)
 		if err != nil {
 			g.seen[path] = info
 			g.s.metrics.reloads.WithLabelValues("refused").Inc()
@@ -177,6 +193,7 @@ func (g *registry) scan() {
 		g.mu.Unlock()
 		g.drop(old)
 		delete(g.ids, path)
+		delete(g.full, path)
 		delete(g.seen, path)
 		g.s.metrics.reloads.WithLabelValues("removed").Inc()
 		g.s.Log.Info("prompt removed", "file", path, "model", id)

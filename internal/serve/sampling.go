@@ -132,6 +132,9 @@ func (s *Server) choices(m *served, p *sampling, common infer.Request, inputs []
 	n := orElse(p.N, 1)
 	for _, ids := range inputs {
 		one := common
+		if len(ids)+m.rows == 0 {
+			return nil, invalid("prompt", "the prompt has no tokens: %q needs at least one to continue", m.id)
+		}
 		if err := s.checkLength(m, len(ids)+min(1, one.MaxTokens)); err != nil {
 			return nil, err
 		}

@@ -9,6 +9,18 @@ import (
 	"ptune/internal/infer"
 )
 
+// maxScored is the most tokens of all options of a question together. They are computed in one pass, for
+// which other requests wait. A prompt's own labels may have more.
+const maxScored = 8192
+
+// labelTokens returns the most tokens that are scored for a model's own labels.
+func (m *served) labelTokens() (n int) {
+	for _, c := range m.choices {
+		n += len(c.IDs) + 1 // an end token
+	}
+	return n
+}
+
 // score returns −log p of each ending of each question after a model's soft prompt. The questions' number
 // of a prompt is ignored.
 func (s *Server) score(ctx context.Context, m *served, questions []infer.Question) ([][]float64, error) {
@@ -38,11 +50,17 @@ func (s *Server) score(ctx context.Context, m *served, questions []infer.Questio
 	return scores, nil
 }
 
-// checkQuestion refuses a question that has more tokens with its longest ending than the server takes.
+// checkQuestion refuses a question that has more tokens with its longest ending, or in all endings, than the
+// server takes.
 func (s *Server) checkQuestion(m *served, q *infer.Question) error {
 	longest := 0
 	for _, end := range q.Ends {
 		longest = max(longest, len(end))
+	}
+	most := max(maxScored, m.labelTokens())
+	if n := q.Tokens() - len(q.Input); n > most {
+		return invalid("", "the question's options have %d tokens together, want at most %d: "+
+			"ask with fewer or shorter options", n, most)
 	}
 	return s.checkLength(m, len(q.Input)+longest)
 }
@@ -54,6 +72,6 @@ func (s *Server) checkLength(m *served, tokens int) error {
 	}
 	e := invalid("", "the text has %d tokens and its soft prompt %d, but the model takes %d together",
 		tokens, m.rows, s.length)
-	e.Code = "context_length_exceeded"
+	e.Code = codeLength
 	return e
 }

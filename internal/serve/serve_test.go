@@ -323,9 +323,17 @@ func TestScoresAreThoseOfThePromptAlone(t *testing.T) {
 			t.Errorf("ending %d: −log p is %v, want %v", i, got[0][i], w)
 		}
 	}
-	if _, err := s.score(context.Background(), m, []infer.Question{{Input: make([]int32, 600), Ends: q.Ends}}); err == nil ||
+	if err := s.checkQuestion(m, &infer.Question{Input: make([]int32, 600), Ends: q.Ends}); err == nil ||
 		asAPI(err).Code != "context_length_exceeded" {
 		t.Errorf("a text that is too long: %v", err)
+	}
+	many := infer.Question{Input: q.Input}
+	for range maxScored/400 + 1 {
+		many.Ends = append(many.Ends, make([]int32, 400))
+	}
+	if err := s.checkQuestion(m, &many); err == nil || asAPI(err).status != 400 ||
+		!strings.Contains(asAPI(err).Message, "options have 8400 tokens") {
+		t.Errorf("options that are too long together: %v", err)
 	}
 	if fmt.Sprint(m.choices[1].Name) != "good" {
 		t.Errorf("the choices are %v", m.choices)
