@@ -286,8 +286,7 @@ func (a *asker) ask(q *question) (r answering, err error) {
 	}
 	var shown []option
 	if len(a.choices) > 0 {
-		err = a.askLabels(q, &r)
-		shown = r.options
+		shown, err = a.askLabels(q, &r)
 	} else {
 		shown, err = a.askAny(q, &r)
 	}
@@ -317,23 +316,30 @@ func checkOptions(q *question) error {
 }
 
 // askLabels has a question answered by the prompt's labels. Options are all labels in any order. Where
-// the prompt's template has a field for the question, they may be some of them.
-func (a *asker) askLabels(q *question, r *answering) error {
+// the prompt's template has a field for the question, they may be some of them. It returns them as they are
+// shown to the model.
+func (a *asker) askLabels(q *question, r *answering) (shown []option, err error) {
 	r.question.Ends = a.ends
 	if q.kind == kindPredicate {
 		yes := a.trueLabel()
 		if yes < 0 {
-			return invalid(inside(q.at, "type"), "%s: the labels of %q are %s, so it answers no question of true "+
+			return nil, invalid(inside(q.at, "type"), "%s: the labels of %q are %s, so it answers no question of true "+
 				"or false: ask for a choice", q.at, a.model.id, a.listLabels())
 		}
 		r.options, r.order = []option{{text: "true"}, {text: "false"}}, []int{yes, 1 - yes}
-		return nil
+		for i, of := range r.order {
+			shown = append(shown, option{text: a.choices[of].Name})
+			if q.options != nil {
+				shown[i].description = q.options[i].description
+			}
+		}
+		return shown, nil
 	}
 	if q.options == nil {
 		for i, c := range a.choices {
 			r.options, r.order = append(r.options, option{text: c.Name}), append(r.order, i)
 		}
-		return nil
+		return r.options, nil
 	}
 	at := inside(q.at, q.optionsAt)
 	for _, o := range q.options {
@@ -342,20 +348,20 @@ func (a *asker) askLabels(q *question, r *answering) error {
 			i = slices.IndexFunc(a.meta.Labels, func(l prompt.Label) bool { return l.Value == o.text })
 		}
 		if i < 0 || slices.Contains(r.order, i) {
-			return invalid(at, "%s: the option %.100q is no label of %q; they are %s", at, o.text, a.model.id,
+			return nil, invalid(at, "%s: the option %.100q is no label of %q; they are %s", at, o.text, a.model.id,
 				a.listLabels())
 		}
 		r.options, r.order = append(r.options, o), append(r.order, i)
 	}
 	if q.kind == kindScore && !slices.IsSorted(r.order) {
-		return invalid(at, "%s: the levels are not in the order of the labels of %q: %s", at, a.model.id,
+		return nil, invalid(at, "%s: the levels are not in the order of the labels of %q: %s", at, a.model.id,
 			a.listLabels())
 	}
 	if len(r.order) == len(a.choices) {
-		return nil
+		return r.options, nil
 	}
 	if !slices.Contains(a.special, questionField) {
-		return invalid(at, "%s: %q was trained to choose among all of its labels: %s; leave the options out or "+
+		return nil, invalid(at, "%s: %q was trained to choose among all of its labels: %s; leave the options out or "+
 			"give all of them", at, a.model.id, a.listLabels())
 	}
 	ends := r.question.Ends
@@ -363,7 +369,7 @@ func (a *asker) askLabels(q *question, r *answering) error {
 	for i, of := range r.order {
 		r.question.Ends, r.order[i] = append(r.question.Ends, ends[of]), i
 	}
-	return nil
+	return r.options, nil
 }
 
 // listLabels returns the names of the labels for an error, at most 20.

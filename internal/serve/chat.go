@@ -139,7 +139,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	}
 	if body.Stream {
 		answer.Object = "chat.completion.chunk"
-		return s.stream(r.Context(), w, asked, body.sampling.usage(), func(i int, p piece, reason *string) any {
+		return s.stream(r.Context(), w, asked, body.withUsage, func(i int, p piece, reason *string) any {
 			part := answer
 			delta := &chatMessage{}
 			if tellers[i].begin() {

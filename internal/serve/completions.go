@@ -109,7 +109,7 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 		return c
 	}
 	if body.Stream {
-		return s.stream(r.Context(), w, asked, body.sampling.usage(), func(i int, p piece, reason *string) any {
+		return s.stream(r.Context(), w, asked, body.withUsage, func(i int, p piece, reason *string) any {
 			part := answer
 			if tellers[i].begin() && body.Echo {
 				p.text = inputs[i/orElse(body.N, 1)].text + p.text
@@ -185,7 +185,7 @@ func (t *teller) token(decode func([]int32) string, input []int32, x infer.Logpr
 // generate does; token ids are the whole input.
 func (s *Server) inputs(ctx context.Context, m *served, body *completionRequest) ([]textInput, error) {
 	if body.Fields != nil {
-		if body.Prompt != nil {
+		if given(body.Prompt) {
 			return nil, invalid("fields", "give prompt or fields, not both")
 		}
 		ids, err := m.task.Fields(data.Texts(body.Fields))
@@ -194,7 +194,7 @@ func (s *Server) inputs(ctx context.Context, m *served, body *completionRequest)
 		}
 		return []textInput{{s.base.Tokenizer.Decode(ids), ids}}, nil
 	}
-	if len(body.Prompt) == 0 {
+	if !given(body.Prompt) {
 		return nil, invalid("prompt", "prompt is missing")
 	}
 	var inputs []textInput

@@ -309,7 +309,7 @@ func readContent(raw json.RawMessage, at string) (state, error) {
 				return jsonState(p.Data), nil
 			}
 			lines = append(lines, compact(p.Data))
-		case p.Type != "input_json" && p.Text != nil && p.Data == nil:
+		case p.Type != "input_json" && p.Text != nil && !given(p.Data):
 			lines = append(lines, *p.Text)
 		default:
 			return state{}, invalid(at, "%s: want text of a part of text, and data of input_json", at)

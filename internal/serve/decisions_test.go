@@ -494,3 +494,47 @@ func TestWrongQuestionsAreRefusedByName(t *testing.T) {
 		}
 	}
 }
+
+// A prompt with the labels yes and no is shown them, not true and false, with the client's descriptions.
+func TestAPredicateShowsTheLabelsWithTheirDescriptions(t *testing.T) {
+	b, err := openDemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	server := start(t, nil)
+	p := newPrompt(b, 3, 5, prompt.Meta{Input: "{review}\n{question}\n{options}\nAnswer:", Target: " {label}",
+		Labels: []prompt.Label{{Value: "0", Name: "no"}, {Value: "1", Name: "yes"}}})
+	server.save("yes", p)
+	m, err := server.server.find("yes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := server.server.asker(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for criteria, shown := range map[string]string{
+		`{"true": "it was cold", "false": "it was hot"}`: "- yes: it was cold\n- no: it was hot",
+		`{"true": "it was cold"}`:                        "- yes: it was cold\n- no",
+		"null":                                           "- yes\n- no",
+	} {
+		wire := systemOneQuestion{Type: kindNoul, Instructions: []byte(`"Cold?"`), Criteria: []byte(criteria)}
+		q, err := wire.read("q")
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.input = textState("Cold soup.")
+		r, err := a.ask(&q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "Cold soup.\nCold?\n" + shown + "\nAnswer:"
+		if got := b.Tokenizer.Decode(r.question.Input); got != want {
+			t.Errorf("%s: the model reads %q, want %q", criteria, got, want)
+		}
+		if r.options[0].text != "true" || !slices.Equal(r.order, []int{1, 0}) {
+			t.Errorf("%s: the answer has the options %v in the order %v", criteria, r.options, r.order)
+		}
+	}
+}

@@ -72,19 +72,19 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request) (answered boo
 	return true
 }
 
-// checkBrowser refuses what a page of a stranger sends through a browser on this machine: a server without a
+// checkHost refuses what a page of a stranger sends through a browser on this machine: a server without a
 // key that only this machine reaches trusts everyone who reaches it. Such a page can give its own name the
-// address 127.0.0.1, so the name is checked.
-func (s *Server) checkBrowser(w http.ResponseWriter, r *http.Request) error {
-	browser := r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
-	if !browser || !s.local || len(s.keys) > 0 {
+// address 127.0.0.1, so the name is checked. A browser that takes both for the same site need not send an
+// origin, so the name of every request is.
+func (s *Server) checkHost(r *http.Request) error {
+	if !s.local || len(s.keys) > 0 {
 		return nil
 	}
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	if host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil {
+	if host == "" || strings.EqualFold(host, "localhost") || net.ParseIP(strings.Trim(host, "[]")) != nil {
 		return nil
 	}
 	for _, origin := range s.Origins {
@@ -93,6 +93,7 @@ func (s *Server) checkBrowser(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return &apiError{status: http.StatusForbidden, Type: typeInvalid, Code: "forbidden_host",
-		Message: fmt.Sprintf("pages of %.100q may not use this server: start it with --cors-origins or --api-key-file",
-			host)}
+		Message: fmt.Sprintf("the host of the request is %.100q: without a key, a server that listens on this "+
+			"machine alone answers requests to localhost and to IP addresses; start it with --api-key-file or, "+
+			"for pages of that host, --cors-origins", host)}
 }

@@ -144,7 +144,7 @@ const statusLeft = 499
 
 // answer calls a route's handler if the client may use it and the base is loaded.
 func (s *Server) answer(to route, w http.ResponseWriter, r *http.Request) error {
-	if err := s.checkBrowser(w, r); err != nil {
+	if err := s.checkHost(r); err != nil {
 		return err
 	}
 	if !to.open {

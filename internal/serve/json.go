@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"bytes"
 	"encoding/json"
 	"reflect"
 	"strings"
@@ -19,10 +18,10 @@ func fieldNames(v any) map[string]bool {
 	return names
 }
 
-// sameJSON reports whether two values are the same JSON but for white space.
+// sameJSON reports whether two values are the same, however they are written: 0.0 is 0.
 func sameJSON(a []byte, b string) bool {
-	var x, y bytes.Buffer
-	return b != "" && json.Compact(&x, a) == nil && json.Compact(&y, []byte(b)) == nil && x.String() == y.String()
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }
 
 // list is a JSON value or an array of them.

@@ -175,3 +175,33 @@ func TestARequestThatNeverFitsIsRefusedForGood(t *testing.T) {
 		}
 	}
 }
+
+func TestValuesThatChangeNothingAreTakenInAnySpelling(t *testing.T) {
+	server := start(t, nil)
+	server.labelled()
+	for _, c := range []struct {
+		fields string // of a completion
+		want   string // the error; empty: none
+	}{
+		{`"prompt":"x","frequency_penalty":0.0,"presence_penalty":-0,"best_of":1.0,"logit_bias":{ },"suffix":null`, ""},
+		{`"prompt":"x","frequency_penalty":0e5`, ""},
+		{`"prompt":"x","frequency_penalty":0.1`, "frequency_penalty is not supported (only 0 is)"},
+		{`"prompt":"x","best_of":"1"`, "best_of is not supported"},
+		{`"prompt":"x","logit_bias":{"1":0}`, "logit_bias is not supported"},
+		{`"prompt":null,"fields":{"text":"x"}`, ""},
+		{`"prompt":"x","fields":null`, ""},
+		{`"prompt":null`, "prompt is missing"},
+		{`"prompt":"x","fields":{"text":"x"}`, "not both"},
+		{`"prompt":"x","stream_options":null`, ""},
+		{`"prompt":"x","stream":true,"stream_options":{"include_usage":true,"include_obfuscation":false}`, ""},
+		{`"prompt":"x","stream":true,"stream_options":{"include_use":true}`, "stream_options.include_use is not supported"},
+		{`"prompt":"x","stream":true,"stream_options":{"Include_usage":true}`, "stream_options.Include_usage is not"},
+		{`"prompt":"x","stream":true,"stream_options":7`, "stream_options is not a JSON object"},
+		{`"prompt":"x","stream":true,"stream_options":{"include_usage":1}`, "stream_options.include_usage is a JSON number"},
+	} {
+		status, text := server.do("POST", "/v1/completions", `{"model":"stars","max_tokens":1,`+c.fields+`}`)
+		if (status == http.StatusOK) != (c.want == "") || !strings.Contains(text, c.want) {
+			t.Errorf("%s: %d %s, want %q", c.fields, status, text, c.want)
+		}
+	}
+}

@@ -401,7 +401,13 @@ func TestPagesOfOtherOriginsAreRefusedUnlessAllowed(t *testing.T) {
 		{nil, "", "", 200, ""},
 		{nil, "", "http://localhost:3000", 200, ""}, // the browser keeps the answer from the page
 		{nil, "evil.example", "http://evil.example", 403, ""},
-		{nil, "proxy.example", "", 200, ""}, // no browser
+		{nil, "evil.example", "", 403, ""}, // a page that has given its name this address
+		{nil, "evil.example:80", "", 403, ""},
+		{nil, "LocalHost:80", "", 200, ""},
+		{nil, "[::1]:80", "", 200, ""},
+		{nil, "[::1]", "", 200, ""},
+		{nil, "192.168.0.7:80", "", 200, ""},
+		{[]string{"https://a.example"}, "a.example", "", 200, ""},
 		{[]string{"https://a.example"}, "", "https://a.example", 200, "https://a.example"},
 		{[]string{"https://a.example"}, "a.example:8080", "https://a.example", 200, "https://a.example"},
 		{[]string{"https://a.example"}, "b.example", "https://b.example", 403, ""},

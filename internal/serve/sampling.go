@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -14,20 +15,23 @@ import (
 // sampling is the fields that completions and chats have in common. top_k, min_p and
 // repetition_penalty are vLLM's.
 type sampling struct {
-	Model             string         `json:"model"`
-	MaxTokens         *int           `json:"max_tokens"`
-	Temperature       *float64       `json:"temperature"`
-	TopP              *float64       `json:"top_p"`
-	TopK              *int           `json:"top_k"`
-	MinP              *float64       `json:"min_p"`
-	RepetitionPenalty *float64       `json:"repetition_penalty"`
-	Seed              *int64         `json:"seed"`
-	N                 *int           `json:"n"`
-	Stop              list[string]   `json:"stop"`
-	Stream            bool           `json:"stream"`
-	StreamOptions     *streamOptions `json:"stream_options"`
+	Model             string          `json:"model"`
+	MaxTokens         *int            `json:"max_tokens"`
+	Temperature       *float64        `json:"temperature"`
+	TopP              *float64        `json:"top_p"`
+	TopK              *int            `json:"top_k"`
+	MinP              *float64        `json:"min_p"`
+	RepetitionPenalty *float64        `json:"repetition_penalty"`
+	Seed              *int64          `json:"seed"`
+	N                 *int            `json:"n"`
+	Stop              list[string]    `json:"stop"`
+	Stream            bool            `json:"stream"`
+	StreamOptions     json.RawMessage `json:"stream_options"`
+
+	withUsage bool // of stream_options; request sets it
 }
 
+// streamOptions is stream_options. Obfuscation is extra text of OpenAI's events that hides their lengths.
 type streamOptions struct {
 	IncludeUsage bool `json:"include_usage"`
 }
@@ -92,11 +96,19 @@ func (s *Server) request(p *sampling, most *int, otherwise int) (infer.Request, 
 		{"max_tokens", orElse(most, 1) >= 0, orElse(most, 1), "at least 0"},
 		{"max_tokens", orElse(most, 1) <= s.MaxTokens, orElse(most, 1),
 			fmt.Sprintf("at most %d, this server's limit", s.MaxTokens)},
-		{"stream_options", p.StreamOptions == nil || p.Stream, "set", "it with stream only"},
+		{"stream_options", !given(p.StreamOptions) || p.Stream, "set", "it with stream only"},
 	} {
 		if !x.ok {
 			return r, invalid(x.name, "%s is %v, want %s", x.name, x.value, x.allowed)
 		}
+	}
+	if given(p.StreamOptions) {
+		var o streamOptions
+		neutral := map[string]string{"include_obfuscation": "*"}
+		if err := decodeObject(p.StreamOptions, &o, "stream_options", neutral); err != nil {
+			return r, err
+		}
+		p.withUsage = o.IncludeUsage
 	}
 	if i := slices.IndexFunc(p.Stop, func(stop string) bool { return stop == "" || len(stop) > maxStop }); i >= 0 {
 		return r, invalid("stop", "stop has a text of %d bytes, want 1 to %d", len(p.Stop[i]), maxStop)

@@ -46,9 +46,6 @@ func (e *events) write(text []byte) error {
 	return e.control.Flush()
 }
 
-// usage reports whether the client asks for a last event with the usage.
-func (p *sampling) usage() bool { return p.StreamOptions != nil && p.StreamOptions.IncludeUsage }
-
 // stream answers requests with events: part of each new piece of choice i, with the reason if it is the
 // last one, then last of the usage if it is asked for. An error before the first event is returned; a
 // later one is an event.
