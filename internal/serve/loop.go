@@ -3,7 +3,9 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -25,6 +27,7 @@ type loop struct {
 	wake   chan struct{}
 	ending chan struct{} // closed by stop
 	ended  chan struct{} // closed by the goroutine
+	broken error         // set before ended is closed; nil: stop was called
 }
 
 func newLoop(d *model.Decoder, o infer.Options, places int, m *metrics) *loop {
@@ -34,10 +37,16 @@ func newLoop(d *model.Decoder, o infer.Options, places int, m *metrics) *loop {
 	}
 }
 
-// start runs the loop in a goroutine until stop is called.
+// start runs the loop in a goroutine until stop is called. After a panic, ended is closed and broken is
+// set: what was being computed may be half done, so nothing more can be asked.
 func (l *loop) start(ctx context.Context) {
 	go func() {
 		defer close(l.ended)
+		defer func() {
+			if p := recover(); p != nil { // threads of the decoder may still use its memory
+				l.broken = fmt.Errorf("the engine has panicked: %v\n%s", p, debug.Stack())
+			}
+		}()
 		l.run(ctx)
 		l.decoder.Close()
 	}()
@@ -102,7 +111,7 @@ func (l *loop) call(f func() error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-l.ending:
+	case <-l.ended:
 		return errEnding
 	}
 }

@@ -291,6 +291,32 @@ func TestARequestThatTheCacheCannotHoldIsRefused(t *testing.T) {
 	}
 }
 
+func TestAPanicOfTheEngineIsAnsweredAndEndsTheServerInOrder(t *testing.T) {
+	server := start(t, nil)
+	release := server.hold()
+	answers := make(chan int, 2)
+	for range cap(answers) {
+		go func() {
+			status, _ := server.do("POST", "/v1/completions", `{"model": "ptune:demo", "prompt": "x", "max_tokens": 100}`)
+			answers <- status
+		}()
+	}
+	until(t, "waiting", func() bool { return len(server.server.loop.places) == cap(answers) })
+	server.server.loop.post(func() { panic("for a test") })
+	release()
+	for range cap(answers) {
+		if status := <-answers; status != http.StatusInternalServerError {
+			t.Errorf("status %d, want 500", status)
+		}
+	}
+	until(t, "ended", func() bool { return strings.Contains(server.log.String(), "must be started again") })
+	ended := server.stop()
+	server.stop = func() error { return nil } // the error is expected
+	if !errors.Is(ended, errBroken) || !strings.Contains(server.log.String(), "operation_test.go") {
+		t.Errorf("the server ended with %v, and the log\n%s", ended, server.log)
+	}
+}
+
 func TestOnlyLengthsHaveTheirCode(t *testing.T) {
 	for _, c := range []struct {
 		err    error

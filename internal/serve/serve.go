@@ -136,6 +136,11 @@ func Run(ctx context.Context, o Options) error {
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve: %w", err)
+	case <-s.loop.ended:
+		o.Log.Error("the server ends: it must be started again", "error", s.loop.broken)
+		cut(errBroken)
+		letAnswer(work, server)
+		return errBroken
 	case <-ctx.Done():
 	}
 	o.Log.Info("ending: running requests are answered", "drain", o.Drain)
@@ -143,18 +148,26 @@ func Run(ctx context.Context, o Options) error {
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {
 		cut(errEnding)
-		answers, cancel := context.WithTimeout(context.WithoutCancel(work), cutTime)
-		defer cancel()
-		_ = server.Shutdown(answers) // the requests that were cut off are answered that they were
-		server.Close()
+		letAnswer(work, server)
 		return fmt.Errorf("requests were cut off after %v: %w", o.Drain, context.Cause(ctx))
 	}
 	o.Log.Info("ended")
 	return nil
 }
 
-// errEnding is why requests are cut off.
-var errEnding = errors.New("the server is ending")
+// letAnswer ends a server after its requests, which were cut off, have been answered that they were.
+func letAnswer(work context.Context, server *http.Server) {
+	answers, cancel := context.WithTimeout(context.WithoutCancel(work), cutTime)
+	defer cancel()
+	_ = server.Shutdown(answers)
+	server.Close()
+}
+
+// errEnding and errBroken are why requests are cut off.
+var (
+	errEnding = errors.New("the server is ending")
+	errBroken = errors.New("the engine has panicked (the log has the stack)")
+)
 
 func newServer(o Options) *Server {
 	s := &Server{Options: o, keys: hashKeys(o.Keys), metrics: newMetrics(),
