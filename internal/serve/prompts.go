@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,16 +41,56 @@ type registry struct {
 	models map[string]*served
 
 	scanning sync.Mutex
-	seen     map[string]fs.FileInfo // of each path that was read, or refused
-	full     map[string]fs.FileInfo // of each path for which there was no memory
-	ids      map[string]string      // the id of each path
+	seen     map[source]version // that was read, or refused
+	full     map[source]version // for which there was no memory
+	taken    map[source]bool    // the model of the id is from this file
+}
+
+// source is a file, or a directory of PEFT, that is served under an id. The same file may have several.
+type source struct{ id, path string }
+
+// version tells one state of a file from others. A directory has one for each of its files.
+type version []fs.FileInfo
+
+// look returns the version of a file or of a directory's files.
+func look(path string) (version, error) {
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return version{info}, err
+	}
+	v := version{info}
+	entries, err := os.ReadDir(path)
+	for _, e := range entries {
+		// A file that is replaced at this moment has another version at the next look.
+		if info, err := os.Stat(filepath.Join(path, e.Name())); err == nil && info.Mode().IsRegular() {
+			v = append(v, info)
+		}
+	}
+	return v, err
+}
+
+// written returns when the last of the files was written.
+func (v version) written() (last time.Time) {
+	for _, info := range v {
+		if info.ModTime().After(last) {
+			last = info.ModTime()
+		}
+	}
+	return last
+}
+
+// same reports whether no file has changed.
+func (v version) same(other version) bool {
+	return slices.EqualFunc(v, other, func(a, b fs.FileInfo) bool {
+		return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	})
 }
 
 // newRegistry reads all prompts. A file that was named must be right; one of the folder that is not is
 // logged and left out.
 func newRegistry(s *Server) (*registry, error) {
-	g := &registry{s: s, models: map[string]*served{}, seen: map[string]fs.FileInfo{},
-		full: map[string]fs.FileInfo{}, ids: map[string]string{}}
+	g := &registry{s: s, models: map[string]*served{}, seen: map[source]version{},
+		full: map[source]version{}, taken: map[source]bool{}}
 	b := s.base
 	if _, err := b.Chat(); err != nil { // read once, so that handlers can share it
 		s.Log.Debug("no chat template", "error", err)
@@ -63,15 +102,15 @@ func newRegistry(s *Server) (*registry, error) {
 	}
 	g.models[m.id] = m
 	for _, id := range slices.Sorted(maps.Keys(s.Files)) {
-		path := s.Files[id]
+		path := filepath.Clean(s.Files[id])
 		if id == b.Name {
 			return nil, fmt.Errorf("prompt %s: the base model has the name %q, too", path, id)
 		}
-		info, err := os.Stat(path)
+		v, err := look(path)
 		if err != nil {
 			return nil, fmt.Errorf("read prompt: %w", err)
 		}
-		if err := g.take(id, path, info); err != nil {
+		if err := g.take(source{id, path}, v); err != nil {
 			return nil, err
 		}
 	}
@@ -86,9 +125,9 @@ func newRegistry(s *Server) (*registry, error) {
 }
 
 // take reads a prompt's file and makes it the model of an id, in place of the one before.
-func (g *registry) take(id, path string, info fs.FileInfo) error {
-	g.seen[path], g.ids[path] = info, id
-	m, err := g.read(id, path, info)
+func (g *registry) take(from source, v version) error {
+	g.seen[from], g.taken[from] = v, true
+	m, err := g.read(from, v)
 	if err == nil {
 		err = g.s.loop.call(func() error { return g.s.loop.register(m.engine) })
 	}
@@ -96,8 +135,8 @@ func (g *registry) take(id, path string, info fs.FileInfo) error {
 		return err
 	}
 	g.mu.Lock()
-	old := g.models[id]
-	g.models[id] = m
+	old := g.models[from.id]
+	g.models[from.id] = m
 	g.mu.Unlock()
 	g.drop(old)
 	return nil
@@ -111,9 +150,9 @@ func (g *registry) drop(old *served) {
 }
 
 // read returns the model of a prompt's file. It refuses one that does not fit the base.
-func (g *registry) read(id, path string, info fs.FileInfo) (*served, error) {
+func (g *registry) read(from source, v version) (*served, error) {
 	b := g.s.base
-	p, err := base.LoadPrompt(path)
+	p, err := base.LoadPrompt(from.path)
 	if err == nil {
 		err = b.Fits(p)
 	}
@@ -121,14 +160,14 @@ func (g *registry) read(id, path string, info fs.FileInfo) (*served, error) {
 		return nil, err
 	}
 	m := &served{
-		id: id, created: info.ModTime(), meta: &p.Meta, rows: p.Rows,
-		engine: &engineModel{id: id, values: p.Values, rows: p.Rows},
+		id: from.id, created: v.written(), meta: &p.Meta, rows: p.Rows,
+		engine: &engineModel{id: from.id, values: p.Values, rows: p.Rows},
 	}
 	if m.task, err = infer.NewTask(m.meta, b, b.Tokenizer); err == nil && len(m.meta.Labels) > 0 {
 		_, m.choices, err = m.task.Format()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", from.path, err)
 	}
 	return m, nil
 }
@@ -139,7 +178,10 @@ func (g *registry) read(id, path string, info fs.FileInfo) (*served, error) {
 func (g *registry) scan() {
 	g.scanning.Lock()
 	defer g.scanning.Unlock()
-	paths := slices.Collect(maps.Values(g.s.Files))
+	var sources []source
+	for _, id := range slices.Sorted(maps.Keys(g.s.Files)) {
+		sources = append(sources, source{id, filepath.Clean(g.s.Files[id])})
+	}
 	if g.s.Folder != "" {
 		names, err := base.PromptFiles(g.s.Folder)
 		if err != nil {
@@ -147,73 +189,70 @@ func (g *registry) scan() {
 			return
 		}
 		for _, name := range names {
-			paths = append(paths, filepath.Join(g.s.Folder, name))
+			from := source{strings.TrimSuffix(name, ".st"), filepath.Join(g.s.Folder, name)}
+			if !slices.Contains(sources, from) { // --prompt names it so, too
+				sources = append(sources, from)
+			}
 		}
 	}
-	for _, path := range paths {
-		info, err := os.Stat(path)
+	for _, from := range sources {
+		v, err := look(from.path)
 		if err != nil { // gone since the folder was read
 			continue
 		}
-		if old := g.seen[path]; old != nil && same(old, info) {
+		if v.same(g.seen[from]) {
 			continue
 		}
-		id := cmp.Or(g.ids[path], strings.TrimSuffix(filepath.Base(path), ".st"))
-		if err = g.free(id, path); err == nil {
-			err = g.take(id, path, info)
+		if err = g.free(from); err == nil {
+			err = g.take(from, v)
 		}
 		if errors.Is(err, infer.ErrFull) {
-			delete(g.seen, path)
+			delete(g.seen, from)
 			level := slog.LevelWarn
-			if old := g.full[path]; old != nil && same(old, info) {
+			if v.same(g.full[from]) {
 				level = slog.LevelDebug
 			}
-			g.full[path] = info
-			g.s.Log.Log(context.Background(), level, "prompt not loaded yet: it is tried again", "file", path, "model", id,
-				"error", err)
+			g.full[from] = v
+			g.s.Log.Log(context.Background(), level, "prompt not loaded yet: it is tried again", "file", from.path,
+				"model", from.id, "error", err)
 			continue
 		}
-		delete(g.full, path)
+		delete(g.full, from)
 		if err != nil {
-			g.seen[path] = info
+			g.seen[from] = v
 			g.s.metrics.reloads.WithLabelValues("refused").Inc()
-			g.s.Log.Error("prompt refused", "file", path, "model", id, "error", err)
+			g.s.Log.Error("prompt refused", "file", from.path, "model", from.id, "error", err)
 			continue
 		}
 		g.s.metrics.reloads.WithLabelValues("loaded").Inc()
-		g.s.Log.Info("prompt loaded", "file", path, "model", id)
+		g.s.Log.Info("prompt loaded", "file", from.path, "model", from.id)
 	}
-	for path, id := range g.ids {
-		if _, named := g.s.Files[id]; named || slices.Contains(paths, path) {
+	for from := range g.taken {
+		if slices.Contains(sources, from) {
 			continue
 		}
 		g.mu.Lock()
-		old := g.models[id]
-		delete(g.models, id)
+		old := g.models[from.id]
+		delete(g.models, from.id)
 		g.mu.Unlock()
 		g.drop(old)
-		delete(g.ids, path)
-		delete(g.full, path)
-		delete(g.seen, path)
+		delete(g.taken, from)
+		delete(g.full, from)
+		delete(g.seen, from)
 		g.s.metrics.reloads.WithLabelValues("removed").Inc()
-		g.s.Log.Info("prompt removed", "file", path, "model", id)
+		g.s.Log.Info("prompt removed", "file", from.path, "model", from.id)
 	}
 }
 
 // free returns an error if the id of a file of the folder is another model's.
-func (g *registry) free(id, path string) error {
-	if id == g.s.base.Name {
+func (g *registry) free(from source) error {
+	if from.id == g.s.base.Name {
 		return errors.New("the base model has the same name")
 	}
-	if other, ok := g.s.Files[id]; ok && other != path {
+	if other, ok := g.s.Files[from.id]; ok && filepath.Clean(other) != from.path {
 		return fmt.Errorf("--prompt has given the name to %s", other)
 	}
 	return nil
-}
-
-// same reports whether a file is unchanged.
-func same(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 // watch scans until ctx ends.
