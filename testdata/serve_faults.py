@@ -94,7 +94,7 @@ def raw(server, lines, receive=0):
 
 def request(route, body):
     sent = json.dumps(body).encode()
-    return f"POST {route} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n".encode() + sent
+    return f"POST {route} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n".encode() + sent
 
 
 def leavers(server, n):
@@ -121,7 +121,7 @@ def slow(server):
     """Slow readers and writers beside requests of others."""
     body = dict(model="a", prompt="Once", max_tokens=400, temperature=0, stream=True)
     readers = [raw(server, request("/v1/completions", body), receive=1024) for _ in range(8)]
-    writers = [raw(server, b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le") for _ in range(20)]
+    writers = [raw(server, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Le") for _ in range(20)]
     half = [raw(server, request("/v1/completions", body)[:-20]) for _ in range(20)]
     time.sleep(0.5)
     begin = time.time()
