@@ -362,14 +362,19 @@ static void product(const product_args *args) {
 static inline int line_values(const int format) { return format == F32 ? 16 : 32; }
 
 // t[k][j] = value k of row j of weights, for the values of a line of wide vectors of rows. A word of
-// BF16 holds two values. On the way as many lines from next on are prefetched, apart bytes apart.
+// BF16 holds two values. On the way the lines behind these in their rows are prefetched into the
+// first-level cache, and as many lines from next on, apart bytes apart, into the second-level one.
 INLINE void transpose_line(const int wide, const int format, const uint8_t *w, long at, long ld,
                            float *t, const uint8_t *next, long apart) {
   const int deep = block_depth(format), lines = VL * deep / line_values(format); // of a block
   for (int v = 0; v < wide; v++, at += VL * ld)
     for (int k = 0; k < line_values(format); k += deep, next += lines * apart) {
+      const uint8_t *behind = w + bytes_of(format, at + k / deep * lines * ld) + 64;
 #pragma GCC unroll 16
-      for (int i = 0; i < lines; i++) __builtin_prefetch(next + i * apart, 0, 2);
+      for (int i = 0; i < lines; i++) {
+        __builtin_prefetch(next + i * apart, 0, 2);
+        __builtin_prefetch(behind + i * bytes_of(format, ld), 0, 3);
+      }
       float *to = t + (format == BF16 ? k / 2 : k) * wide * VL + v * VL;
       if (format == F32 || format == BF16) { // words as they lie in memory
         transpose(w + bytes_of(format, at + k), bytes_of(format, ld), to, wide * VL);
@@ -476,18 +481,23 @@ INLINE void few_of_columns(const int m, const int wide, const int format, const 
 }
 
 INLINE void few_rows_of(const int m, const int format, const product_args *args) {
-  // Vectors of sums, as many as registers hold: a sum waits for the one before it.
-  const int rows = m <= 3 ? 4 : 2, columns = m <= 2 ? 8 : 4;
+  // Vectors of sums, as many as registers hold: a sum waits for the one before it. A single row
+  // takes the widest first, then what is left.
+  const int rows = m <= 3 ? 4 : 2, columns = m <= 2 ? 8 : 4, widest = m == 1 && VL < 16 ? 8 : rows;
   const product_args a = *args;
   const int depth = slice_depth(args), wide = VL * (a.in_out ? columns : rows);
   for (int n = a.n0, nb; n < a.n1; n += nb) {
-    nb = a.n1 - n >= wide ? wide : a.n1 - n < VL ? a.n1 - n : VL;
+    const int left = a.n1 - n;
+    nb = left >= wide ? wide : left < VL ? left : VL;
+    if (!a.in_out && left >= widest * VL) nb = widest * VL;
     for (int k = 0; k < a.k; k += depth) {
       const area here = {n, nb, k, a.k - k < depth ? a.k - k : depth};
       if (a.in_out && nb == wide)
         few_of_columns(m, columns, format, args, here);
       else if (a.in_out)
         few_of_columns(m, 1, format, args, here);
+      else if (nb == widest * VL)
+        few_of_rows(m, widest, format, args, here);
       else if (nb == wide)
         few_of_rows(m, rows, format, args, here);
       else
