@@ -199,7 +199,7 @@ func TestTheExamplesInHelpAndDocsRun(t *testing.T) {
 // of docs/serving.md have been asked.
 func serveAndEnd(t *testing.T, dir, line string) {
 	t.Helper()
-	line += " --listen 127.0.0.1:0"
+	line = regexp.MustCompile(` --listen \S+`).ReplaceAllString(line, "") + " --listen 127.0.0.1:0"
 	cmd := exec.Command("sh", "-c", "exec "+line)
 	cmd.Dir = dir
 	stderr, err := cmd.StderrPipe()

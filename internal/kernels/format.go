@@ -90,12 +90,14 @@ var formats = [...]format{
 
 // ParseDType returns the format with a checkpoint's name for it.
 func ParseDType(name string) (DType, error) {
-	names := make([]string, len(formats))
+	var names []string // those of safetensors
 	for d, f := range formats {
 		if f.name == name {
 			return DType(d), nil
 		}
-		names[d] = f.name
+		if f.values == 1 {
+			names = append(names, f.name)
+		}
 	}
 	last := len(names) - 1
 	return 0, fmt.Errorf("type %s is not supported, want %s or %s",

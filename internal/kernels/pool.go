@@ -41,10 +41,9 @@ type worker struct {
 	wake   chan struct{} // closed when the pool is
 }
 
-// patience is how often a worker polls before it sleeps, about 1 ms: longer than the caller takes
-// between two steps of a decoding, when it draws a token from a large vocabulary. A worker does not
-// sleep while a call runs.
-const patience = 1 << 18
+// patience is how often a worker polls before it sleeps, about 0.1 ms. It does not sleep while a call
+// runs.
+const patience = 1 << 15
 
 func (w *worker) loop() {
 	polls := 0
